@@ -1,0 +1,78 @@
+"""What every command of the project has in common: its parser, its errors, its exit status."""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+USAGE_ERROR = 2
+INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+TERMINATED = 143  # and for one ended by SIGTERM
+
+
+class Failure(Exception):
+    """An error for a person: one line that names the file, row or setting, what is wrong and what to do."""
+
+
+class Terminated(Exception):
+    """SIGTERM arrived and everything worth keeping has been saved; the message says how to go on."""
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the one option that every command has."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    made.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    return made
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command's main and end the process: 0 done, 1 failed with one line, 2 for a usage error.
+
+    A ``Failure`` prints its one line. So does an error of the operating system (disk full, no permission),
+    and anything unforeseen; ``--debug`` shows the traceback instead.
+    """
+    debug = "--debug" in sys.argv[1:]
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has left; closing stdout again at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Terminated as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(TERMINATED)
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def one_line(error: Exception) -> str:
+    """What to tell a person about an error, in one line."""
+    if isinstance(error, Failure):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{os_reason(error)}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (unforeseen; --debug shows where)"
+
+
+def os_reason(error: OSError) -> str:
+    """The reason in an operating system's error, and what to do about the common ones."""
+    advice = {
+        errno.ENOSPC: "no space left on the disk; free some and type the same command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and type the same command again",
+        errno.EROFS: "the file system is read-only; choose a folder that can be written",
+        errno.EACCES: "permission denied; check who owns it and what may be written there",
+        errno.EPERM: "permission denied; check who owns it and what may be written there",
+        errno.ENOENT: "no such file or folder",
+    }
+    return advice.get(error.errno or 0, error.strerror or str(error))

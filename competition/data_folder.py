@@ -1,0 +1,246 @@
+"""The data folder, in Kaggle's layout, as tables.
+
+    train/<car>_<view>.jpg    or train_hq/; PNG works too
+    train_masks/<car>_<view>_mask.gif    or .png; or no such folder, and train_masks.csv alone
+    train_masks.csv           img,rle_mask
+    test/<car>_<view>.jpg     or test_hq/
+    sample_submission.csv     img,rle_mask: the names a submission must have, in their order
+    metadata.csv              id,year,make,model,trim1,trim2
+
+Nothing but the photographs is required. A name that does not end in a view number is a car of its own.
+"""
+
+import csv
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from competition import rle
+from competition.command import Failure, os_reason
+from competition.images import Pixels, read_mask, shape_of
+from competition.rle import Runs, Shape
+
+PHOTO_TYPES = {".jpg", ".jpeg", ".png"}
+MASK_TYPES = (".gif", ".png")
+NAME = re.compile(r"(?P<car>.+)_(?P<view>\d{1,4})")
+# A row of a large, finely cut mask is longer than the csv module's default limit of 131,072 characters.
+csv.field_size_limit(2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One photograph: the name by which every CSV knows it, and what the name says."""
+
+    img: str
+    car: str
+    view: int
+    path: Path
+
+
+class DataFolder:
+    """The data in one folder. Cheap to make: each part is read when it is first asked for.
+
+    Args:
+        root: the folder.
+        hq: read train_hq and test_hq where both kinds exist.
+
+    Raises:
+        Failure: the folder does not exist.
+    """
+
+    def __init__(self, root: Path, hq: bool = False) -> None:
+        self.root = root
+        self.hq = hq
+        if not root.is_dir():
+            raise Failure(
+                f"no data folder {root}; name one with DATA=..., or make one: `make synthetic` (generated cars) "
+                "or `make data` (Kaggle's)"
+            )
+
+    @cached_property
+    def train(self) -> list[Photo]:
+        """The training photographs, sorted by name.
+
+        Raises:
+            Failure: there are none.
+        """
+        return self._photos("train")
+
+    @cached_property
+    def test(self) -> list[Photo]:
+        """The test photographs, sorted by name.
+
+        Raises:
+            Failure: there are none.
+        """
+        return self._photos("test")
+
+    @cached_property
+    def submission_names(self) -> list[str]:
+        """The names a submission must have, in their order: sample_submission.csv's, else the test folder's.
+
+        Raises:
+            Failure: a row of sample_submission.csv is malformed, or a name occurs twice.
+        """
+        sample = self.root / "sample_submission.csv"
+        if not sample.is_file():
+            return [photo.img for photo in self.test]
+        names = [img for _, img, _ in read_rle_rows(sample)]
+        if len(set(names)) < len(names):
+            twice = next(img for img, count in pd.Series(names).value_counts().items() if count > 1)
+            raise Failure(f"{sample} names {twice} twice; copy the file again from Kaggle")
+        return names
+
+    @cached_property
+    def metadata(self) -> pd.DataFrame:
+        """metadata.csv with the car as index; an empty table with the same columns where there is no file."""
+        path = self.root / "metadata.csv"
+        columns = ["id", "year", "make", "model", "trim1", "trim2"]
+        if not path.is_file():
+            return pd.DataFrame(columns=columns).set_index("id")
+        try:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except (ValueError, OSError) as error:
+            raise Failure(f"cannot read {path}: {error}") from error
+        if "id" not in table.columns:
+            raise Failure(f"{path} has no column `id`; its header is {', '.join(table.columns)}")
+        return table.drop_duplicates("id").set_index("id")
+
+    def truth_runs(self, photo: Photo) -> Runs:
+        """The runs of a training photograph's mask.
+
+        Its row in train_masks.csv is read where there is one (in a tenth of the time), else its mask file;
+        `make check` makes sure that the two say the same.
+
+        Raises:
+            Failure: there is neither, the row is malformed, or the mask is not of the photograph's size.
+        """
+        shape = shape_of(photo.path)
+        file = self.mask_file(photo)
+        if file is not None:
+            same_size(photo.path, shape, file, shape_of(file))
+        if photo.img in self._mask_rows:
+            line, code = self._mask_rows[photo.img]
+            try:
+                return rle.parse(code, shape)
+            except ValueError as error:
+                raise Failure(f"{self.masks_csv} line {line}, {photo.img}: {error}") from error
+        if file is None:
+            raise Failure(
+                f"{photo.path} has no mask: neither {self.root / 'train_masks'}/{Path(photo.img).stem}_mask.gif nor "
+                f"a row in {self.masks_csv}; add one, or remove the photograph"
+            )
+        mask = read_mask(file)
+        return rle.from_mask(mask)
+
+    def truth(self, photo: Photo) -> Pixels:
+        """The mask of a training photograph, (H, W) uint8 of 0 and 1; raises what ``truth_runs`` raises."""
+        return rle.to_mask(self.truth_runs(photo), shape_of(photo.path))
+
+    def require_masks(self, photos: Iterable[Photo]) -> None:
+        """Look at every header, so that a missing or wrongly sized mask is found before the training starts.
+
+        Raises:
+            Failure: a photograph has no mask, or one of another size.
+        """
+        for photo in photos:
+            file = self.mask_file(photo)
+            if file is not None:
+                same_size(photo.path, shape_of(photo.path), file, shape_of(file))
+            elif photo.img not in self._mask_rows:
+                self.truth_runs(photo)
+
+    def mask_file(self, photo: Photo) -> Path | None:
+        """The mask file of a training photograph, or None."""
+        stem = Path(photo.img).stem
+        return next((self._mask_files[name] for name in (f"{stem}_mask", stem) if name in self._mask_files), None)
+
+    @property
+    def masks_csv(self) -> Path:
+        """Where the run-length codes of the training masks are, if anywhere."""
+        return self.root / "train_masks.csv"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the training set's names and file sizes: a run is tied to the data it was made from."""
+        digest = hashlib.sha256()
+        for photo in self.train:
+            digest.update(f"{photo.img} {photo.path.stat().st_size}\n".encode())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def _mask_files(self) -> dict[str, Path]:
+        folder = self.root / "train_masks"
+        if not folder.is_dir():
+            return {}
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in MASK_TYPES)
+        return {path.stem: path for path in files}
+
+    @cached_property
+    def _mask_rows(self) -> dict[str, tuple[int, str]]:
+        """Name to (line number, code); a 45 MB file for the whole training set."""
+        if not self.masks_csv.is_file():
+            return {}
+        rows: dict[str, tuple[int, str]] = {}
+        for line, img, code in read_rle_rows(self.masks_csv):
+            if img in rows:
+                raise Failure(f"{self.masks_csv} line {line}: {img} stands already in line {rows[img][0]}")
+            rows[img] = (line, code)
+        return rows
+
+    def _photos(self, kind: str) -> list[Photo]:
+        wanted = [f"{kind}_hq", kind] if self.hq else [kind, f"{kind}_hq"]
+        folder = next((self.root / name for name in wanted if (self.root / name).is_dir()), None)
+        if folder is None:
+            raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; DATA must be in Kaggle's layout")
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_TYPES)
+        if not paths:
+            raise Failure(f"{folder} holds no photographs (.jpg, .jpeg or .png)")
+        return [photo_at(path) for path in paths]
+
+
+def photo_at(path: Path) -> Photo:
+    """What the name of a photograph says: ``0cdf5b5d0ce1_01.jpg`` is view 1 of car 0cdf5b5d0ce1."""
+    match = NAME.fullmatch(path.stem)
+    if match is None:
+        return Photo(path.name, car=path.stem, view=1, path=path)
+    return Photo(path.name, car=match["car"], view=int(match["view"]), path=path)
+
+
+def same_size(photo: Path, shape: Shape, mask: Path, mask_shape: Shape) -> None:
+    """Raise a Failure unless a mask has its photograph's (height, width)."""
+    if shape != mask_shape:
+        raise Failure(
+            f"{mask} is {mask_shape[1]} x {mask_shape[0]}, but {photo} is {shape[1]} x {shape[0]}; a mask must have "
+            "its photograph's size (`make check` lists all of them)"
+        )
+
+
+def read_rle_rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    """The rows of a CSV of ``img,rle_mask``, one at a time.
+
+    Yields:
+        (line number, img, run-length code); line 1 is the header.
+
+    Raises:
+        Failure: the file cannot be read, the header is another, or a row does not have two fields.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            if header != ["img", "rle_mask"]:
+                raise Failure(f"{path} line 1: the header is {','.join(header)!r}, not 'img,rle_mask'")
+            for row in rows:
+                if len(row) != 2 or not row[0]:
+                    raise Failure(f"{path} line {rows.line_num}: {len(row)} fields where img,rle_mask are two")
+                yield rows.line_num, row[0], row[1]
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Failure(f"{path} is damaged: {error}") from error

@@ -1,0 +1,70 @@
+"""Dice and IoU of two masks, from their pixels or from their runs.
+
+Both come from the same three counts, so that J = D / (2 - D) always holds between them. Two empty masks are
+the same mask and score 1, as on Kaggle.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from competition import rle
+from competition.rle import Mask, Runs
+
+
+class Counts(NamedTuple):
+    """How many pixels are car in both masks, in the first, and in the second."""
+
+    both: int
+    first: int
+    second: int
+
+    @property
+    def dice(self) -> float:
+        """Sørensen-Dice coefficient 2|A∩B| / (|A| + |B|) in [0, 1]: Carvana's score of one image."""
+        total = self.first + self.second
+        return 2 * self.both / total if total else 1.0
+
+    @property
+    def iou(self) -> float:
+        """Jaccard index |A∩B| / |A∪B| in [0, 1]."""
+        union = self.first + self.second - self.both
+        return self.both / union if union else 1.0
+
+
+def counts(a: Mask, b: Mask) -> Counts:
+    """Count the pixels of two (H, W) masks of any dtype, non-zero is car.
+
+    Raises:
+        ValueError: the masks differ in shape.
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape:
+        raise ValueError(f"masks of different shapes: {a.shape} and {b.shape}")
+    a, b = a != 0, b != 0
+    return Counts(int(np.count_nonzero(a & b)), int(np.count_nonzero(a)), int(np.count_nonzero(b)))
+
+
+def counts_of_runs(a: Runs, b: Runs) -> Counts:
+    """Count the pixels of two masks given as runs, without decoding them."""
+    return Counts(rle.intersection(a, b), rle.area(a), rle.area(b))
+
+
+def dice(a: Mask, b: Mask) -> float:
+    """Dice of two (H, W) masks."""
+    return counts(a, b).dice
+
+
+def iou(a: Mask, b: Mask) -> float:
+    """IoU of two (H, W) masks."""
+    return counts(a, b).iou
+
+
+def dice_rle(a: str, b: str) -> float:
+    """Dice of two run-length codes of one image; raises ValueError where one is malformed."""
+    return counts_of_runs(rle.parse(a), rle.parse(b)).dice
+
+
+def iou_rle(a: str, b: str) -> float:
+    """IoU of two run-length codes of one image; raises ValueError where one is malformed."""
+    return counts_of_runs(rle.parse(a), rle.parse(b)).iou

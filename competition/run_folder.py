@@ -1,0 +1,251 @@
+"""A run is a folder, and its files are what the stages promise each other.
+
+settings.yaml, environment.json     what was asked for, and where, with what and from which data
+folds.csv                           img,car,fold: the truth about the split
+fold<n>/last.pt                     all that the training of a fold needs to go on
+fold<n>/best.safetensors            its best weights
+fold<n>/history.jsonl               a line an epoch
+oof.csv.gz, oof_scores.csv, cv.json     out-of-fold masks, their scores, and the CV
+submission.csv.gz                   the test set's masks
+report.html
+"""
+
+import json
+import platform
+import subprocess
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from competition import atomic
+from competition.command import Failure, os_reason
+from competition.data_folder import DataFolder
+from competition.settings import (
+    Settings,
+    flat,
+    load_preset,
+    load_yaml,
+    merge,
+    parse_assignments,
+    resolve,
+    to_yaml,
+)
+
+RUNS = Path("runs")
+DEFAULT_DATA = Path("data/carvana")
+# What may differ from one call to the next, because it does not change what the training computes.
+FREE = ("inference.", "train.workers", "train.cache", "train.save_seconds")
+PACKAGES = ("torch", "torchvision", "timm", "albumentations", "numpy", "pandas", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.root.name
+
+    @property
+    def settings(self) -> Path:
+        """The resolved settings."""
+        return self.root / "settings.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, git revision, and the data the run was made from."""
+        return self.root / "environment.json"
+
+    @property
+    def folds(self) -> Path:
+        """The split."""
+        return self.root / "folds.csv"
+
+    def fold(self, number: int) -> Path:
+        """The folder of one fold's training."""
+        return self.root / f"fold{number}"
+
+    def last(self, number: int) -> Path:
+        """Where the training of a fold goes on."""
+        return self.fold(number) / "last.pt"
+
+    def best(self, number: int) -> Path:
+        """A fold's best weights."""
+        return self.fold(number) / "best.safetensors"
+
+    def history(self, number: int) -> Path:
+        """A fold's epochs, one JSON object a line."""
+        return self.fold(number) / "history.jsonl"
+
+    @property
+    def oof(self) -> Path:
+        """The out-of-fold masks."""
+        return self.root / "oof.csv.gz"
+
+    @property
+    def oof_scores(self) -> Path:
+        """img,car,view,fold,dice,iou."""
+        return self.root / "oof_scores.csv"
+
+    @property
+    def cv(self) -> Path:
+        """The CV: Dice and IoU per fold, mean and spread, threshold."""
+        return self.root / "cv.json"
+
+    @property
+    def submission(self) -> Path:
+        """The test set's masks."""
+        return self.root / "submission.csv.gz"
+
+    @property
+    def report(self) -> Path:
+        """One HTML page of the run."""
+        return self.root / "report.html"
+
+
+def add_run_arguments(parser: ArgumentParser) -> None:
+    """The options by which a stage finds its run, its data and its settings."""
+    parser.add_argument("--run", default="default", help="name of the run, a folder below runs/, or a path")
+    parser.add_argument("--data", type=Path, help="data folder; by default the run's own, else data/carvana")
+    parser.add_argument("--preset", help="preset, by name or as a .yaml file; by default the run's own settings")
+    parser.add_argument("--settings", type=Path, help="a .yaml file of settings over the preset")
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings over both, such as train.epochs=50",
+    )
+
+
+def run_at(name: str) -> RunFolder:
+    """The run of that name below runs/, or at that path."""
+    return RunFolder(Path(name) if "/" in name else RUNS / name)
+
+
+def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[RunFolder, Settings, DataFolder]:
+    """The run that the command line names, with its settings and its data.
+
+    Args:
+        arguments: what a parser with ``add_run_arguments`` parsed.
+        default_preset: what a new run is made from when the command line names no preset; None where the stage
+            needs a run that exists.
+
+    Raises:
+        Failure: the run does not exist, or exists with other settings (the difference is shown), or a setting is
+            wrong, or there is no data folder.
+    """
+    run = run_at(arguments.run)
+    if run.settings.is_file():
+        settings = _settings_of_existing(run, arguments)
+        return run, settings, _data(run, arguments.data, settings)
+    if default_preset is None:
+        raise Failure(f"no run {run.root}; train it first: make train FOLD=0 RUN={run.name}")
+    settings = resolve(_asked_for(arguments, default_preset))
+    return run, settings, _data(run, arguments.data, settings)
+
+
+def record(run: RunFolder, settings: Settings, data: DataFolder, device: str) -> None:
+    """Write settings.yaml and environment.json of a new run; an existing run keeps its own.
+
+    The settings come last: a run exists from the moment its settings do.
+    """
+    if run.settings.is_file():
+        return
+    environment = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": str(data.root.resolve()),
+        "fingerprint": data.fingerprint,
+        "device": device,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git": git_revision(),
+    }
+    atomic.write_json(run.environment, environment)
+    atomic.write_text(run.settings, to_yaml(settings))
+
+
+def require_same_data(run: RunFolder, data: DataFolder) -> None:
+    """Raise a Failure unless the training set is the one that the run was made from."""
+    made_from = read_json(run.environment)
+    if made_from["fingerprint"] != data.fingerprint:
+        raise Failure(
+            f"the training photographs in {data.root} are not those that run {run.name} was made from "
+            f"({made_from['data']}): names or file sizes differ; name that folder with DATA=..., or use another RUN"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; raises Failure where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
+    except ValueError as error:
+        raise Failure(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise Failure(f"{path} holds no JSON object")
+    return content
+
+
+def git_revision() -> str | None:
+    """The commit of the working tree, with ``+`` where it is changed; None outside a git checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None
+
+
+def _asked_for(arguments: Namespace, preset: str) -> dict[str, Any]:
+    """Preset < file < SET, as nested dicts."""
+    return merge(
+        load_preset(arguments.preset or preset),
+        load_yaml(arguments.settings) if arguments.settings else {},
+        parse_assignments(arguments.set),
+    )
+
+
+def _settings_of_existing(run: RunFolder, arguments: Namespace) -> Settings:
+    stored = load_yaml(run.settings)
+    if arguments.preset:
+        asked = resolve(_asked_for(arguments, arguments.preset))
+    else:
+        over = load_yaml(arguments.settings) if arguments.settings else {}
+        asked = resolve(merge(stored, over, parse_assignments(arguments.set)))
+    before, now = flat(resolve(stored)), flat(asked)
+    changed = [name for name in now if now[name] != before[name] and not name.startswith(FREE)]
+    if changed:
+        difference = ", ".join(f"{name} is {before[name]}, asked for {now[name]}" for name in changed)
+        raise Failure(
+            f"run {run.name} was made with other settings: {difference}; name a new RUN for them, or leave PRESET "
+            "and SET away to go on with the run's own"
+        )
+    return asked
+
+
+def _data(run: RunFolder, asked: Path | None, settings: Settings) -> DataFolder:
+    if asked is None and run.environment.is_file():
+        asked = Path(read_json(run.environment)["data"])
+    return DataFolder(asked or DEFAULT_DATA, hq=settings.data.hq)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

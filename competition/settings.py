@@ -1,0 +1,339 @@
+"""Every setting of a run: one schema, presets in YAML, and the rule by which they combine.
+
+A setting's value is the schema's default, unless the preset names it, unless a file of settings names it, unless
+``SET="section.name=value"`` names it. The README's table of settings is made from this file.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from competition.command import Failure, os_reason
+
+PRESETS = Path(__file__).parent / "presets"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+View = Literal["identity", "hflip", "vflip", "rot180"]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Which photographs are read."""
+
+    hq: bool = Field(False, description="read train_hq and test_hq where both kinds exist")
+
+
+class Split(Section):
+    """How the training cars are divided."""
+
+    folds: int = Field(5, ge=2, le=100, description="number of folds")
+
+
+class Input(Section):
+    """What the network sees of a photograph."""
+
+    height: int = Field(256, ge=32, le=4096, multiple_of=32, description="pixels")
+    width: int = Field(384, ge=32, le=4096, multiple_of=32, description="pixels")
+    fit: Literal["resize", "pad"] = Field(
+        "resize", description="resize: the whole photograph, resized; pad: its own pixels, padded to the size"
+    )
+
+
+class Augment(Section):
+    """What is done to a training sample at random."""
+
+    flip: Fraction = Field(0.5, description="probability of a horizontal flip")
+    affine: Fraction = Field(0.5, description="probability of a shift, scale and rotation")
+    shift: float = Field(0.05, ge=0, le=0.5, description="largest shift, as a part of the side")
+    scale: float = Field(0.1, ge=0, le=0.9, description="largest relative change of scale")
+    rotate: float = Field(3.0, ge=0, le=180, description="largest rotation, degrees")
+    colour: Fraction = Field(0.5, description="probability of a change of brightness, contrast and saturation")
+    brightness: float = Field(0.15, ge=0, le=1, description="largest relative change")
+    contrast: float = Field(0.15, ge=0, le=1, description="largest relative change")
+    saturation: float = Field(0.2, ge=0, le=1, description="largest relative change")
+    grey: Fraction = Field(0.05, description="probability of losing all colour")
+
+
+class Network(Section):
+    """Which network, how large, from which weights."""
+
+    name: Literal["unet", "timm_unet"] = Field("unet", description="unet: the paper's; timm_unet: a timm encoder")
+    width: int = Field(32, ge=4, le=512, description="unet: channels of its first level, doubled at each further one")
+    max_width: int = Field(256, ge=4, le=2048, description="unet: the most channels of a level")
+    depth: int = Field(4, ge=1, le=6, description="unet: number of times the size is halved")
+    stem: Literal[1, 2, 4] = Field(
+        1, description="unet: side of the squares of pixels that enter as channels and leave as pixels"
+    )
+    encoder: str = Field("mobilenetv2_100", description="timm_unet: name of the timm encoder")
+    weights: str = Field("none", description="timm_unet: hub (timm's pretrained), none, or a file")
+    decoder: list[Positive] = Field(
+        [128, 64, 32, 24, 16], min_length=1, description="timm_unet: channels of its levels, coarse to fine"
+    )
+
+
+class Loss(Section):
+    """The weights of the terms of the loss."""
+
+    bce: float = Field(1.0, ge=0, description="binary cross-entropy on logits")
+    dice: float = Field(0.0, ge=0, description="1 - soft Dice, per image")
+
+    @model_validator(mode="after")
+    def _not_nothing(self) -> Self:
+        if self.bce == self.dice == 0:
+            raise ValueError("loss.bce and loss.dice cannot both be 0; one of them has to train the network")
+        return self
+
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class Train(Section):
+    """The trainer."""
+
+    epochs: Positive = Field(20, description="passes over the training images")
+    batch_size: Positive = Field(8, description="images a step")
+    accumulate: Positive = Field(1, description="steps whose gradients are averaged for one update")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has Nesterov momentum 0.9")
+    lr: float = Field(1e-3, gt=0, le=10, description="highest learning rate")
+    weight_decay: float = Field(1e-2, ge=0, le=1, description="not applied to biases and normalisation")
+    schedule: Literal["onecycle", "cosine", "constant"] = Field("onecycle", description="of the learning rate")
+    warmup: float = Field(0.1, ge=0, lt=1, description="part of the training in which the rate rises")
+    clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 is no limit")
+    ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0 trains without them")
+    precision: Precision = Field("auto", description="auto: bf16 where the device computes in it, else fp32")
+    validate_every: Positive = Field(1, description="epochs between validations; the last is always validated")
+    workers: int = Field(2, ge=0, le=64, description="processes that prepare samples; 0 prepares in the trainer")
+    cache: bool = Field(False, description="keep the training images in memory at the network's size")
+    save_seconds: float = Field(120, ge=0, description="seconds between checkpoints within an epoch")
+
+
+class Inference(Section):
+    """From trained folds to masks. May differ from one call to the next."""
+
+    views: list[View] = Field(["identity", "hflip"], min_length=1, description="test-time augmentation")
+    threshold: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "auto", description="car is at or above it; auto: 0.5, or what cross-validation found better"
+    )
+    precision: Precision = Field("auto", description="as train.precision")
+    batch_size: Positive = Field(8, description="images that go through the network together")
+    shard: Positive = Field(256, description="images between two points where a killed prediction goes on")
+    readers: int = Field(2, ge=1, le=64, description="threads that read and that encode")
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    seed: int = Field(1, ge=0, le=2**31 - 1, description="of everything random")
+    data: Data = Data()
+    split: Split = Split()
+    input: Input = Input()
+    augment: Augment = Augment()
+    network: Network = Network()
+    loss: Loss = Loss()
+    train: Train = Train()
+    inference: Inference = Inference()
+
+
+Tree = dict[str, Any]
+
+
+def preset_names() -> list[str]:
+    """The presets there are."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_preset(name: str) -> Tree:
+    """What a preset, by name or as a YAML file of one's own, sets.
+
+    Raises:
+        Failure: there is no such preset or file, or it is not a YAML mapping.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+    if path.parent == PRESETS and name not in preset_names():
+        near = difflib.get_close_matches(name, preset_names(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise Failure(
+            f"no preset {name!r}; {hint}there are {', '.join(preset_names())}, or name a .yaml file of your own"
+        )
+    return load_yaml(path)
+
+
+def load_yaml(path: Path) -> Tree:
+    """A YAML file of settings as nested dicts; raises Failure where it is unreadable or not a mapping."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Failure(f"{path} is not YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise Failure(f"{path} must hold settings by section, such as `train: {{epochs: 20}}`")
+    return tree
+
+
+def parse_assignments(assignments: Iterable[str]) -> Tree:
+    """``["train.epochs=50", "inference.views=[identity]"]`` as nested dicts; values are read as YAML.
+
+    Raises:
+        Failure: an assignment is not of the form section.name=value.
+    """
+    tree: Tree = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise Failure(f"SET takes section.name=value, not {assignment!r}; for example train.epochs=50")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise Failure(f"the value in {assignment!r} is not YAML: {error}") from error
+        if isinstance(parsed, str):
+            parsed = _scientific(parsed)
+        *sections, leaf = name.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+            if not isinstance(branch, dict):
+                raise Failure(f"{assignment!r} sets what an earlier assignment already gave a plain value")
+        branch[leaf] = parsed
+    return tree
+
+
+def merge(*trees: Mapping[str, Any]) -> Tree:
+    """Nested dicts laid over each other; a later one wins."""
+    merged: Tree = {}
+    for tree in trees:
+        for name, value in tree.items():
+            below = merged.get(name)
+            merged[name] = merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def resolve(tree: Mapping[str, Any]) -> Settings:
+    """Check nested dicts against the schema and fill in the defaults.
+
+    Raises:
+        Failure: a setting is unknown or its value is not allowed. The line gives its dotted name, and the nearest
+            valid name or the values allowed.
+    """
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise Failure("; ".join(_complaints(error))) from error
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """Settings as ``{"train.epochs": 20, ...}``."""
+    return _flat(settings.model_dump(), "")
+
+
+def to_yaml(settings: Settings) -> str:
+    """Settings as the YAML text of a run's settings.yaml."""
+    return yaml.safe_dump(settings.model_dump(), sort_keys=False)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return leaves
+
+
+def _scientific(text: str) -> str | float:
+    """YAML 1.1 reads 1e-4 as a string; people mean a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _complaints(error: ValidationError) -> list[str]:
+    """One part of a line for each thing that is wrong, each setting once."""
+    complaints: dict[str, str] = {}
+    for detail in error.errors():
+        location = [str(part) for part in detail["loc"]]
+        name = _dotted(location)
+        if name in complaints:
+            continue
+        if detail["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, flat(Settings()), n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"`{name.split('.')[0]}` is no section"
+            complaints[name] = f"unknown setting {name}; {hint}"
+        elif detail["type"] == "value_error":
+            complaints[name] = detail["msg"].removeprefix("Value error, ")
+        else:
+            complaints[name] = f"{name}={detail['input']!r} is not allowed: {_allowed(name)}"
+    return list(complaints.values())
+
+
+def _dotted(location: list[str]) -> str:
+    """The setting's dotted name; pydantic's location may go on into a list or a union."""
+    names = flat(Settings())
+    for end in range(len(location), 0, -1):
+        if ".".join(location[:end]) in names:
+            return ".".join(location[:end])
+    return ".".join(location)
+
+
+def _section(names: list[str]) -> type[Section]:
+    """The schema of a section."""
+    model: Any = Settings
+    for name in names:
+        model = model.model_fields[name].annotation
+    return cast(type[Section], model)
+
+
+def _allowed(name: str) -> str:
+    """What a setting may be, in words."""
+    *sections, leaf = name.split(".")
+    schema = _section(sections).model_json_schema()["properties"][leaf]
+    if "$ref" in schema:
+        return f"it is a section with the settings {', '.join(_section([leaf]).model_fields)}"
+    return _words(schema)
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    """A JSON schema in words: ``a whole number, at least 1``."""
+    if "anyOf" in schema:
+        return " or ".join(_words(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        return f"a list such as [a, b], each {_words(schema['items'])}"
+    kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+    bounds = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+        "multipleOf": "a multiple of",
+    }
+    limits = [f"{words} {schema[key]}" for key, words in bounds.items() if key in schema]
+    return ", ".join([kinds[schema["type"]], *limits])
+
+
+def table() -> str:
+    """Every setting with its default, what it may be and what it means, as a Markdown table."""
+    rows = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    for name, default in flat(Settings()).items():
+        *sections, leaf = name.split(".")
+        meaning = _section(sections).model_fields[leaf].description
+        rows.append(f"| `{name}` | `{default}` | {_allowed(name)} | {meaning} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())
