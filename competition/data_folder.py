@@ -11,8 +11,10 @@ Nothing but the photographs is required. A name that does not end in a view numb
 """
 
 import csv
+import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -222,7 +224,7 @@ def same_size(photo: Path, shape: Shape, mask: Path, mask_shape: Shape) -> None:
 
 
 def read_rle_rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """The rows of a CSV of ``img,rle_mask``, one at a time.
+    """The rows of a CSV of ``img,rle_mask``, gzipped or not, one at a time.
 
     Yields:
         (line number, img, run-length code); line 1 is the header.
@@ -231,7 +233,8 @@ def read_rle_rows(path: Path) -> Iterator[tuple[int, str, str]]:
         Failure: the file cannot be read, the header is another, or a row does not have two fields.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", newline="", encoding="utf-8") as file:
             rows = csv.reader(file)
             header = next(rows, [])
             if header != ["img", "rle_mask"]:
@@ -240,7 +243,7 @@ def read_rle_rows(path: Path) -> Iterator[tuple[int, str, str]]:
                 if len(row) != 2 or not row[0]:
                     raise Failure(f"{path} line {rows.line_num}: {len(row)} fields where img,rle_mask are two")
                 yield rows.line_num, row[0], row[1]
+    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Failure(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Failure(f"{path} is damaged: {error}") from error
