@@ -1,0 +1,92 @@
+"""The submission file: what is written is what is read, byte for byte the same, and all or nothing."""
+
+import gzip
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from competition.command import Failure
+from submissions import submission_file
+
+ROWS = [("a_01.jpg", "1 2 5 3"), ("a_02.jpg", ""), ("b, c_01.jpg", "7 1")]
+
+
+def rows_of(path: Path) -> list[tuple[str, str]]:
+    return [(img, code) for _, img, code in submission_file.read(path)]
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.csv.gz"])
+def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "new folder" / name
+    submission_file.write(path, iter(ROWS))
+    assert list(submission_file.read(path)) == [(line, *row) for line, row in enumerate(ROWS, start=2)]
+    assert [left.name for left in path.parent.iterdir()] == [name]
+
+
+def test_the_text_is_what_kaggle_reads(tmp_path: Path) -> None:
+    submission_file.write(tmp_path / "s.csv", ROWS)
+    expected = b'img,rle_mask\na_01.jpg,1 2 5 3\na_02.jpg,\n"b, c_01.jpg",7 1\n'
+    assert (tmp_path / "s.csv").read_bytes() == expected
+    submission_file.write(tmp_path / "s.csv.gz", ROWS)
+    assert gzip.decompress((tmp_path / "s.csv.gz").read_bytes()) == expected
+
+
+def test_the_bytes_depend_on_nothing_but_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submission_file.write(tmp_path / "first.csv.gz", ROWS)
+    monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
+    submission_file.write(tmp_path / "second.csv.gz", ROWS)
+    assert (tmp_path / "first.csv.gz").read_bytes() == (tmp_path / "second.csv.gz").read_bytes()
+
+
+def test_shards_join_to_the_file_that_is_written_whole(tmp_path: Path) -> None:
+    shards = [tmp_path / f"{number}.csv.gz" for number in range(3)]
+    for shard, rows in zip(shards, (ROWS[:2], [], ROWS[2:]), strict=True):
+        submission_file.write_shard(shard, rows)
+    joined = tmp_path / "joined.csv.gz"
+    submission_file.join(joined, shards)
+    assert rows_of(joined) == ROWS
+    assert [line for line, _, _ in submission_file.read(joined)] == [2, 3, 4]
+    header = tmp_path / "header.csv.gz"
+    submission_file.join(header, [])
+    assert joined.read_bytes() == header.read_bytes() + b"".join(shard.read_bytes() for shard in shards)
+
+
+def test_a_failure_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv.gz"
+    submission_file.write(path, ROWS)
+    before = path.read_bytes()
+
+    def broken() -> Iterator[tuple[str, str]]:
+        yield "c_01.jpg", "1 1"
+        raise RuntimeError("the network broke")
+
+    with pytest.raises(RuntimeError, match="the network broke"):
+        submission_file.write(path, broken())
+    with pytest.raises(RuntimeError, match="the network broke"):
+        submission_file.write_shard(path, broken())
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["s.csv.gz"]  # noqa: PTH208
+
+
+def test_a_missing_shard_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv.gz"
+    submission_file.write(path, ROWS)
+    before = path.read_bytes()
+    with pytest.raises(Failure, match=r"cannot read .*7\.csv\.gz: no such file or folder"):
+        submission_file.join(path, [tmp_path / "7.csv.gz"])
+    assert path.read_bytes() == before
+
+
+def test_joined_shards_are_always_gzipped(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"ends in \.csv\.gz"):
+        submission_file.join(tmp_path / "s.csv", [])
+
+
+def test_a_file_that_ends_early_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv.gz"
+    submission_file.write(path, ROWS)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(Failure, match="damaged"):
+        rows_of(path)
