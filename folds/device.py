@@ -1,0 +1,41 @@
+"""The device, and the precision it computes in."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from competition.settings import Precision
+
+
+def pick_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe_device() -> str:
+    """The device in words, for the record of a run."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def default_preset() -> str:
+    """The preset of a new run for which none is named."""
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """What "auto" means on a device: bf16 where it computes in it, else fp32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "fp32"
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which the network computes."""
+    resolved = resolve_precision(precision, device)
+    dtype = torch.float16 if resolved == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=resolved != "fp32")

@@ -1,0 +1,81 @@
+"""The frame through which a network sees photographs: how they get to its size, and its answer back to theirs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from competition.command import Failure
+from competition.images import Pixels, read_rgb
+from competition.rle import Shape
+from competition.settings import Input
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A network's input size, and whether photographs are resized to it or padded.
+
+    Padded photographs keep their own pixels: 1918 x 1280 lies in the upper left of 1920 x 1280, and the columns
+    beyond repeat the last one.
+    """
+
+    height: int
+    width: int
+    fit: Literal["resize", "pad"]
+
+    @classmethod
+    def of(cls, settings: Input) -> "Frame":
+        """The frame that settings describe."""
+        return cls(settings.height, settings.width, settings.fit)
+
+    def read(self, path: Path) -> Pixels:
+        """A photograph as the network sees it: (height, width, 3) uint8 RGB.
+
+        Raises:
+            Failure: the file is damaged, or larger than a padding frame.
+        """
+        if self.fit == "pad":
+            photo = read_rgb(path)
+            self._require_room(photo.shape[:2], path)
+            return self._padded(photo)
+        photo = read_rgb(path, at_least=(self.height, self.width))
+        return self._resized(photo)
+
+    def target(self, mask: Pixels) -> Pixels:
+        """A full-size mask of 0 and 1 as what the network should answer: (height, width) uint8, 255 is car.
+
+        Resized masks are averaged by area, so that a pixel on the outline holds the part of it that is car.
+        """
+        full = mask * np.uint8(255)
+        return self._padded(full) if self.fit == "pad" else self._resized(full)
+
+    def full_size(self, levels: Pixels, shape: Shape) -> Pixels:
+        """The network's answer, (height, width) uint8, in the (H, W) of the photograph; still soft."""
+        if self.fit == "pad":
+            return levels[: shape[0], : shape[1]]
+        enlarged: Pixels = cv2.resize(levels, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+        return enlarged
+
+    def _resized(self, image: Pixels) -> Pixels:
+        if image.shape[:2] == (self.height, self.width):
+            return image
+        # Averaging by area is right for shrinking; a photograph smaller than the frame is enlarged smoothly.
+        shrinks = image.shape[0] >= self.height and image.shape[1] >= self.width
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized: NDArray[np.uint8] = cv2.resize(image, (self.width, self.height), interpolation=how)
+        return resized
+
+    def _padded(self, image: Pixels) -> Pixels:
+        missing = (self.height - image.shape[0], self.width - image.shape[1])
+        padded: Pixels = cv2.copyMakeBorder(image, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+        return padded
+
+    def _require_room(self, shape: tuple[int, ...], path: Path) -> None:
+        if shape[0] > self.height or shape[1] > self.width:
+            raise Failure(
+                f"{path} is {shape[1]} x {shape[0]}, larger than the frame of {self.width} x {self.height} that "
+                "input.fit=pad pads to; enlarge input.height and input.width, or use input.fit=resize"
+            )

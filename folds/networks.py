@@ -1,0 +1,33 @@
+"""The network that the settings describe."""
+
+from torch import nn
+
+from competition.command import Failure
+from competition.settings import Settings
+from folds.timm_unet import TimmUNet
+from folds.unet import UNet
+
+
+def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
+    """A network with fresh weights.
+
+    Args:
+        settings: of the run.
+        pretrained: load the encoder's weights as ``network.weights`` says; False where a checkpoint follows.
+
+    Raises:
+        Failure: the weights cannot be had, or the input size does not suit the network.
+    """
+    chosen = settings.network
+    network: UNet | TimmUNet
+    if chosen.name == "unet":
+        network = UNet(chosen.width, chosen.depth, chosen.stem, chosen.max_width)
+    else:
+        network = TimmUNet(chosen.encoder, chosen.weights if pretrained else "none", list(chosen.decoder))
+    for name, size in (("height", settings.input.height), ("width", settings.input.width)):
+        if size % network.divisor:
+            near = max(1, round(size / network.divisor)) * network.divisor
+            raise Failure(
+                f"input.{name}={size} is not a multiple of {network.divisor}, as this network needs; {near} is"
+            )
+    return network

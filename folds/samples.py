@@ -1,0 +1,147 @@
+"""Training samples: a photograph and its soft target, changed at random, as uint8."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from competition.data_folder import DataFolder, Photo
+from competition.images import Pixels
+from competition.settings import Augment
+from folds.frame import Frame
+
+
+class Key(NamedTuple):
+    """Which sample: of which epoch, and which photograph. It alone decides what the sample looks like."""
+
+    epoch: int
+    photo: int
+
+
+class Pair(NamedTuple):
+    """A photograph in the network's frame, (h, w, 3) uint8 RGB, and its target, (h, w) uint8, 255 is car."""
+
+    image: Pixels
+    target: Pixels
+
+
+class Samples(Dataset[tuple[Tensor, Tensor]]):
+    """Training samples by ``Key``.
+
+    What is random about a sample is drawn from (seed, epoch, photograph), so it is the same whichever process
+    prepares it, and whatever was prepared before it: that is what makes a resumed training bit-identical.
+
+    Args:
+        photos: the training photographs.
+        data: where their masks are.
+        frame: the network's frame.
+        augment: what is done at random.
+        seed: of the randomness.
+        cache: keep all photographs and targets in memory, in the network's frame.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        data: DataFolder,
+        frame: Frame,
+        augment: Augment,
+        *,
+        seed: int,
+        cache: bool = False,
+    ) -> None:
+        self.photos = photos
+        self.data = data
+        self.frame = frame
+        self.seed = seed
+        self.transform = augmentation(augment)
+        self.cached: list[Pair] | None = None
+        if cache:
+            with ThreadPoolExecutor() as pool:
+                self.cached = list(pool.map(self.read, range(len(photos))))
+
+    def __len__(self) -> int:
+        """The number of photographs."""
+        return len(self.photos)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        """The sample of a key: (h, w, 3) uint8 RGB and (h, w) uint8 target, 255 is car."""
+        pair = self.cached[key.photo] if self.cached else self.read(key.photo)
+        # Threads of OpenCV's own would fight those of the other workers and of the network.
+        cv2.setNumThreads(1)
+        self.transform.set_random_seed(hash_of(self.seed, *key))
+        changed = self.transform(image=pair.image, mask=pair.target)
+        return torch.from_numpy(changed["image"]), torch.from_numpy(changed["mask"])
+
+    def read(self, index: int) -> Pair:
+        """A photograph and its target as they are, in the network's frame."""
+        photo = self.photos[index]
+        return Pair(self.frame.read(photo.path), self.frame.target(self.data.truth(photo)))
+
+
+class Batches(Sampler[list[Key]]):
+    """The batches of one epoch, each photograph at most once, in an order drawn from (seed, epoch).
+
+    Set ``epoch`` and ``start`` before iterating: the batches before ``start`` are left out, which is how a resumed
+    epoch goes on where it stopped. A last batch that would be smaller is left out too.
+    """
+
+    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+        self.samples = samples
+        self.batch_size = min(batch_size, samples)
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        """The number of batches of a whole epoch."""
+        return self.samples // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """The keys of each batch from ``start`` on."""
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)
+        for batch in range(self.start, len(self)):
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [Key(self.epoch, int(photo)) for photo in chosen]
+
+
+def augmentation(settings: Augment) -> albumentations.Compose:
+    """What is done to a sample at random. The mask stays soft: it is interpolated as the photograph is."""
+    return albumentations.Compose(
+        [
+            albumentations.HorizontalFlip(p=settings.flip),
+            albumentations.Affine(
+                scale=(1 - settings.scale, 1 + settings.scale),
+                translate_percent=(-settings.shift, settings.shift),
+                rotate=(-settings.rotate, settings.rotate),
+                interpolation=cv2.INTER_LINEAR,
+                mask_interpolation=cv2.INTER_LINEAR,
+                border_mode=cv2.BORDER_REPLICATE,
+                p=settings.affine,
+            ),
+            albumentations.ColorJitter(
+                brightness=around_one(settings.brightness),
+                contrast=around_one(settings.contrast),
+                saturation=around_one(settings.saturation),
+                hue=(0, 0),
+                p=settings.colour,
+            ),
+            albumentations.ToGray(p=settings.grey),
+        ]
+    )
+
+
+def around_one(change: float) -> tuple[float, float]:
+    """The range of factors with a largest relative change."""
+    return 1 - change, 1 + change
+
+
+def hash_of(*parts: int) -> int:
+    """A 31-bit seed from several whole numbers, alike for no two neighbours."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0]) >> 1

@@ -1,0 +1,135 @@
+"""The split of the training cars into folds, and the file that is the truth about it.
+
+All views of a car lie in one fold: a network that has seen a car from one side knows it from the other, and a
+split by image reports a CV that is too good.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from competition import atomic, rle
+from competition.command import Failure, parser, run_command
+from competition.data_folder import DataFolder, Photo
+from competition.images import shape_of
+from competition.run_folder import RunFolder, add_run_arguments, open_run, record, require_same_data
+from competition.settings import Settings
+from folds.device import default_preset, describe_device
+
+COLUMNS = ["img", "car", "fold"]
+
+
+def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, seed: int) -> list[int]:
+    """Give every photograph a fold, whole cars at a time, with alike mask areas in each fold.
+
+    Args:
+        photos: the training photographs.
+        areas: the part of each photograph that is car, in [0, 1].
+        folds: the number of folds.
+        seed: of the shuffling.
+
+    Returns:
+        The fold of each photograph, in [0, folds).
+
+    Raises:
+        Failure: there are fewer cars than folds.
+    """
+    cars = pd.Series([photo.car for photo in photos])
+    count = cars.nunique()
+    if count < folds:
+        raise Failure(f"{count} cars cannot be divided into {folds} folds; SET=split.folds={max(count, 2)} or fewer")
+    # A car's stratum is how large it is, in as many classes as leave every fold a car of each.
+    mean_area = pd.Series(areas).groupby(cars).transform("mean")
+    strata = pd.qcut(mean_area.rank(method="dense"), q=max(1, min(5, count // folds)), labels=False)
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    fold_of = np.full(len(photos), -1)
+    for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(photos)), strata, groups=cars)):
+        fold_of[held_out] = fold
+    assert (fold_of >= 0).all()
+    assert not pd.Series(fold_of).groupby(cars).nunique().gt(1).any(), "a car in two folds"
+    return [int(fold) for fold in fold_of]
+
+
+def write_folds(path: Path, photos: Sequence[Photo], fold_of: Sequence[int]) -> None:
+    """Write folds.csv, atomically."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    rows.writerows((photo.img, photo.car, fold) for photo, fold in zip(photos, fold_of, strict=True))
+    atomic.write_text(path, text.getvalue())
+
+
+def read_folds(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]]:
+    """The photographs of each fold, by folds.csv.
+
+    Raises:
+        Failure: the file is missing or malformed, a car lies in two folds, or the photographs in the data folder
+            are not those of the file.
+    """
+    if not path.is_file():
+        raise Failure(f"no split {path}; write it with `make folds RUN={path.parent.name}`")
+    try:
+        table = pd.read_csv(path, dtype={"img": str, "car": str, "fold": int}, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise Failure(f"cannot read {path}: {error}") from error
+    if list(table.columns) != COLUMNS:
+        raise Failure(f"{path} line 1: the header is {','.join(table.columns)}, not {','.join(COLUMNS)}")
+    fold_of = dict(zip(table["img"], table["fold"], strict=True))
+    if len(fold_of) < len(table):
+        raise Failure(f"{path} names {table['img'][table['img'].duplicated()].iloc[0]} twice")
+    torn = table.groupby("car")["fold"].nunique().loc[lambda folds: folds > 1]
+    if len(torn):
+        raise Failure(f"{path} has car {torn.index[0]} in {torn.iloc[0]} folds; all views of a car belong to one")
+    different = sorted(fold_of.keys() ^ {photo.img for photo in photos})
+    if different:
+        raise Failure(f"{path} and the data folder differ in {len(different)} photographs, such as {different[0]}")
+    by_fold: dict[int, list[Photo]] = {fold: [] for fold in range(max(fold_of.values()) + 1)}
+    for photo in photos:
+        by_fold[fold_of[photo.img]].append(photo)
+    return by_fold
+
+
+def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[int, list[Photo]]:
+    """The run's split: the one in its folder, written now if there is none yet.
+
+    Raises:
+        Failure: a photograph has no mask or one of a wrong size, the data are not the run's, or ``read_folds`` or
+            ``split_by_car`` refuses.
+    """
+    data.require_masks(data.train)
+    record(run, settings, data, describe_device())
+    require_same_data(run, data)
+    if not run.folds.is_file():
+        with ThreadPoolExecutor() as pool:
+            areas = list(pool.map(lambda photo: mask_area(data, photo), data.train))
+        write_folds(run.folds, data.train, split_by_car(data.train, areas, settings.split.folds, settings.seed))
+    return read_folds(run.folds, data.train)
+
+
+def mask_area(data: DataFolder, photo: Photo) -> float:
+    """The part of a training photograph that is car, in [0, 1]."""
+    height, width = shape_of(photo.path)
+    return rle.area(data.truth_runs(photo)) / (height * width)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the split of a run and show it."""
+    arguments = parser("Divide the training cars into folds.")
+    add_run_arguments(arguments)
+    run, settings, data = open_run(arguments.parse_args(argv), default_preset())
+    by_fold = ensure_split(run, settings, data)
+    for fold, photos in by_fold.items():
+        area = np.mean([mask_area(data, photo) for photo in photos])
+        cars = len({photo.car for photo in photos})
+        print(f"fold {fold}: {cars} cars, {len(photos)} images, mean car area {area:.1%}")
+    print(f"{run.folds}  next: make train FOLD=0 RUN={run.name}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,108 @@
+"""``make train FOLD=n``: train one fold, or all that are not finished."""
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from competition.command import Failure, parser, run_command
+from competition.data_folder import DataFolder, Photo
+from competition.run_folder import RunFolder, add_run_arguments, open_run
+from competition.settings import Settings
+from folds.device import default_preset, describe_device, pick_device, resolve_precision
+from folds.frame import Frame
+from folds.networks import make_network
+from folds.samples import Samples
+from folds.split import ensure_split
+from folds.trainer import Trainer
+from folds.validation import Validation
+
+Folds = Mapping[int, list[Photo]]
+
+
+def train_fold(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> None:
+    """Train a fold from its beginning, or from where it stopped, until it is finished.
+
+    Raises:
+        Failure: there is no such fold, or whatever the network, the data or the disk refuse.
+    """
+    if fold not in by_fold:
+        raise Failure(f"there is no fold {fold} in {run.folds}; FOLD is one of {', '.join(map(str, by_fold))}")
+    if done := finished_history(run, settings, fold):
+        print(f"fold {fold} is trained: {done}")
+        return
+    trainer = make_trainer(run, settings, data, by_fold, fold)
+    device = trainer.device
+    began = f"goes on in epoch {trainer.epoch + 1}" if trainer.epoch or trainer.update else "begins"
+    print(
+        f"fold {fold} {began}: {len(trainer.loader.dataset)} images, {describe_device()}, "  # type: ignore[arg-type]
+        f"{resolve_precision(settings.train.precision, device)}, {settings.input.width} x {settings.input.height}, "
+        f"{parameters(trainer.network) / 1e6:.2f} M parameters",
+        flush=True,
+    )
+    trainer.fit()
+    best = trainer.best
+    assert best is not None
+    print(f"fold {fold} is trained: Dice {best['dice']:.5f}, IoU {best['iou']:.5f} (epoch {best['epoch']})")
+
+
+def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> Trainer:
+    """The trainer of a fold: it learns from the photographs of the other folds, and is validated on its own."""
+    torch.manual_seed(settings.seed + fold)
+    device = pick_device()
+    train = settings.train
+    frame = Frame.of(settings.input)
+    network = make_network(settings, pretrained=not run.last(fold).is_file())
+    learned = [photo for other, photos in by_fold.items() if other != fold for photo in photos]
+    held_out = by_fold[fold]
+    assert not {photo.car for photo in learned} & {photo.car for photo in held_out}, "a car on both sides"
+    return Trainer(
+        network,
+        Samples(learned, data, frame, settings.augment, seed=settings.seed, cache=train.cache),
+        Validation(held_out, data, frame, batch_size=settings.inference.batch_size, workers=train.workers),
+        settings=settings,
+        run=run,
+        fold=fold,
+        device=device,
+    )
+
+
+def finished_history(run: RunFolder, settings: Settings, fold: int) -> str | None:
+    """The last line of a fold's history if all its epochs are done and its weights are there, else None."""
+    if not run.history(fold).is_file() or not run.best(fold).is_file():
+        return None
+    lines = run.history(fold).read_text(encoding="utf-8").splitlines()
+    return lines[-1] if len(lines) >= settings.train.epochs else None
+
+
+def parameters(network: torch.nn.Module) -> int:
+    """The number of trained values."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def assignments(options: Namespace) -> list[str]:
+    """The settings that have options of their own, as SET would spell them."""
+    named = {"train.epochs": options.epochs, "train.batch_size": options.batch_size}
+    return [f"{name}={value}" for name, value in named.items() if value is not None]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what the command line names."""
+    arguments = parser("Train one fold, or all folds that are not finished. Goes on by itself where it stopped.")
+    add_run_arguments(arguments)
+    which = arguments.add_mutually_exclusive_group(required=True)
+    which.add_argument("--fold", type=int, help="number of the fold, from 0")
+    which.add_argument("--all", action="store_true", help="every fold that is not finished")
+    arguments.add_argument("--epochs", type=int, help="short for --set train.epochs=...")
+    arguments.add_argument("--batch-size", type=int, help="short for --set train.batch_size=...")
+    options = arguments.parse_args(argv)
+    options.set = [*options.set, *assignments(options)]
+    run, settings, data = open_run(options, default_preset())
+    by_fold = ensure_split(run, settings, data)
+    for fold in by_fold if options.all else [options.fold]:
+        train_fold(run, settings, data, by_fold, fold)
+    print(f"next: make {'score' if options.all else 'cv'} RUN={run.name}")
+
+
+if __name__ == "__main__":
+    run_command(main)

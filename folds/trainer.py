@@ -1,0 +1,320 @@
+"""The training of one fold: steps, epochs, validations, and a state from which it goes on as if never stopped."""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from competition import atomic
+from competition.command import Failure, Terminated
+from competition.run_folder import RunFolder
+from competition.settings import Settings, Train
+from folds.checkpoint import State, load_state, save_state, save_weights
+from folds.device import autocast, resolve_precision
+from folds.losses import segmentation_loss
+from folds.samples import Batches, Samples
+from folds.validation import Scores, Validation
+
+
+def learning_rate(settings: Train, update: int, updates: int) -> float:
+    """The learning rate of one update, as a function of its number alone, so that no schedule can be lost.
+
+    It rises linearly over the first ``warmup`` of the updates, and then stays (constant) or falls to nothing along
+    half a cosine (onecycle and cosine; Loshchilov and Hutter, SGDR, 2017). Onecycle rises along a cosine too and
+    starts at a 25th (Smith and Topin, 2018).
+
+    Args:
+        settings: lr, schedule and warmup.
+        update: number of the update, from 0.
+        updates: how many there will be.
+    """
+    rising = settings.warmup * updates
+    if update < rising:
+        part = (update + 1) / (rising + 1)
+        if settings.schedule == "onecycle":
+            return settings.lr * (0.04 + 0.96 * (1 - math.cos(math.pi * part)) / 2)
+        return settings.lr * part
+    if settings.schedule == "constant":
+        return settings.lr
+    part = (update - rising) / max(1, updates - rising)
+    return settings.lr * (1 + math.cos(math.pi * part)) / 2
+
+
+def make_optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum; weight decay acts on weights that multiply, not on biases and norms."""
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=settings.lr)
+
+
+class Trainer:
+    """Trains one fold, from its beginning or from where ``last.pt`` says.
+
+    Args:
+        network: with its first weights.
+        samples: the training samples.
+        validation: the held-out photographs.
+        settings: of the run.
+        run: the run's folder.
+        fold: number of the fold.
+        device: where to train.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        samples: Samples,
+        validation: Validation,
+        *,
+        settings: Settings,
+        run: RunFolder,
+        fold: int,
+        device: torch.device,
+    ) -> None:
+        self.settings = settings
+        self.run = run
+        self.fold = fold
+        self.device = device
+        self.validation = validation
+        train = settings.train
+        # Channels last is how convolutions read memory, on tensor cores and in oneDNN.
+        self.network: nn.Module = network.to(device).to(memory_format=torch.channels_last)
+        self.ema = ModelEmaV3(self.network, decay=train.ema, use_warmup=True) if train.ema else None
+        self.optimizer = make_optimizer(self.network, train)
+        self.precision = resolve_precision(train.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        self.batches = Batches(len(samples), train.batch_size, settings.seed)
+        self.loader = DataLoader(
+            samples,
+            batch_sampler=self.batches,
+            num_workers=train.workers,
+            persistent_workers=train.workers > 0,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_trainer,
+            # Its own generator: the global one's state belongs to the network and must not depend on how often a
+            # loader was started.
+            generator=torch.Generator().manual_seed(settings.seed),
+        )
+        self.updates_per_epoch = max(1, len(self.batches) // train.accumulate)
+        self.epoch = 0  # finished epochs
+        self.update = 0  # finished updates of the epoch under way
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.seconds = 0.0  # spent on the epoch under way
+        self.history: list[dict[str, Any]] = []
+        self.stop: signal.Signals | None = None
+        if run.last(fold).is_file():
+            self.load(load_state(run.last(fold)))
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.epoch >= self.settings.train.epochs
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The history's line of the best validated epoch so far, if any."""
+        validated = [line for line in self.history if line["dice"] is not None]
+        return max(validated, key=lambda line: line["dice"], default=None)
+
+    def fit(self) -> None:
+        """Train until all epochs are done.
+
+        Raises:
+            Terminated: SIGTERM or Ctrl-C arrived; the state has been saved.
+            Failure: the loss is no longer finite, or the disk refuses.
+        """
+        # Events behind the point where training goes on are those of a process that was killed.
+        step = self.epoch * self.updates_per_epoch
+        with (
+            self._listening_to_signals(),
+            SummaryWriter(self.run.fold(self.fold) / "events", purge_step=step) as board,
+        ):
+            while not self.finished:
+                self._finish_epoch()
+                self._close_epoch(board)
+
+    def state(self) -> State:
+        """All that decides how the training goes on."""
+        return {
+            "network": self.network.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "epoch": self.epoch,
+            "update": self.update,
+            "loss_sum": self.loss_sum,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+
+    def load(self, state: State) -> None:
+        """Go on from a state."""
+        self.network.load_state_dict(state["network"])
+        if self.ema:
+            self.ema.module.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        self.epoch = state["epoch"]
+        self.update = state["update"]
+        self.loss_sum = state["loss_sum"].to(self.device)
+        self.seconds = state["seconds"]
+        self.history = state["history"]
+
+    def save(self) -> None:
+        """Write last.pt, unless the loss is no longer finite."""
+        self._require_finite_loss()
+        save_state(self.run.last(self.fold), self.state())
+
+    def _require_finite_loss(self) -> None:
+        """Refuse to go on, or to save anything, once the loss is infinite or no number: such weights are spoiled."""
+        if not torch.isfinite(self.loss_sum):
+            raise Failure(
+                f"the loss of fold {self.fold} is not finite after update {self.update} of epoch {self.epoch + 1}; "
+                f"{self.run.last(self.fold)} holds the state before that; try a smaller train.lr, or "
+                "train.precision=fp32, under a new RUN"
+            )
+
+    def _finish_epoch(self) -> None:
+        """Do the updates that are left of the epoch under way."""
+        train = self.settings.train
+        total = self.updates_per_epoch
+        began = saved = time.monotonic()
+        before = self.seconds
+        self.network.train()
+        self.batches.epoch = self.epoch
+        self.batches.start = self.update * train.accumulate
+        batches = iter(self.loader)
+        title = f"fold {self.fold} epoch {self.epoch + 1}/{train.epochs}"
+        with tqdm(total=total, initial=self.update, desc=title, unit="step", disable=None, leave=False) as bar:
+            while self.update < total:
+                loss = self._step(batches)
+                self.loss_sum += loss
+                self.update += 1
+                self.seconds = before + time.monotonic() - began
+                bar.update()
+                if self.stop:
+                    self.save()
+                    raise Terminated(
+                        f"stopped by {self.stop.name} in epoch {self.epoch + 1} at step {self.update} of {total}, "
+                        "which is saved; the same command goes on from there"
+                    )
+                if time.monotonic() - saved >= train.save_seconds:
+                    self.save()
+                    saved = time.monotonic()
+
+    def _step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+        """One update of the weights from ``accumulate`` batches; returns its loss, detached."""
+        train = self.settings.train
+        number = self.epoch * self.updates_per_epoch + self.update
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(train, number, train.epochs * self.updates_per_epoch)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        accumulate = min(train.accumulate, len(self.batches))
+        for _ in range(accumulate):
+            image, target = (tensor.to(self.device, non_blocking=True) for tensor in next(batches))
+            with autocast(self.precision, self.device):
+                logits = self.network(image.permute(0, 3, 1, 2))
+            loss = segmentation_loss(self.settings.loss, logits, target.unsqueeze(1).float() / 255) / accumulate
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if train.clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), train.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.update(self.network, step=number + 1)
+        return total
+
+    def _close_epoch(self, board: SummaryWriter) -> None:
+        """Validate, write the history, keep the best weights, and save."""
+        self._require_finite_loss()
+        train = self.settings.train
+        images = self.updates_per_epoch * min(train.accumulate, len(self.batches)) * self.batches.batch_size
+        line: dict[str, Any] = {
+            "epoch": self.epoch + 1,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "loss": float(self.loss_sum) / self.updates_per_epoch,
+            "seconds": round(self.seconds, 2),
+            "images_per_second": round(images / self.seconds, 2),
+            "dice": None,
+            "iou": None,
+            "best": False,
+        }
+        if (self.epoch + 1) % train.validate_every == 0 or self.epoch + 1 == train.epochs:
+            self._validate(line)
+        self.history.append(line)
+        self.epoch += 1
+        self.update = 0
+        self.seconds = 0.0
+        self.loss_sum.zero_()
+        # Before the state: a fold whose state says that it is finished must have its whole history.
+        atomic.write_text(self.run.history(self.fold), "".join(json.dumps(each) + "\n" for each in self.history))
+        self.save()
+        for name in ("loss", "lr", "dice", "iou", "images_per_second"):
+            if line[name] is not None:
+                board.add_scalar(name, line[name], self.epoch * self.updates_per_epoch)
+        print(self._progress(line), flush=True)
+
+    def _validate(self, line: dict[str, Any]) -> None:
+        """Score the averaged weights, fill in the history's line, and keep the weights if they are the best."""
+        network = self.ema.module if self.ema else self.network
+        scores: Scores = self.validation.score(network, self.device, self.precision)
+        line |= {"dice": scores.dice, "iou": scores.iou}
+        if self.best is None or scores.dice > self.best["dice"]:
+            line["best"] = True
+            facts = {"fold": self.fold, "epoch": line["epoch"], "dice": scores.dice, "iou": scores.iou}
+            save_weights(self.run.best(self.fold), network, self.settings, facts)
+
+    def _progress(self, line: dict[str, Any]) -> str:
+        left = line["seconds"] * (self.settings.train.epochs - self.epoch)
+        score = "" if line["dice"] is None else f"  Dice {line['dice']:.5f}  IoU {line['iou']:.5f}"
+        return (
+            f"fold {self.fold}  epoch {line['epoch']}/{self.settings.train.epochs}  loss {line['loss']:.4f}{score}  "
+            f"{line['images_per_second']:.1f} images/s  {int(left) // 60}:{int(left) % 60:02d} left"
+        )
+
+    @contextmanager
+    def _listening_to_signals(self) -> Iterator[None]:
+        """Let SIGTERM and the first Ctrl-C end the training after the step under way; a second Ctrl-C ends it now."""
+
+        def hear(number: int, _frame: FrameType | None) -> None:
+            self.stop = signal.Signals(number)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+        before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; workers must live until the trainer has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Workers inherit the trainer's handler, which would make them deaf to the SIGTERM that ends them.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

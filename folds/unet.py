@@ -1,0 +1,84 @@
+"""The U-Net of Ronneberger et al. (2015), padded so that sizes match, with batch normalisation.
+
+Every network of this project takes (N, 3, H, W) uint8 RGB and returns (N, 1, H, W) logits.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalise(nn.Module):
+    """uint8 pixels to floats of about zero mean and unit spread, on the device: a quarter of the bytes travel."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> None:
+        super().__init__()
+        scale = 1 / (255 * torch.tensor(std))
+        self.register_buffer("scale", scale.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", (-255 * torch.tensor(mean) * scale).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 to float32."""
+        return torch.addcmul(self.shift, pixels.float(), self.scale)
+
+
+class DoubleConvolution(nn.Sequential):
+    """Two 3 x 3 convolutions, each normalised and rectified."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UNet(nn.Module):
+    """A contracting path, an expanding path, and skip connections between their levels.
+
+    Args:
+        width: channels of the first level; each further one has twice as many.
+        depth: how many times the size is halved.
+        stem: side of the squares of pixels that enter as channels of one, and leave as pixels again (Shi et al.,
+            2016). With 2, the full-size levels, which take most of a small U-Net's time, are gone, and the network
+            still answers for every pixel.
+        max_width: the most channels a level has.
+    """
+
+    def __init__(self, width: int, depth: int, stem: int = 1, max_width: int = 1024) -> None:
+        super().__init__()
+        widths = [min(width * 2**level, max_width) for level in range(depth + 1)]
+        self.stem = stem
+        self.normalise = Normalise()
+        inputs = [3 * stem**2, *widths[:-1]]
+        self.contracting = nn.ModuleList(DoubleConvolution(*pair) for pair in zip(inputs, widths, strict=True))
+        self.expanding = nn.ModuleList(
+            DoubleConvolution(widths[level + 1] + widths[level], widths[level]) for level in reversed(range(depth))
+        )
+        self.head = nn.Conv2d(widths[0], stem**2, 1)
+
+    @property
+    def divisor(self) -> int:
+        """What height and width of the input must be multiples of."""
+        return self.stem << len(self.expanding)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 RGB to (N, 1, H, W) logits."""
+        x = F.pixel_unshuffle(self.normalise(pixels), self.stem)
+        skips = []
+        for level, block in enumerate(self.contracting):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        skips.pop()
+        for block in self.expanding:
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skips.pop()], dim=1))
+        return F.pixel_shuffle(self.head(x), self.stem)

@@ -1,0 +1,97 @@
+"""The competition's score of a network on held-out photographs: Dice per image at full size, and then the mean."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from competition import metrics, rle
+from competition.data_folder import DataFolder, Photo
+from competition.images import Pixels, shape_of
+from competition.rle import Runs
+from competition.settings import Precision
+from folds.device import autocast
+from folds.frame import Frame
+
+HALF = 128  # the level of probability 0.5 among 0..255
+
+
+class Scores(NamedTuple):
+    """Mean Dice and mean IoU over images, at full size."""
+
+    dice: float
+    iou: float
+    images: int
+
+
+class HeldOut(Dataset[Tensor]):
+    """Held-out photographs in the network's frame, (h, w, 3) uint8 RGB."""
+
+    def __init__(self, photos: Sequence[Photo], frame: Frame) -> None:
+        self.photos = photos
+        self.frame = frame
+
+    def __len__(self) -> int:
+        """The number of photographs."""
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """A photograph in the network's frame."""
+        return torch.from_numpy(self.frame.read(self.photos[index].path))
+
+
+class Validation:
+    """Scores networks on the held-out photographs of a fold.
+
+    Args:
+        photos: the held-out photographs.
+        data: where their masks are.
+        frame: the network's frame.
+        batch_size: photographs that go through the network together.
+        workers: processes that read.
+    """
+
+    def __init__(
+        self, photos: Sequence[Photo], data: DataFolder, frame: Frame, *, batch_size: int, workers: int
+    ) -> None:
+        self.photos = photos
+        self.frame = frame
+        self.loader = DataLoader(HeldOut(photos, frame), batch_size=batch_size, num_workers=workers)
+        with ThreadPoolExecutor() as pool:
+            self.truths: list[Runs] = list(pool.map(data.truth_runs, photos))
+
+    @torch.inference_mode()
+    def score(self, network: nn.Module, device: torch.device, precision: Precision) -> Scores:
+        """Predict every photograph once, enlarge, threshold at one half, and count, each image by itself."""
+        was_training = network.training
+        network.eval()
+        counts: list[metrics.Counts] = []
+        with ThreadPoolExecutor() as pool:
+            for batch in self.loader:
+                pixels = batch.to(device).permute(0, 3, 1, 2)
+                with autocast(precision, device):
+                    logits = network(pixels)
+                levels = to_levels(logits.float().sigmoid())
+                first = len(counts)
+                counts += pool.map(self.count, range(first, first + len(levels)), levels)
+        network.train(was_training)
+        return Scores(
+            dice=float(np.mean([count.dice for count in counts])),
+            iou=float(np.mean([count.iou for count in counts])),
+            images=len(counts),
+        )
+
+    def count(self, index: int, levels: Pixels) -> metrics.Counts:
+        """The pixels of one photograph's answer, (h, w) uint8 levels in the network's frame, against its mask."""
+        full = self.frame.full_size(levels, shape_of(self.photos[index].path))
+        return metrics.counts_of_runs(rle.from_mask(full >= HALF), self.truths[index])
+
+
+def to_levels(probabilities: Tensor) -> Pixels:
+    """(N, 1, h, w) probabilities to (N, h, w) uint8 levels of 1/255, on the host."""
+    levels: Pixels = probabilities[:, 0].mul(255).round().to(torch.uint8).cpu().numpy()
+    return levels
