@@ -7,6 +7,7 @@ that joining only copies bytes. The same rows in the same shards always give the
 
 import csv
 import gzip
+import hashlib
 import io
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -79,6 +80,15 @@ def read(path: Path) -> Iterator[tuple[int, str, str]]:
         Failure: the file cannot be read, the header is another, or a row does not have two fields.
     """
     return read_rle_rows(path)
+
+
+def sha256(path: Path) -> str:
+    """The hash by which a submission file is known, as 64 hexadecimal digits; raises Failure if it is unreadable."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
 
 
 @contextmanager

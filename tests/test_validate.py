@@ -1,0 +1,194 @@
+"""The validator: every fault by line and cause in one pass, and nothing else."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from competition.command import Failure
+from competition.data_folder import DataFolder
+from competition.rle import Shape
+from submissions import submission_file, validate
+
+SHAPE = (10, 20)
+NAMES = [f"{car}_{view:02d}.jpg" for car in ("0cdf5b5d0ce1", "f00d") for view in range(1, 4)]
+GOOD = dict.fromkeys(NAMES, "21 10 41 10 61 10")  # 30 of 200 pixels
+
+
+def shape_of_image(img: str) -> Shape:
+    return SHAPE
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def found(file: Path, names: list[str] = NAMES) -> list[tuple[validate.Kind, str]]:
+    return [
+        (kind, text.removeprefix(f"{file}").lstrip()) for kind, text in validate.findings(file, names, shape_of_image)
+    ]
+
+
+def submission(folder: Path, **changed: str) -> Path:
+    """A valid submission but for the rows whose code is changed, by name of the image less its extension."""
+    codes = GOOD | {f"{img.removeprefix('x')}.jpg": code for img, code in changed.items()}
+    path = folder / "submission.csv.gz"
+    submission_file.write(path, codes.items())
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataFolder:
+    """A data folder with photographs of two sizes, and the names of a submission."""
+    root = tmp_path / "data"
+    (root / "test").mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        size = (20, 10) if number else (40, 10)  # the first is wider
+        Image.fromarray(np.zeros((size[1], size[0], 3), np.uint8)).save(root / "test" / name)
+    submission_file.write(root / "sample_submission.csv", ((name, "1 1") for name in NAMES))
+    return DataFolder(root)
+
+
+def test_a_valid_file_has_no_findings(tmp_path: Path) -> None:
+    assert found(submission(tmp_path)) == []
+
+
+def test_another_order_is_only_noted(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    submission_file.write(path, reversed(GOOD.items()))
+    assert [kind for kind, _ in found(path)] == [validate.Kind.ORDER]
+    assert list(validate.problems(path, NAMES, shape_of_image)) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("21 10 41", "odd count of numbers (3): the start 41 has no length"),
+        ("0 30", "token 1: start 0 is below 1"),
+        ("-5 30", "token 1: start -5 is below 1"),
+        ("21 0", "token 2: length 0 is not positive"),
+        ("41 10 21 10", "token 3: start 21 overlaps the run before it, or is not sorted"),
+        ("21 10 30 10", "token 3: start 30 overlaps the run before it, or is not sorted"),
+        ("191 11", "token 2: length 11 leaves the image of 200 pixels"),
+        ("201 1", "token 1: start 201 lies outside the image of 200 pixels"),
+        ("21 ten", "token 2, 'ten', is not a whole number"),
+        ("21 1e1", "token 2, '1e1', is not a whole number"),
+    ],
+)
+def test_a_wrong_run_is_named_by_line_image_and_token(tmp_path: Path, code: str, reason: str) -> None:
+    path = submission(tmp_path, xf00d_02=code)
+    assert found(path) == [(validate.Kind.RUNS, f"line 6, f00d_02.jpg: {reason}")]
+
+
+def test_the_first_and_the_last_pixel_belong_to_the_image(tmp_path: Path) -> None:
+    assert found(submission(tmp_path, xf00d_02="1 5 191 10")) == []
+
+
+def test_everything_wrong_is_found_in_one_pass(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "s.csv",
+        "img,mask\n"
+        f"{NAMES[0]},21 0\n"
+        f"{NAMES[1]},21 10,41 10\n"  # three fields
+        "other.jpg,21 10\n"
+        f"{NAMES[2]},21 10\n"
+        "\n"
+        f"{NAMES[2]},5 -1\n"
+        f"{NAMES[3]},\n",
+    )
+    kind = validate.Kind
+    assert found(path) == [
+        (kind.HEADER, "line 1: the header is 'img,mask', not 'img,rle_mask'"),
+        (kind.RUNS, f"line 2, {NAMES[0]}: token 2: length 0 is not positive"),
+        (kind.ROW, "line 3: 3 fields where img,rle_mask are two"),
+        (kind.FOREIGN, "line 4: 'other.jpg' is no image of the sample submission"),
+        (kind.ROW, "line 6: 0 fields where img,rle_mask are two"),
+        (kind.DOUBLED, f"line 7: {NAMES[2]} stands already in line 5"),
+        (kind.RUNS, f"line 7, {NAMES[2]}: token 2: length -1 is not positive"),
+        (kind.AREA, f"line 8, {NAMES[3]}: the mask is empty; a car covers 9 % to 41 %"),
+        (kind.MISSING, f": no row for {NAMES[1]}"),
+        (kind.MISSING, f": no row for {NAMES[4]}"),
+        (kind.MISSING, f": no row for {NAMES[5]}"),
+    ]
+
+
+def test_a_file_that_breaks_off_is_reported_with_what_it_lacks(tmp_path: Path) -> None:
+    path = submission(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-8])
+    kinds = [kind for kind, _ in found(path)]
+    assert kinds[0] is validate.Kind.FILE
+    path.write_bytes(b"")
+    assert [kind for kind, _ in found(path)] == [validate.Kind.HEADER] + [validate.Kind.MISSING] * 6
+    path.write_bytes(gzip.compress(b"\xff\xfe\x00"))
+    assert found(path)[0][0] is validate.Kind.FILE
+
+
+def test_implausible_masks_are_harmless_while_they_are_few(tmp_path: Path) -> None:
+    names = [f"{number}_01.jpg" for number in range(40)]
+    path = tmp_path / "s.csv"
+    for implausible, refused in ((2, []), (3, [f"{path}: 3 of 40 masks are implausible"])):
+        codes = ["", "1 199", "1 1"][:implausible] + ["21 40"] * (40 - implausible)
+        submission_file.write(path, zip(names, codes, strict=True))
+        texts = [text for kind, text in validate.findings(path, names, shape_of_image) if kind is validate.Kind.AREA]
+        assert len(texts) == implausible
+        assert list(validate.problems(path, names, shape_of_image)) == refused
+    assert "covers 99.50% of the picture" in texts[1]
+
+
+def test_the_image_size_is_that_of_each_photograph(tmp_path: Path, data: DataFolder) -> None:
+    path = submission(tmp_path, x0cdf5b5d0ce1_01="350 51", x0cdf5b5d0ce1_02="180 22")
+    assert list(validate.problems(path, data.submission_names, validate.shapes(data))) == [
+        f"{path} line 3, {NAMES[1]}: token 2: length 22 leaves the image of 200 pixels"
+    ]
+
+
+def test_without_photographs_it_is_carvanas_size(tmp_path: Path, data: DataFolder) -> None:
+    for photo in data.test:
+        photo.path.unlink()
+    (data.root / "test").rmdir()
+    assert validate.shapes(DataFolder(data.root))(NAMES[0]) == (1280, 1918)
+
+
+def test_the_command_stamps_what_it_found_valid(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "first"
+    file = submission(tmp_path)
+    run.mkdir(parents=True)
+    file = file.rename(run / "submission.csv.gz")
+    validate.main(["--run", str(run), "--data", str(data.root)])
+    assert capsys.readouterr().out == f"{file} is a valid submission: 6 rows, every mask plausible\n"
+    stamp = json.loads((run / "submission.validated.json").read_text())
+    assert stamp == {"sha256": submission_file.sha256(file), "names": validate.names_digest(data), "rows": 6}
+
+
+def test_the_command_refuses_and_keeps_no_stamp(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = submission(tmp_path, xf00d_01="5")
+    with pytest.raises(Failure, match=r"no valid submission \(1 x wrong run; listed above\); `make predict`"):
+        validate.main(["--file", str(file), "--data", str(data.root)])
+    assert "line 5, f00d_01.jpg: odd count" in capsys.readouterr().out
+    assert not validate.stamp_of(file).exists()
+
+
+def test_too_many_findings_of_one_kind_are_counted(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "s.csv"
+    submission_file.write(file, [*GOOD.items(), *((f"{number}.jpg", "") for number in range(60))])
+    with pytest.raises(Failure, match="60 x foreign name"):
+        validate.validate(file, data)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == validate.SHOWN + 1
+    assert lines[-1] == "... and 10 more: foreign name"
+
+
+def test_a_missing_submission_says_what_makes_one(tmp_path: Path, data: DataFolder) -> None:
+    with pytest.raises(Failure, match=r"no submission .*; make one first: make predict RUN=none"):
+        validate.main(["--run", str(tmp_path / "none"), "--data", str(data.root)])
