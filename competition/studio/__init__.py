@@ -1,0 +1,1 @@
+"""A photographic studio: generated cars on a turntable, in the competition's own format."""

@@ -1,0 +1,217 @@
+"""The data folder, written car by car: killed at any moment, the same command goes on where it stopped."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from competition import rle
+from competition.atomic import write_json
+from competition.command import Failure
+from competition.studio.camera import FRAME, VIEWS, camera_of_session
+from competition.studio.car import build
+from competition.studio.catalogue import Entry, entry_of
+from competition.studio.render import render
+from competition.studio.room import Picture, room_of_session
+
+SETTINGS = "studio.json"
+_FINISHED = ".finished"
+_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked of the studio; the same order gives the same bytes."""
+
+    cars: int
+    test_cars: int
+    seed: int
+    width: int = FRAME[0]
+    height: int = FRAME[1]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One car of an order."""
+
+    order: Order
+    split: str
+    index: int
+
+    @property
+    def name(self) -> str:
+        """The car's name: 12 hexadecimal digits."""
+        return _digest(self)[:12]
+
+
+def _digest(job: Job) -> str:
+    return hashlib.sha256(f"{job.order.seed}/{job.split}/{job.index}".encode()).hexdigest()
+
+
+def make(data: Path, order: Order, workers: int) -> None:
+    """Write the folder `data`, or go on writing it; say so if it is there already.
+
+    Raises:
+        Failure: `data` exists and was not made by this order.
+    """
+    if data.exists() or data.is_symlink():
+        _check_same(data, order)
+        shutil.rmtree(data / _FINISHED, ignore_errors=True)
+        print(f"{data}: already there, {order.cars} cars and {order.test_cars} test cars")
+        return
+    part = data.with_name(data.name + ".part")
+    _prepare(part, order)
+    jobs = [Job(order, "train", k) for k in range(order.cars)]
+    jobs += [Job(order, "test", k) for k in range(order.test_cars)]
+    left = [job for job in jobs if not _record(part, job).exists()]
+    if len(left) < len(jobs):
+        print(f"{part}: going on, {len(jobs) - len(left)} of {len(jobs)} cars are done")
+    start = time.perf_counter()
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(left), unit="car", disable=not sys.stderr.isatty())
+    for done, _ in enumerate(_photographed(part, left, workers), start=len(jobs) - len(left) + 1):
+        bar.update()
+        if bar.disable and (done % 8 == 0 or done == len(jobs)):
+            print(f"{done} of {len(jobs)} cars photographed", flush=True)
+    bar.close()
+    _write_tables(part, jobs)
+    part.rename(data)
+    shutil.rmtree(data / _FINISHED, ignore_errors=True)
+    pictures = len(jobs) * VIEWS
+    print(f"{data}: {pictures} photographs of {len(jobs)} cars, {time.perf_counter() - start:.0f} s")
+
+
+def _check_same(data: Path, order: Order) -> None:
+    advice = "name another folder, or remove it"
+    try:
+        found = json.loads((data / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Failure(f"{data} exists and is not a folder made by the studio; {advice}") from None
+    if found != asdict(order):
+        raise Failure(f"{data} exists and was made with other settings ({_brief(found)}); {advice}")
+
+
+def _brief(settings: Any) -> str:
+    if not isinstance(settings, dict):
+        return "unreadable"
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def _prepare(part: Path, order: Order) -> None:
+    """Make the temporary folder, or keep it if it is of the same order; other leftovers are started anew."""
+    try:
+        same = json.loads((part / SETTINGS).read_text(encoding="utf-8")) == asdict(order)
+    except (OSError, ValueError):
+        same = False
+    if not same and part.exists():
+        if any(part.iterdir()) and not (part / SETTINGS).exists():
+            raise Failure(f"{part} is in the way and was not made by the studio; move or remove it")
+        shutil.rmtree(part)
+    part.mkdir(parents=True, exist_ok=True)
+    if not same:
+        write_json(part / SETTINGS, asdict(order))
+    for folder in ("train", "train_masks", "test", _FINISHED):
+        (part / folder).mkdir(exist_ok=True)
+
+
+def _record(part: Path, job: Job) -> Path:
+    """The file whose existence says that a car is finished."""
+    return part / _FINISHED / f"{job.name}.json"
+
+
+def _photographed(part: Path, jobs: list[Job], workers: int) -> Iterator[None]:
+    if workers <= 1 or len(jobs) <= 1:
+        for job in jobs:
+            photograph(part, job)
+            yield
+        return
+    # Fresh processes: a fork would copy OpenCV's threads in whatever state they are.
+    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _start_worker, (os.getpid(),)) as pool:
+        try:
+            yield from pool.map(partial(photograph, part), jobs)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _start_worker(parent: int) -> None:
+    """One thread each, and an end when the parent ends: a killed parent cannot tell its workers."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def photograph(part: Path, job: Job) -> None:
+    """Write one car's photographs and masks into the folder `part`, and last of all its record."""
+    seed = [int(_digest(job)[start : start + 8], 16) for start in range(0, 32, 8)]
+    rng = np.random.default_rng(seed)
+    camera = camera_of_session(rng, job.order.width, job.order.height)
+    entry = entry_of(rng)
+    room = room_of_session(rng, camera)
+    car = build(entry.kind, rng, detail=min(1.0, camera.scale * 2))
+    codes = {}
+    for view in range(1, VIEWS + 1):
+        picture, mask = render(car, room, camera, view, rng)
+        stem = f"{job.name}_{view:02d}"
+        _write_picture(part / job.split / f"{stem}.jpg", picture)
+        if job.split == "train":
+            _write_mask(part / "train_masks" / f"{stem}_mask.gif", mask)
+        codes[f"{stem}.jpg"] = rle.encode(mask)
+    write_json(_record(part, job), {"entry": asdict(entry), "rle": codes})
+
+
+def _write_picture(path: Path, picture: Picture) -> None:
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    fine, code = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    if not fine:
+        raise Failure(f"cannot encode {path}")
+    path.write_bytes(code.tobytes())
+
+
+def _write_mask(path: Path, mask: Picture) -> None:
+    image = Image.fromarray(mask, mode="P")
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    image.save(path, format="GIF", optimize=False)
+
+
+def _write_tables(part: Path, jobs: list[Job]) -> None:
+    codes: dict[str, dict[str, str]] = {"train": {}, "test": {}}
+    entries: dict[str, Entry] = {}
+    for job in jobs:
+        record = json.loads(_record(part, job).read_text(encoding="utf-8"))
+        codes[job.split].update(record["rle"])
+        entries[job.name] = Entry(**record["entry"])
+    _write_masks_table(part / "train_masks.csv", codes["train"])
+    _write_masks_table(part / "solution.csv", codes["test"])
+    _write_masks_table(part / "sample_submission.csv", dict.fromkeys(codes["test"], "1 1"))
+    lines = ['"id","year","make","model","trim1","trim2"']
+    for name in sorted(entries):
+        row = [name, *entries[name].row]
+        lines.append(",".join(f'"{value}"' for value in row))
+    (part / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_masks_table(path: Path, codes: dict[str, str]) -> None:
+    lines = ["img,rle_mask", *(f"{name},{codes[name]}" for name in sorted(codes))]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
