@@ -1,0 +1,89 @@
+"""Wrong pixels: which they are, how many, and where most of them are."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from competition.images import Pixels
+from competition.rle import Mask, Shape
+
+RIGHT, MISSED, INVENTED = 0, 1, 2
+
+
+class Window(NamedTuple):
+    """A rectangle of an image, in its pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, image: Pixels) -> Pixels:
+        """The part of an (H, W) or (H, W, C) image that lies in the window."""
+        return image[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def mistakes(truth: Mask, predicted: Mask) -> Pixels:
+    """What is wrong with each pixel of a prediction.
+
+    Args:
+        truth: (H, W) mask, non-zero is car.
+        predicted: (H, W) mask.
+
+    Returns:
+        (H, W) uint8: RIGHT, MISSED (car that was predicted as background) or INVENTED (the other way round).
+
+    Raises:
+        ValueError: the masks differ in shape.
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"masks of different shapes: {truth.shape} and {predicted.shape}")
+    wrong = np.full(truth.shape, RIGHT, dtype=np.uint8)
+    wrong[(truth != 0) & (predicted == 0)] = MISSED
+    wrong[(truth == 0) & (predicted != 0)] = INVENTED
+    return wrong
+
+
+def count(wrong: Pixels) -> tuple[int, int]:
+    """How many pixels are missed and invented."""
+    return int(np.count_nonzero(wrong == MISSED)), int(np.count_nonzero(wrong == INVENTED))
+
+
+def worst_windows(wrong: Pixels, shape: Shape, limit: int) -> list[Window]:
+    """The windows that show most of the mistakes, the fullest first.
+
+    Each is the window with the most wrong pixels that no earlier one shows, moved so that they are in its middle.
+
+    Args:
+        wrong: (H, W) of ``mistakes``.
+        shape: (height, width) of a window; no larger than the image is taken.
+        limit: how many at most; fewer where fewer show everything.
+    """
+    height, width = min(shape[0], wrong.shape[0]), min(shape[1], wrong.shape[1])
+    left_over = (wrong != RIGHT).astype(np.uint8)
+    windows: list[Window] = []
+    while len(windows) < limit and left_over.any():
+        fullest = _fullest(left_over, height, width)
+        window = _centred(fullest, left_over)
+        window.of(left_over)[:] = 0
+        windows.append(window)
+    return windows
+
+
+def _fullest(marked: Pixels, height: int, width: int) -> Window:
+    """The window of that size that holds the most marked pixels."""
+    below = cv2.integral(marked)
+    held = below[height:, width:] - below[:-height, width:] - below[height:, :-width] + below[:-height, :-width]
+    top, left = np.unravel_index(int(held.argmax()), held.shape)
+    return Window(int(top), int(left), height, width)
+
+
+def _centred(window: Window, marked: Pixels) -> Window:
+    """The window moved so that the marked pixels in it are in its middle; it still holds all of them."""
+    rows, columns = np.nonzero(window.of(marked))
+    top = window.top + (int(rows.min()) + int(rows.max()) + 1 - window.height) // 2
+    left = window.left + (int(columns.min()) + int(columns.max()) + 1 - window.width) // 2
+    return window._replace(
+        top=min(max(top, 0), marked.shape[0] - window.height), left=min(max(left, 0), marked.shape[1] - window.width)
+    )

@@ -1,0 +1,131 @@
+"""What a run's files say of its scores: read, and checked against each other."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from competition.command import Failure, os_reason
+from competition.data_folder import DataFolder
+from competition.run_folder import RunFolder, read_json
+from competition.settings import Settings
+
+SCORE_COLUMNS = ["img", "car", "view", "fold", "dice", "iou"]
+# What of an epoch is shown, and its type: one that was not validated has a Dice of NaN, a gap in the curve.
+EPOCH = {"epoch": int, "loss": float, "seconds": float, "dice": float, "best": bool}
+# The scores are written with seven digits or so; what differs by more comes from another call.
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Results:
+    """A scored run.
+
+    Args:
+        run: its folder.
+        settings: its settings.
+        environment: environment.json.
+        cv: cv.json.
+        split: img, car, fold of every training image.
+        scores: img, car, view, fold, dice, iou of every scored image, and year, make, model ("" where unknown).
+        histories: fold to a table of its epochs (epoch, loss, dice, best), for the folds that have one.
+    """
+
+    run: RunFolder
+    settings: Settings
+    environment: dict[str, Any]
+    cv: dict[str, Any]
+    split: pd.DataFrame
+    scores: pd.DataFrame
+    histories: dict[int, pd.DataFrame]
+
+    @property
+    def folds(self) -> list[int]:
+        """All folds of the split."""
+        return sorted(int(fold) for fold in self.split["fold"].unique())
+
+    @property
+    def unscored(self) -> list[int]:
+        """The folds of the split that no score stands for."""
+        scored = {int(fold) for fold in self.scores["fold"].unique()}
+        return [fold for fold in self.folds if fold not in scored]
+
+
+def read_results(run: RunFolder, settings: Settings, data: DataFolder) -> Results:
+    """Read everything but the masks.
+
+    Raises:
+        Failure: a file is missing, damaged, or of another call than the others; the line says which command
+            makes it.
+    """
+    for path in (run.cv, run.oof_scores, run.oof):
+        if not path.is_file():
+            raise Failure(f"no {path}; it comes from scoring the trained folds: make score RUN={run.name}")
+    if not run.folds.is_file():
+        raise Failure(
+            f"no {run.folds}, the truth about the split, without which the run cannot be read: "
+            f"start a new one with make cv RUN=..."
+        )
+    split = _table(run.folds, ["img", "car", "fold"], run)
+    scores = _table(run.oof_scores, SCORE_COLUMNS, run)
+    cv = _cv(run, scores)
+    described = scores.join(_described(data), on="car")
+    described[["year", "make", "model"]] = described[["year", "make", "model"]].fillna("")
+    numbers = sorted(int(fold) for fold in split["fold"].unique())
+    histories = {fold: _history(run.history(fold)) for fold in numbers if run.history(fold).is_file()}
+    return Results(run, settings, read_json(run.environment), cv, split, described, histories)
+
+
+def _table(path: Path, columns: list[str], run: RunFolder) -> pd.DataFrame:
+    """A CSV with these columns and at least one row."""
+    try:
+        # A car such as 000000123456 or 1234567890e1 is a name; left to itself pandas would make a number of it.
+        table = pd.read_csv(path, dtype={"img": str, "car": str}, keep_default_na=False)
+        numeric = [name for name in columns if name not in ("img", "car")]
+        table[numeric] = table[numeric].apply(pd.to_numeric)
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
+    except (ValueError, KeyError) as error:
+        raise Failure(f"{path} is not a table of {','.join(columns)}: {error}; make score RUN={run.name}") from error
+    missing = [name for name in columns if name not in table.columns]
+    if missing or table.empty:
+        lack = f"has no column {missing[0]}" if missing else "has no rows"
+        raise Failure(f"{path} {lack}; make score RUN={run.name} writes it again")
+    return table[columns]
+
+
+def _cv(run: RunFolder, scores: pd.DataFrame) -> dict[str, Any]:
+    """cv.json, which must be about the same images as oof_scores.csv."""
+    cv = read_json(run.cv)
+    lacking = [name for name in ("dice", "iou", "threshold", "folds") if name not in cv]
+    if lacking:
+        raise Failure(f"{run.cv} has no {lacking[0]!r}; make score RUN={run.name} writes it again")
+    for name in ("dice", "iou"):
+        mean = scores[name].mean()
+        if abs(mean - cv[name]) > ROUNDING:
+            raise Failure(
+                f"{run.cv} says {name} {cv[name]:.5f}, but {run.oof_scores.name} has the mean {mean:.5f}: they come "
+                f"from different calls; make score RUN={run.name} writes both"
+            )
+    return cv
+
+
+def _described(data: DataFolder) -> pd.DataFrame:
+    """year, make, model by car; columns that metadata.csv lacks are empty."""
+    return data.metadata.reindex(columns=["year", "make", "model"])
+
+
+def _history(path: Path) -> pd.DataFrame:
+    """A fold's epochs."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            rows.append({name: row[name] for name in EPOCH})
+        except (ValueError, KeyError, TypeError) as error:
+            raise Failure(
+                f"{path} line {number} is not an epoch of a training ({error}); remove the line to do without it"
+            ) from error
+    return pd.DataFrame(rows, columns=list(EPOCH)).astype(EPOCH)

@@ -1,0 +1,158 @@
+"""Scores by fold, by view, by make and by car."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from inference.report.results import Results
+
+MOST_VIEWS = 24  # columns that a screen can show; more are cut to the worst
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """One fold; the numbers are None where it is not scored, and ``state`` says what is missing."""
+
+    fold: int
+    cars: int
+    images: int
+    epochs: int | None
+    state: str = ""
+    dice: float | None = None
+    iou: float | None = None
+    threshold: float | None = None
+    worst_img: str = ""
+    worst_dice: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean Dice with the number of images behind it, and its shade: 0 the best cell of the table, 1 the worst."""
+
+    dice: float | None
+    images: int
+    shade: float = 0.0
+
+
+@dataclass(frozen=True)
+class ViewTable:
+    """Mean Dice by fold and view; ``left_out`` views were better than all that are here."""
+
+    views: list[int]
+    rows: list[tuple[str, list[Cell]]]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """The images of one make, or of one car. ``error`` is 1 - Dice as a part of the table's largest."""
+
+    name: str
+    detail: str
+    cars: int
+    images: int
+    dice: float
+    iou: float
+    worst_img: str
+    error: float
+
+
+def by_fold(results: Results) -> list[FoldRow]:
+    """A row for every fold of the split, scored or not."""
+    thresholds = {int(fold["fold"]): fold.get("threshold") for fold in results.cv["folds"]}
+    rows = []
+    for fold in results.folds:
+        history = results.histories.get(fold)
+        epochs = None if history is None or history.empty else int(history["epoch"].max())
+        scores = results.scores[results.scores["fold"] == fold]
+        if scores.empty:
+            held_out = results.split[results.split["fold"] == fold]
+            trained = results.run.best(fold).is_file()
+            state = "trained, not scored" if trained else "not trained"
+            rows.append(FoldRow(fold, held_out["car"].nunique(), len(held_out), epochs, state))
+            continue
+        worst = _worst(scores)
+        rows.append(
+            FoldRow(
+                fold,
+                cars=scores["car"].nunique(),
+                images=len(scores),
+                epochs=epochs,
+                dice=scores["dice"].mean(),
+                iou=scores["iou"].mean(),
+                threshold=thresholds.get(fold, results.cv["threshold"]),
+                worst_img=worst["img"],
+                worst_dice=worst["dice"],
+            )
+        )
+    return rows
+
+
+def by_view(scores: pd.DataFrame) -> ViewTable | None:
+    """Mean Dice of each view, by fold and over all; None where the names tell no views apart."""
+    means = scores.groupby("view")["dice"].mean()
+    if len(means) < 2:
+        return None
+    views = sorted(int(view) for view in means.sort_values(kind="stable").index[:MOST_VIEWS])
+    parts = [("all folds", scores)]
+    folds = sorted(int(fold) for fold in scores["fold"].unique())
+    if len(folds) > 1:
+        parts += [(f"fold {fold}", scores[scores["fold"] == fold]) for fold in folds]
+    rows = [(name, [_cell(part[part["view"] == view]) for view in views]) for name, part in parts]
+    known = [cell.dice for _, cells in rows for cell in cells if cell.dice is not None]
+    best, worst = max(known), min(known)
+    shaded = [(name, [_shaded(cell, best, worst) for cell in cells]) for name, cells in rows]
+    return ViewTable(views, shaded, left_out=len(means) - len(views))
+
+
+def by_make(scores: pd.DataFrame) -> list[GroupRow]:
+    """The makes, the worst first; none where there is no metadata."""
+    if not (scores["make"] != "").any():
+        return []
+    named = scores.assign(make=scores["make"].where(scores["make"] != "", "not in metadata.csv"))
+    return _ranked([(str(make), "", group) for make, group in named.groupby("make")])
+
+
+def by_car(scores: pd.DataFrame) -> list[GroupRow]:
+    """The cars, the worst first."""
+    return _ranked([(str(car), description(group.iloc[0]), group) for car, group in scores.groupby("car")])
+
+
+def description(score: "pd.Series[Any]") -> str:
+    """``2014 Acura TL``, as far as it is known."""
+    return " ".join(part for part in (score["year"], score["make"], score["model"]) if part)
+
+
+def _worst(scores: pd.DataFrame) -> "pd.Series[Any]":
+    """The row of the lowest Dice; the first name where several have it."""
+    return scores.sort_values(["dice", "img"]).iloc[0]
+
+
+def _cell(scores: pd.DataFrame) -> Cell:
+    return Cell(None if scores.empty else float(scores["dice"].mean()), len(scores))
+
+
+def _shaded(cell: Cell, best: float, worst: float) -> Cell:
+    if cell.dice is None or best == worst:
+        return cell
+    return Cell(cell.dice, cell.images, round((best - cell.dice) / (best - worst), 3))
+
+
+def _ranked(groups: list[tuple[str, str, pd.DataFrame]]) -> list[GroupRow]:
+    """Rows of groups, the lowest mean Dice first, then by name."""
+    largest = max(1 - float(group["dice"].mean()) for _, _, group in groups)
+    rows = [
+        GroupRow(
+            name,
+            detail,
+            cars=group["car"].nunique(),
+            images=len(group),
+            dice=float(group["dice"].mean()),
+            iou=float(group["iou"].mean()),
+            worst_img=_worst(group)["img"],
+            error=(1 - float(group["dice"].mean())) / largest if largest else 0.0,
+        )
+        for name, detail, group in groups
+    ]
+    return sorted(rows, key=lambda row: (row.dice, row.name))
