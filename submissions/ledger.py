@@ -1,0 +1,161 @@
+"""The ledger: every submission with its CV beside Kaggle's public and private score: ``make submissions``.
+
+A CSV that is rewritten whole, under a lock and atomically, so that two commands at once lose nothing. A submission is
+known by its ref; what Kaggle has not listed is not in the ledger.
+"""
+
+import csv
+import fcntl
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from competition import atomic
+from competition.command import Failure, os_reason, parser, run_command
+from competition.kaggle_client import Kaggle, Submission, add_patience_arguments, patience
+
+LEDGER = Path("submissions/ledger.csv")
+FINAL = {"COMPLETE", "ERROR"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One submission, all of it text: the ledger's columns."""
+
+    when: str  # Kaggle's, UTC
+    run: str
+    sha256: str
+    settings: str  # the first digits of the SHA-256 of settings.yaml
+    git: str
+    cv_dice: str
+    cv_iou: str
+    folds: str
+    views: str
+    message: str
+    ref: str
+    status: str
+    public: str
+    private: str
+    error: str
+
+    def updated(self, listed: Submission) -> "Entry":
+        """The entry with what Kaggle now says of it."""
+        return replace(self, status=listed.status, public=listed.public, private=listed.private, error=listed.error)
+
+
+COLUMNS = [column.name for column in fields(Entry)]
+
+
+def read(ledger: Path) -> list[Entry]:
+    """The entries, oldest first; none where there is no file.
+
+    Raises:
+        Failure: the file is not a ledger.
+    """
+    if not ledger.is_file():
+        return []
+    try:
+        with ledger.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file, strict=True)
+            if rows.fieldnames != COLUMNS:
+                raise Failure(f"{ledger} line 1: the columns are not {','.join(COLUMNS)}; repair or move the file")
+            entries = []
+            for row in rows:
+                if None in row or None in row.values():
+                    raise Failure(f"{ledger} line {rows.line_num}: not {len(COLUMNS)} fields; repair the line")
+                entries.append(Entry(**row))
+            return entries
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise Failure(f"{ledger} is damaged: {error}; repair or move the file") from error
+    except OSError as error:
+        raise Failure(f"cannot read {ledger}: {os_reason(error)}") from error
+
+
+def note(ledger: Path, noted: Sequence[Entry]) -> None:
+    """Add entries, or replace those of the same ref; safe against another command that does the same."""
+    with locked(ledger, "ledger", wait=True):
+        entries = {entry.ref: entry for entry in read(ledger)}
+        entries |= {entry.ref: entry for entry in noted}
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(entry) for entry in entries.values())
+        atomic.write_text(ledger, text.getvalue())
+
+
+@contextmanager
+def locked(ledger: Path, what: str, wait: bool) -> Iterator[None]:
+    """Hold a lock beside the ledger; it goes with the process, however that ends.
+
+    Raises:
+        Failure: another process holds it, and ``wait`` is false.
+    """
+    path = ledger.with_name(f".{what}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield
+    except BlockingIOError:
+        raise Failure(f"another submission is under way (it holds {path}); wait until it has been uploaded") from None
+
+
+def refresh(ledger: Path, kaggle: Kaggle) -> None:
+    """Ask Kaggle about the entries that are neither COMPLETE nor ERROR; no call where there are none."""
+    pending = [entry for entry in read(ledger) if entry.status not in FINAL]
+    if not pending:
+        return
+    listed = {str(submission.ref): submission for submission in kaggle.submissions()}
+    note(ledger, [entry.updated(listed[entry.ref]) for entry in pending if entry.ref in listed])
+
+
+def table(entries: Sequence[Entry]) -> list[str]:
+    """The entries as aligned lines; the last column but one is CV minus the private score, or the public one."""
+    head = ["when", "run", "message", "CV", "public", "private", "CV - score", "status", "ref"]
+    rows = [head]
+    for entry in entries:
+        status = f"{entry.status}: {entry.error}" if entry.error else entry.status
+        scores = [_score(entry.cv_dice), _score(entry.public), _score(entry.private), difference(entry)]
+        rows.append([entry.when[:16].replace("T", " "), entry.run, entry.message, *scores, status, entry.ref])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return ["  ".join(field.ljust(width) for field, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def difference(entry: Entry) -> str:
+    """CV minus private score, or public where that is all there is, with its sign; empty while one is missing."""
+    score = _number(entry.private) or _number(entry.public)
+    cv = _number(entry.cv_dice)
+    return f"{cv - score:+.5f}" if cv is not None and score is not None else ""
+
+
+def _score(text: str) -> str:
+    number = _number(text)
+    return text if number is None else f"{number:.5f}"
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Refresh what is pending and print the ledger."""
+    arguments = parser("Print every submission with its CV beside its score.")
+    arguments.add_argument("--ledger", type=Path, default=LEDGER, help="the ledger")
+    add_patience_arguments(arguments)
+    options = arguments.parse_args(argv)
+    try:
+        refresh(options.ledger, Kaggle(patience(options)))
+    finally:  # what is known is worth seeing even when Kaggle cannot be asked
+        entries = read(options.ledger)
+        print(
+            "\n".join(table(entries)) if entries else f"no submissions in {options.ledger} yet; make submit makes one"
+        )
+
+
+if __name__ == "__main__":
+    run_command(main)
