@@ -172,17 +172,17 @@ def test_view_1_is_the_front_and_5_looks_left() -> None:
 def test_thin_parts_are_in_the_mask() -> None:
     """An antenna stands in the mask, above the roof, a pixel or a few wide."""
     found = 0
-    for seed in range(12):
-        rng, camera, room = session(seed, (960, 640))
+    for seed in range(8):
+        rng, camera, room = session(seed, (480, 320))
         car = build("hatchback", rng, detail=0.5)
         if len(car.parts.antenna) != 2:
             continue
         _, mask = render(car, room, camera, 5, rng)
         tip = camera.project(turn(car.parts.antenna[1].points[1], 5))[0]
-        rise = mask[int(tip[1]) : int(tip[1]) + 8]
+        rise = mask[int(tip[1]) : int(tip[1]) + 4]
         assert 1 <= rise.sum(axis=1).max() <= 6
         found += 1
-    assert found > 2
+    assert found > 1
 
 
 def test_going_on_after_a_kill_gives_the_same_bytes(data: Path, tmp_path: Path) -> None:

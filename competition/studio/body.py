@@ -41,24 +41,24 @@ class Shape:
 
 _SHAPES: dict[str, Shape] = {
     "sedan": Shape(
-        "sedan", 4.80, 1.85, 1.46, 0.19, 2.79, 0.94, 0.335, 0.69, 0.94, 0.95, 1.04, 0.99,
-        0.275, 0.445, 0.665, 0.865, 0.76, 3.6, 1.0,
+        "sedan", 4.95, 1.85, 1.46, 0.17, 2.87, 0.96, 0.345, 0.72, 0.95, 0.95, 1.03, 1.01,
+        0.275, 0.435, 0.69, 0.88, 0.76, 5.4, 1.0,
     ),
     "hatchback": Shape(
-        "hatchback", 4.10, 1.75, 1.49, 0.19, 2.54, 0.83, 0.315, 0.72, 0.96, 0.97, 1.02, 0.95,
-        0.265, 0.44, 0.88, 0.975, 0.78, 3.4, 1.0,
+        "hatchback", 4.16, 1.75, 1.49, 0.17, 2.54, 0.83, 0.315, 0.75, 0.96, 0.96, 1.03, 0.98,
+        0.265, 0.44, 0.87, 0.975, 0.78, 5.2, 1.0,
     ),
     "suv": Shape(
-        "suv", 4.68, 1.90, 1.74, 0.25, 2.75, 0.90, 0.365, 0.92, 1.10, 1.11, 1.16, 1.08,
-        0.275, 0.42, 0.88, 0.975, 0.79, 4.4, 0.65,
+        "suv", 4.85, 1.90, 1.74, 0.24, 2.85, 0.92, 0.38, 0.92, 1.10, 1.11, 1.16, 1.08,
+        0.275, 0.42, 0.88, 0.98, 0.79, 5.8, 0.65,
     ),
     "pickup": Shape(
-        "pickup", 5.75, 1.98, 1.88, 0.30, 3.60, 0.95, 0.395, 1.08, 1.22, 1.24, 1.29, 1.29,
-        0.255, 0.355, 0.585, 0.605, 0.80, 5.5, 0.35,
+        "pickup", 5.90, 1.98, 1.88, 0.30, 3.68, 0.98, 0.41, 1.08, 1.22, 1.24, 1.29, 1.29,
+        0.255, 0.355, 0.585, 0.605, 0.80, 8.0, 0.35,
     ),
     "van": Shape(
-        "van", 5.10, 1.99, 1.77, 0.19, 3.02, 0.95, 0.345, 0.82, 1.06, 1.05, 1.09, 1.00,
-        0.215, 0.385, 0.925, 0.985, 0.81, 4.4, 0.9,
+        "van", 5.16, 1.99, 1.77, 0.19, 3.04, 0.97, 0.355, 0.82, 1.06, 1.05, 1.09, 1.00,
+        0.215, 0.385, 0.925, 0.985, 0.81, 5.8, 0.9,
     ),
 }  # fmt: skip
 
@@ -110,28 +110,41 @@ def _soft(knots: list[tuple[float, float]], reach: float) -> tuple[Floats, Float
 
 
 class Ring:
-    """The plan of a loft: a superellipse of exponent `plan`."""
+    """The plan of a loft: |a| ** along + |b| ** across = 1, where a is the length and b the width.
 
-    def __init__(self, plan: float) -> None:
-        self.plan = plan
+    The angle `psi` of a point is that of (a, b); it runs from the front by the left side.
+    """
+
+    def __init__(self, along: float, across: float) -> None:
+        self.exponents = along, across
+        way = np.linspace(0, np.pi / 2, 2001)
+        a, b = np.cos(way) ** (2 / along), np.sin(way) ** (2 / across)
+        self._table = np.arctan2(b, a), a, b
 
     def unit(self, psi: Floats) -> tuple[Floats, Floats]:
         """The angle `psi` to (a, b): a is 1 at the front and -1 at the back, b is 1 at the left."""
         cos, sin = np.cos(psi), np.sin(psi)
-        size = (np.abs(cos) ** self.plan + np.abs(sin) ** self.plan) ** (1 / self.plan)
-        return np.asarray(cos / size, np.float32), np.asarray(sin / size, np.float32)
+        first = np.arctan2(np.abs(sin), np.abs(cos))
+        psis, a, b = self._table
+        return np.sign(cos) * np.interp(first, psis, a), np.sign(sin) * np.interp(first, psis, b)
 
-    def other(self, along: Floats) -> Floats:
-        """|b| for an a, or |a| for a b."""
-        return np.asarray((1 - np.minimum(np.abs(along), 1) ** self.plan) ** (1 / self.plan), np.float32)
+    def across(self, a: Floats) -> Floats:
+        """|b| at a."""
+        along, across = self.exponents
+        return np.asarray((1 - np.minimum(np.abs(a), 1) ** along) ** (1 / across))
+
+    def along(self, b: Floats) -> Floats:
+        """|a| at b."""
+        along, across = self.exponents
+        return np.asarray((1 - np.minimum(np.abs(b), 1) ** across) ** (1 / along))
 
     def psi_at(self, a: float) -> float:
         """The angle on the left side at which the ring is at `a` of its length."""
-        return float(np.arctan2(self.other(np.array(a)), a))
+        return float(np.arctan2(self.across(np.array(a)), a))
 
     def psi_across(self, b: float) -> float:
         """The angle at the front at which the ring is at `b` of its width."""
-        return float(np.arctan2(b, self.other(np.array(b))))
+        return float(np.arctan2(b, self.along(np.array(b))))
 
     def angles(self, count: int) -> Floats:
         """`count` angles, closed, evenly spaced along the ring of a car rather than by angle."""
@@ -146,13 +159,14 @@ class Ring:
 class Hull(Ring):
     """The body from the sills to the belt line, with bonnet and boot lid (or load bed) as its lid."""
 
-    _HEIGHTS = (0.0, 0.05, 0.14, 0.26, 0.42, 0.58, 0.64, 0.70, 0.82, 0.92, 0.97, 1.0)
-    _WIDTHS = (0.93, 0.960, 0.974, 0.976, 0.982, 0.997, 1.0, 0.988, 0.975, 0.955, 0.935, 0.905)
+    # Half the width at each height: tucked in at the sill, a crease low on the doors, one below the windows.
+    _HEIGHTS = (0.0, 0.05, 0.12, 0.21, 0.25, 0.42, 0.62, 0.72, 0.76, 0.86, 0.94, 0.98, 1.0)
+    _WIDTHS = (0.945, 0.965, 0.972, 0.992, 0.988, 0.978, 0.990, 1.0, 0.986, 0.972, 0.954, 0.932, 0.905)
     _NOSE = ((0.0, 0.16), (0.10, 0.05), (0.25, 0.0), (0.45, 0.015), (0.65, 0.05), (0.85, 0.12), (1.0, 0.26))
     _TAIL = ((0.0, 0.14), (0.10, 0.05), (0.28, 0.0), (0.48, 0.01), (0.56, 0.045), (0.85, 0.06), (1.0, 0.10))
 
     def __init__(self, shape: Shape) -> None:
-        super().__init__(shape.plan)
+        super().__init__(2.4 * shape.plan, shape.plan)
         self.shape = shape
         half = shape.length / 2
         self.front_axle = half - shape.overhang
@@ -181,7 +195,7 @@ class Hull(Ring):
             ],
             0.2,
         )
-        self._taper = _soft([(half, 0.93), (half - 0.9, 1.0), (-half + 1.0, 1.0), (-half, 0.95)], 0.25)
+        self._taper = _soft([(half, 0.95), (half - 0.8, 1.0), (-half + 0.9, 1.0), (-half, 0.95)], 0.2)
         self._nose, self._tail = np.array(self._NOSE).T, np.array(self._TAIL).T
         self._width = _soft(list(zip(self._HEIGHTS, self._WIDTHS, strict=True)), 0.012)
 
@@ -204,12 +218,14 @@ class Hull(Ring):
         out = np.zeros_like(x)
         for axle in (self.front_axle, self.back_axle):
             away = np.hypot(x - axle, z - self.shape.wheel) - reach
-            out = out + 0.026 * np.exp(-np.square(np.maximum(away, 0) / 0.09))
+            out = out + 0.032 * np.exp(-np.square(np.maximum(away, 0) / 0.055))
         return np.asarray(out, np.float32)
 
     def _place(self, a: Floats, b: Floats, t: Floats) -> Floats:
         nose, tail = self._ends(t)
         x = (nose + tail) / 2 + a * (nose - tail) / 2
+        # Seen from above, nose and tail are bows rather than straight: corners lie further back.
+        x = x - np.where(a > 0, 0.20, -0.10) * self.shape.blunt**0.5 * a**8 * b**2
         z = self.low(x) + t * (self.top(x) - self.low(x))
         y = b * self.shape.width / 2 * np.interp(t, *self._width) * np.interp(x, *self._taper)
         y = y + b**3 * self._flare(x, z)
@@ -225,7 +241,7 @@ class Hull(Ring):
         t = np.clip((z - low) / (self.top(x) - low), 0, 1).astype(np.float32)
         nose, tail = self._ends(t)
         a = np.clip((2 * x - nose - tail) / (nose - tail), -0.999, 0.999).astype(np.float32)
-        points = self._place(a, left * self.other(a), t)
+        points = self._place(a, left * self.across(a), t)
         points[..., 2] = z
         return points
 
@@ -238,7 +254,7 @@ class Hull(Ring):
             t = np.clip((z - low) / (self.top(x) - low), 0, 1).astype(np.float32)
             wide = self.shape.width / 2 * np.interp(t, *self._width) * np.interp(x, *self._taper)
             b = np.clip(y / wide, -1, 1).astype(np.float32)
-            x = self._place(front * self.other(b), b, t)[..., 0]
+            x = self._place(front * self.along(b), b, t)[..., 0]
         return np.stack([x, y, z], axis=-1).astype(np.float32)
 
     def lid(self, x: Floats, across: Floats) -> Floats:
@@ -246,7 +262,7 @@ class Hull(Ring):
         one = np.ones_like(x)
         nose, tail = self._ends(one)
         a = np.clip((2 * x - nose - tail) / (nose - tail), -1, 1).astype(np.float32)
-        edge = self._place(a, self.other(a), one)
+        edge = self._place(a, self.across(a), one)
         crown = 0.055 * (1 - a**4) * (1 - across**2)
         return np.stack([edge[..., 0], across * edge[..., 1], edge[..., 2] + crown], axis=-1).astype(np.float32)
 
@@ -268,10 +284,12 @@ class Cabin(Ring):
 
     def __init__(self, hull: Hull) -> None:
         shape = hull.shape
-        super().__init__({"sedan": 4.2, "hatchback": 4.6}.get(shape.kind, 6.5))
+        plan = {"sedan": 4.2, "hatchback": 4.6}.get(shape.kind, 6.5)
+        super().__init__(1.5 * plan, plan)
         self.hull = hull
         self.shape = shape
         half = shape.length / 2
+        self._bulge = {"sedan": 0.09, "hatchback": 0.06, "pickup": 0.0}.get(shape.kind, 0.04)
         self.screen_top = half - shape.screen_top * shape.length
         self.roof_end = half - shape.roof_end * shape.length
         middle, reach = (self.screen_top + self.roof_end) / 2, (self.screen_top - self.roof_end) / 2
@@ -292,14 +310,14 @@ class Cabin(Ring):
     def ends(self, t: Floats) -> tuple[Floats, Floats]:
         """The front and back x of the ring at height fraction `t`."""
         bow = np.sin(np.pi * np.clip(t, 0, 1))
-        front = self.hull.cowl + t * (self.screen_top - self.hull.cowl) + 0.035 * bow
-        back = self.hull.back_base + t * (self.roof_end - self.hull.back_base) - 0.03 * bow
+        front = self.hull.cowl + t * (self.screen_top - self.hull.cowl) + 0.05 * bow
+        back = self.hull.back_base + t * (self.roof_end - self.hull.back_base) - self._bulge * bow
         return front.astype(np.float32), back.astype(np.float32)
 
     def _place(self, a: Floats, b: Floats, t: Floats) -> Floats:
         front, back = self.ends(t)
         x = (front + back) / 2 + a * (front - back) / 2
-        wide = self.shape.width / 2 * 0.90
+        wide = self.shape.width / 2 * 0.882
         lean = 1 + (self.shape.roof_width - 1) * (0.75 * t + 0.25 * t**3)
         y = b * wide * lean * np.interp(x, *self.hull._taper)
         foot = self.hull.top(x) - 0.012
@@ -315,18 +333,18 @@ class Cabin(Ring):
         """Points (..., 3) of the left (1) or right (-1) flank at x and height fraction `t`."""
         front, back = self.ends(t)
         a = np.clip((2 * x - front - back) / (front - back), -0.995, 0.995).astype(np.float32)
-        return self._place(a, left * self.other(a), t)
+        return self._place(a, left * self.across(a), t)
 
     def end(self, b: Floats, t: Floats, front: int = 1) -> Floats:
         """Points (..., 3) of the windscreen (1) or back window (-1), `b` from -1 to 1 across."""
-        return self._place(front * self.other(b), b, t)
+        return self._place(front * self.along(b), b, t)
 
     def lid(self, x: Floats, across: Floats) -> Floats:
         """Points (..., 3) of the roof at x, `across` from -1 to 1."""
         one = np.ones_like(x)
         front, back = self.ends(one)
         a = np.clip((2 * x - front - back) / (front - back), -1, 1).astype(np.float32)
-        edge = self._place(a, self.other(a), one)
+        edge = self._place(a, self.across(a), one)
         crown = 0.05 * (1 - np.abs(a) ** 3) * (1 - across**2)
         return np.stack([edge[..., 0], across * edge[..., 1], edge[..., 2] + crown], axis=-1).astype(np.float32)
 

@@ -63,7 +63,7 @@ def camera_of_session(rng: np.random.Generator, width: int, height: int) -> Came
         width=width,
         height=height,
         eye_height=float(rng.uniform(1.58, 1.72)),
-        distance=float(rng.uniform(7.3, 7.75)),
+        distance=float(rng.uniform(7.15, 7.6)),
         pitch=float(np.radians(rng.uniform(6.2, 9.2))),
         shift=float(rng.uniform(-35, 15)),
     )

@@ -41,9 +41,9 @@ def build(kind: str, rng: np.random.Generator, detail: float = 1.0) -> Car:
     paint = paint_of(rng)
     hull = Hull(shape)
     cabin = Cabin(hull)
-    hull_skin = hull.grid(max(48, round(200 * detail)), max(12, round(38 * detail)), max(4, round(10 * detail)))
+    hull_skin = hull.grid(max(48, round(260 * detail)), max(12, round(56 * detail)), max(4, round(10 * detail)))
     cabin_skin = cabin.grid(max(40, round(150 * detail)), max(6, round(16 * detail)), max(4, round(10 * detail)))
-    reach = shape.width / 2 - 0.05
+    reach = shape.width / 2 * 0.975 - 0.03
     wheels = np.array(
         [(axle, side * reach, shape.wheel) for axle in (hull.front_axle, hull.back_axle) for side in (1, -1)],
         np.float32,

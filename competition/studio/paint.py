@@ -14,7 +14,7 @@ _COLOURS: tuple[tuple[str, tuple[int, int, int], float, float], ...] = (
     ("silver", (188, 191, 196), 0.8, 0.14),
     ("grey", (84, 87, 92), 0.7, 0.13),
     ("red", (178, 12, 22), 0.2, 0.08),
-    ("maroon", (74, 10, 18), 0.3, 0.03),
+    ("maroon", (92, 10, 20), 0.3, 0.03),
     ("blue", (22, 62, 150), 0.4, 0.06),
     ("navy", (15, 24, 48), 0.3, 0.04),
     ("green", (18, 44, 32), 0.3, 0.02),
@@ -64,13 +64,18 @@ def _step(value: Floats, low: float, high: float) -> Floats:
 def surroundings(direction: Floats) -> Floats:
     """The studio's light (...) from `direction` (..., 3): floor, grey cove, white wall, lamps in the ceiling."""
     up = direction[..., 2]
-    light = 0.10 + 0.22 * _step(up, -0.8, -0.1) + 0.08 * _step(up, -0.12, 0.02)
-    light = light + 0.62 * _step(up, 0.03, 0.09)  # where grey cove turns into white wall: a sharp line
-    light = light - 0.30 * _step(up, 0.30, 0.75)
+    # The white wall is before the camera; behind the camera the hall is dim.
+    wall = 0.16 + 0.80 * _step(direction[..., 1], -0.35, 0.45)
+    ceiling = 0.30 + 0.15 * direction[..., 1]
+    above = wall + _step(up, 0.30, 0.60) * (ceiling - wall)
+    floor = 0.08 + 0.24 * _step(up, -0.75, -0.10)
+    light = floor + _step(up, 0.0, 0.07) * (above - floor)
+    # A row of lamps all around under the ceiling: the line of light along shoulders and roof edges.
+    light = light + (1.6 - 0.8 * direction[..., 1]) * np.exp(-np.square((up - 0.50) / 0.06))
     # Two rows of soft boxes, one on either side of the turntable, and one overhead.
-    for across, high in ((-0.55, 0.80), (0.55, 0.80), (0.0, 0.98)):
-        near = np.square((direction[..., 0] - across) / 0.13) + np.square((up - high) / 0.14)
-        light = light + 0.9 * np.exp(-near)
+    for across, high in ((-0.5, 0.80), (0.5, 0.80), (0.0, 0.97)):
+        near = np.square((direction[..., 0] - across) / 0.15) + np.square((up - high) / 0.10)
+        light = light + 6.0 * np.exp(-near)
     return np.asarray(light, np.float32)
 
 
@@ -80,7 +85,7 @@ def shade(points: Floats, normals: Floats, eye: Floats, paint: Paint) -> Floats:
     view = view / np.linalg.norm(view, axis=-1, keepdims=True)
     facing = -np.sum(view * normals, axis=-1)
     mirrored = view + 2 * np.maximum(facing, 0)[..., None] * normals
-    fresnel = 0.032 + 0.968 * (1 - np.clip(facing, 0, 1)) ** 5
+    fresnel = 0.026 + 0.974 * (1 - np.clip(facing, 0, 1)) ** 5
     up = normals[..., 2]
     # Light from a white room above and a grey floor below, less of it near the floor under the car.
     ambient = 0.42 + 0.58 * _step(up, -0.9, 0.9)

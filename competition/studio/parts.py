@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from competition.studio.body import Cabin, Hull
+from competition.studio.body import Cabin, Hull, facets_of
 from competition.studio.camera import Floats
 from competition.studio.paint import Paint, display
 
@@ -15,7 +15,7 @@ Colour = tuple[float, float, float]
 BLACK: Colour = (17, 17, 18)
 TRIM: Colour = (34, 34, 36)
 CHROME: Colour = (205, 207, 210)
-AMBER: Colour = (224, 118, 38)
+AMBER: Colour = (208, 122, 58)
 LAMP: Colour = (196, 199, 203)
 RED: Colour = (172, 16, 26)
 PLATE: Colour = (238, 240, 242)
@@ -26,10 +26,11 @@ _CORNER = np.pi / 4
 
 @dataclass(frozen=True)
 class Patch:
-    """A coloured piece of skin: quadrilaterals (n, 4, 3) in metres with sRGB colours (n, 3)."""
+    """A coloured piece of skin: quadrilaterals (n, 4, 3) in metres with sRGB colours (n, 3), outline (m, 3)."""
 
     quads: Floats
     colours: Floats
+    rim: Floats
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Parts:
     hull: list[Patch | Line] = field(default_factory=list)
     cabin: list[Patch | Line] = field(default_factory=list)
     panes: list[Pane] = field(default_factory=list)
+    glass: list[Patch | Line] = field(default_factory=list)
     rails: list[Line] = field(default_factory=list)
     antenna: list[Line] = field(default_factory=list)
     mirrors: list[tuple[Floats, int]] = field(default_factory=list)
@@ -69,13 +71,18 @@ def parts_of(hull: Hull, cabin: Cabin, paint: Paint, rng: np.random.Generator) -
     _cladding(parts, hull, rng)
     _seams(parts, hull, cabin, paint, rng)
     _face(parts, hull, paint, rng)
-    _back(parts, hull, rng)
+    _back(parts, hull, paint, rng)
     _handles(parts, hull, cabin, paint, rng)
     _plates(parts, hull)
     _windows(parts, cabin, rng)
+    _wipers(parts, cabin)
+    _sunroof(parts, cabin, rng)
     _bed(parts, hull)
+    _exhaust(parts, hull, rng)
+    _lettering(parts, hull, rng)
     _mirrors(parts, hull, cabin)
     _roof_rails(parts, cabin, rng)
+    _step_bars(parts, hull, rng)
     _aerial(parts, hull, cabin, rng)
     return parts
 
@@ -94,8 +101,34 @@ def patch(
     psi = (1 - v) * ((1 - u) * p0 + u * p1) + v * ((1 - u) * p3 + u * p2)
     t = (1 - v) * ((1 - u) * t0 + u * t1) + v * ((1 - u) * t3 + u * t2)
     grid = surface.at(psi.astype(np.float32), t.astype(np.float32))
-    quads = np.stack([grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]], axis=2).reshape(-1, 4, 3)
-    return Patch(quads, np.repeat(np.array([colour], np.float32), len(quads), axis=0))
+    return _sheet_of(grid, colour)
+
+
+def _sheet_of(grid: Floats, colour: Colour) -> Patch:
+    """A patch over a grid (rows, columns, 3) whose rows go up when its columns go right."""
+    rim = np.concatenate([grid[0], grid[1:, -1], grid[-1, -2::-1], grid[-2:0:-1, 0]])
+    quads = facets_of(grid)
+    return Patch(quads, np.repeat(np.array([colour], np.float32), len(quads), axis=0), rim)
+
+
+def _disc(hull: Hull, psi: float, t: float, radius: float, colour: Colour) -> Patch:
+    """A round patch, flat on the skin at (psi, t)."""
+    step = 0.01
+    at = hull.at(np.array([psi, psi + step, psi]), np.array([t, t, t + step]))
+    right = (at[1] - at[0]) / np.linalg.norm(at[1] - at[0])
+    out = np.cross(right, at[2] - at[0])
+    out /= np.linalg.norm(out)
+    up = np.cross(out, right)
+    angle = np.linspace(0, 2 * np.pi, 21, dtype=np.float32)[:, None]
+    rim = (at[0] + 0.006 * out + radius * (np.cos(angle) * right + np.sin(angle) * up)).astype(np.float32)
+    grid = np.stack([rim, np.broadcast_to(at[0] + 0.006 * out, rim.shape)])
+    quads = facets_of(grid)
+    return Patch(quads, np.repeat(np.array([colour], np.float32), len(quads), axis=0), rim[:-1])
+
+
+def _twin(of: Patch) -> Patch:
+    """The mirror image of a patch, on the other side of the car."""
+    return Patch(_mirrored(of.quads, -1)[:, ::-1], of.colours, _mirrored(of.rim, -1))
 
 
 def _both(
@@ -107,8 +140,7 @@ def _both(
 ) -> None:
     """Lay a patch on the left and its mirror image on the right."""
     left = patch(surface, corners, colour, steps)
-    right = _mirrored(left.quads, -1)[:, ::-1]
-    into.extend([left, Patch(right, left.colours)])
+    into.extend([left, _twin(left)])
 
 
 def _line(points: Floats, colour: Colour, width: float, faces: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Line:
@@ -145,14 +177,13 @@ def _arch_trim(parts: Parts, hull: Hull, axle: float, tone: Colour) -> None:
         hull.side(axle + reach * np.cos(angle), wheel + reach * np.sin(angle), 1)
         for reach in (wheel * 1.08, wheel * 1.30)
     )
-    quads = np.stack([inner[:-1], outer[:-1], outer[1:], inner[1:]], axis=1)
-    colours = np.repeat(np.array([tone], np.float32), len(quads), axis=0)
-    parts.hull.append(Patch(quads[:, ::-1].copy(), colours))
-    parts.hull.append(Patch(_mirrored(quads, -1), colours))
+    trim = _sheet_of(np.stack([inner, outer]), tone)
+    parts.hull.extend([trim, _twin(trim)])
 
 
 def _darker(paint: Paint, factor: float) -> Colour:
-    tone = display(paint.linear * np.float32(factor) + np.float32(0.004))
+    """The paint's colour in less light; of black paint a grey, because joints show on it by their bright edge."""
+    tone = display(paint.linear * np.float32(factor) + np.float32(0.004 if paint.linear.max() > 0.03 else 0.03))
     return float(tone[0]), float(tone[1]), float(tone[2])
 
 
@@ -231,18 +262,15 @@ def _grille(parts: Parts, hull: Hull, rng: np.random.Generator, *, wide: float, 
         parts.hull.append(
             patch(hull, [(-half, t - 0.012), (half, t - 0.012), (half, t + 0.012), (-half, t + 0.012)], tone, (12, 1))
         )
-    badge = hull.psi_across(0.075)
-    middle = high - 0.25 * (high - low)
-    low, high = middle - 0.07, middle + 0.07
-    parts.hull.append(patch(hull, [(-badge, low), (badge, low), (badge, high), (-badge, high)], CHROME, (4, 2)))
+    parts.hull.append(_disc(hull, 0.0, high - 0.3 * (high - low), 0.055, CHROME))
+    parts.hull.append(_disc(hull, 0.0, high - 0.3 * (high - low), 0.042, (52, 66, 96)))
 
 
 def _headlamps(parts: Parts, hull: Hull, inner: float, rng: np.random.Generator) -> None:
     tall = hull.shape.kind in ("suv", "pickup")
-    low = 0.60 if tall else 0.58
-    high = 0.88 if tall else 0.80
-    start, corner = hull.psi_across(inner), hull.psi_at(float(rng.uniform(0.84, 0.90)))
-    lift = -0.05 if tall else 0.02
+    low, high = (0.60, 0.90) if tall else (0.56, 0.84)
+    start, corner = hull.psi_across(inner), hull.psi_at(float(rng.uniform(0.79, 0.86)))
+    lift = -0.05 if tall else 0.03
     outline = [(start, low + 0.06), (corner, low + lift + 0.03), (corner, high + lift - 0.02), (start, high - 0.04)]
     _both(parts.hull, hull, outline, (40, 41, 44), (16, 3))
 
@@ -254,21 +282,31 @@ def _headlamps(parts: Parts, hull: Hull, inner: float, rng: np.random.Generator)
 
         return [mix(u0, v0), mix(u1, v0), mix(u1, v1), mix(u0, v1)]
 
-    _both(parts.hull, hull, inside(0.04, 0.97, 0.12, 0.92), (150, 153, 158), (14, 2))
-    _both(parts.hull, hull, inside(0.06, 0.95, 0.60, 0.90), LAMP, (14, 1))
-    _both(parts.hull, hull, inside(0.28, 0.48, 0.20, 0.80), (70, 74, 80), (4, 2))
-    _both(parts.hull, hull, inside(0.32, 0.44, 0.32, 0.70), (232, 236, 240), (3, 1))
-    _both(parts.hull, hull, inside(0.78, 0.95, 0.20, 0.80), AMBER, (4, 1))
+    _both(parts.hull, hull, inside(0.04, 0.97, 0.12, 0.92), (122, 126, 132), (14, 2))
+    _both(parts.hull, hull, inside(0.10, 0.95, 0.70, 0.90), LAMP, (14, 1))
+    _both(parts.hull, hull, inside(0.85, 0.95, 0.24, 0.66), AMBER, (4, 1))
+    (psi_a, t_a), _, (psi_b, t_b), _ = inside(0.24, 0.42, 0.30, 0.55)
+    size = 0.5 * (high - low) * (hull.shape.nose - hull.shape.clearance)
+    for share, u in ((0.62, 0.0), (0.42, 1.5)):
+        psi, t = psi_a + u * (psi_b - psi_a), t_a + u * 0.35 * (t_b - t_a) + 0.5 * (t_b - t_a)
+        for radius, tone in (
+            (1.0, (88, 92, 98)),
+            (0.84, (44, 47, 52)),
+            (0.55, (176, 182, 190)),
+            (0.3, (244, 246, 248)),
+        ):
+            lens = _disc(hull, psi, t, share * size * radius, tone)
+            parts.hull.extend([lens, _twin(lens)])
 
 
-def _back(parts: Parts, hull: Hull, rng: np.random.Generator) -> None:
+def _back(parts: Parts, hull: Hull, paint: Paint, rng: np.random.Generator) -> None:
     """Tail lamps, the boot's or tailgate's joints, the lower bumper."""
     kind = hull.shape.kind
     upright = kind in ("suv", "van", "pickup") or (kind == "hatchback" and rng.random() < 0.5)
-    inner = {"sedan": 0.52, "hatchback": 0.66, "suv": 0.72, "van": 0.78, "pickup": 0.86}[kind]
+    inner = {"sedan": 0.52, "hatchback": 0.66, "suv": 0.72, "van": 0.80, "pickup": 0.83}[kind]
     low, high = (0.50, 0.90) if upright else (0.60, 0.84)
     start = np.pi - hull.psi_across(inner)
-    corner = np.pi - hull.psi_at(0.945 if upright else 0.90)
+    corner = np.pi - hull.psi_at({"sedan": 0.88, "hatchback": 0.90, "pickup": 0.955}.get(kind, 0.92))
     outline = [(start, low), (corner, low + 0.04), (corner, high - 0.03), (start, high)]
     _both(parts.hull, hull, [(p, t) for p, t in reversed(outline)], RED, (12, 3))
     middle = low + 0.45 * (high - low)
@@ -276,25 +314,26 @@ def _back(parts: Parts, hull: Hull, rng: np.random.Generator) -> None:
     _both(parts.hull, hull, list(reversed(stripe)), (222, 196, 196), (10, 1))
     glow = [(start, high - 0.13), (corner, high - 0.13), (corner, high - 0.06), (start, high - 0.04)]
     _both(parts.hull, hull, list(reversed(glow)), (214, 58, 62), (10, 1))
-    _back_joints(parts, hull, inner)
+    _back_joints(parts, hull, inner, _darker(paint, 0.16))
 
 
-def _back_joints(parts: Parts, hull: Hull, inner: float) -> None:
+def _back_joints(parts: Parts, hull: Hull, inner: float, dark: Colour) -> None:
     half = hull.shape.length / 2
     low, top = (float(f(np.array([-half + 0.1], np.float32))[0]) for f in (hull.low, hull.top))
-    y = np.linspace(-0.88, 0.88, 24, dtype=np.float32) * hull.shape.width / 2
+    y = np.linspace(-0.78, 0.78, 24, dtype=np.float32) * hull.shape.width / 2
     bumper = np.full_like(y, low + 0.47 * (top - low))
-    parts.hull.append(_line(hull.end(y, bumper, -1), (30, 30, 32), 0.008, (-1.0, 0.0, 0.0)))
-    edge = inner * hull.shape.width / 2 * 0.97
+    parts.hull.append(_line(hull.end(y, bumper, -1), dark, 0.006, (-1.0, 0.0, 0.0)))
+    edge = inner * hull.shape.width / 2 * 0.90
     for side in SIDES:
         z = np.linspace(low + 0.47 * (top - low), top - 0.02, 8, dtype=np.float32)
-        parts.hull.append(_line(hull.end(np.full_like(z, side * edge), z, -1), (30, 30, 32), 0.006, (-1.0, 0.0, 0.0)))
-    wide = hull.psi_across(0.80)
-    chrome = hull.shape.kind == "pickup"
-    tone: Colour = (176, 178, 182) if chrome else TRIM
-    corners = [(np.pi - wide, 0.02), (np.pi + wide, 0.02), (np.pi + wide, 0.34 if chrome else 0.17),
-               (np.pi - wide, 0.34 if chrome else 0.17)]  # fmt: skip
-    parts.hull.append(patch(hull, corners, tone, (20, 3)))
+        parts.hull.append(_line(hull.end(np.full_like(z, side * edge), z, -1), dark, 0.005, (-1.0, 0.0, 0.0)))
+    corner = hull.psi_at(0.93)
+    bands: tuple[tuple[float, float, Colour], ...] = ((0.0, 0.15, TRIM),)
+    if hull.shape.kind == "pickup":
+        bands = ((0.0, 0.08, TRIM), (0.08, 0.17, (112, 114, 118)), (0.17, 0.30, (176, 179, 183)), (0.30, 0.33, TRIM))
+    for low_t, high_t, tone in bands:
+        ring = [(np.pi - corner, low_t), (np.pi + corner, low_t), (np.pi + corner, high_t), (np.pi - corner, high_t)]
+        parts.hull.append(patch(hull, ring, tone, (40, 2)))
 
 
 def _handles(parts: Parts, hull: Hull, cabin: Cabin, paint: Paint, rng: np.random.Generator) -> None:
@@ -314,8 +353,10 @@ def _plates(parts: Parts, hull: Hull) -> None:
     for front, z in places:
         for width, height, tone in ((0.335, 0.18, (40, 41, 43)), (0.315, 0.16, PLATE)):
             parts.hull.append(_plate(hull, front, z, size=(width, height), tone=tone, offset=0.0))
-        parts.hull.append(_plate(hull, front, z, size=(0.045, 0.045), tone=(62, 150, 208), offset=-0.10))
-        parts.hull.append(_plate(hull, front, z, size=(0.13, 0.022), tone=(96, 99, 104), offset=0.04))
+        parts.hull.append(_plate(hull, front, z, size=(0.05, 0.05), tone=(62, 150, 208), offset=-0.105))
+        for letter in range(7):
+            ink = (0.009 + 0.005 * (letter % 3), 0.026)
+            parts.hull.append(_plate(hull, front, z, size=ink, tone=(96, 99, 104), offset=-0.045 + 0.026 * letter))
 
 
 def _plate(hull: Hull, front: int, z: float, *, size: tuple[float, float], tone: Colour, offset: float) -> Patch:
@@ -326,7 +367,7 @@ def _plate(hull: Hull, front: int, z: float, *, size: tuple[float, float], tone:
     rise = z + np.array([-1, -1, 1, 1], np.float32) * height / 2
     skin = hull.end(np.array([0.0], np.float32), np.array([z], np.float32), front)[0, 0] + front * 0.015
     quad = np.stack([np.full_like(y, skin), y, rise], axis=1)[None]
-    return Patch(quad.astype(np.float32), np.array([tone], np.float32))
+    return Patch(quad.astype(np.float32), np.array([tone], np.float32), quad[0].astype(np.float32))
 
 
 def _outline(surface: Cabin, corners: Sequence[tuple[float, float]], side: int) -> Floats:
@@ -404,29 +445,86 @@ def _bed(parts: Parts, hull: Hull) -> None:
     if hull.shape.kind != "pickup":
         return
     x = np.linspace(hull.back_base - 0.02, -hull.shape.length / 2 + 0.16, 10, dtype=np.float32)
-    rows = [hull.lid(x, np.full_like(x, across)) for across in (-0.9, -0.45, 0.0, 0.45, 0.9)]
-    grid = np.stack(rows)
-    quads = np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], axis=2).reshape(-1, 4, 3)
-    parts.hull.append(Patch(quads, np.repeat(np.array([(30, 30, 31)], np.float32), len(quads), 0)))
+    grid = np.stack([hull.lid(x, np.full_like(x, across)) for across in (0.9, 0.45, 0.0, -0.45, -0.9)])
+    parts.hull.append(_sheet_of(grid, (26, 26, 27)))
+    tall = np.linspace(0.12, 1.0, 8, dtype=np.float32)
+    gap = np.full_like(tall, hull.back_base - 0.03)
+    low, top = hull.low(gap), hull.top(gap)
+    for side in SIDES:
+        points = hull.side(gap, low + tall * (top - low), side)
+        parts.hull.append(_line(points, (12, 12, 13), 0.02, (0.0, side, 0.0)))
+
+
+def _lettering(parts: Parts, hull: Hull, rng: np.random.Generator) -> None:
+    """A model's name on the back, too small to read."""
+    half, pickup = hull.shape.length / 2, hull.shape.kind == "pickup"
+    z = float(hull.top(np.array([-half + 0.1], np.float32))[0]) - (0.24 if pickup else 0.13)
+    start, tall, pitch = (-0.21, 0.06, 0.085) if pickup else (0.30, 0.03, 0.034)
+    for letter in range(int(rng.integers(3, 7))):
+        ink = (pitch * float(rng.uniform(0.45, 0.75)), tall)
+        parts.hull.append(_plate(hull, -1, z, size=ink, tone=CHROME, offset=start + pitch * letter))
+
+
+def _exhaust(parts: Parts, hull: Hull, rng: np.random.Generator) -> None:
+    """One or two tail pipes below the bumper."""
+    half, z = hull.shape.length / 2, hull.shape.clearance + 0.055
+    sides = SIDES if rng.random() < 0.4 else (1,)
+    for side in sides:
+        y = 0.58 * side * hull.shape.width / 2
+        for start, width, tone in ((0.12, 0.07, (150, 150, 152)), (0.0, 0.045, BLACK)):
+            ends = np.array([(-half + 0.10 + start, y, z), (-half + 0.09, y, z)], np.float32)
+            parts.hull.append(_line(ends, tone, width, (-1.0, 0.0, 0.0)))
+
+
+def _wipers(parts: Parts, cabin: Cabin) -> None:
+    """Two wipers at rest on the windscreen, one on a steep back window."""
+    for start, stop in ((-0.60, 0.05), (0.02, 0.66)):
+        b = np.linspace(start, stop, 8, dtype=np.float32)
+        points = cabin.end(b, np.linspace(0.04, 0.13, 8, dtype=np.float32), 1)
+        parts.glass.append(_line(points, (18, 18, 18), 0.016, (1.0, 0.0, 0.5)))
+    if cabin.shape.kind in ("suv", "van", "hatchback"):
+        b = np.linspace(-0.05, 0.42, 6, dtype=np.float32)
+        points = cabin.end(b, np.linspace(0.17, 0.20, 6, dtype=np.float32), -1)
+        parts.glass.append(_line(points, (14, 14, 14), 0.018, (-1.0, 0.0, 0.3)))
+
+
+def _sunroof(parts: Parts, cabin: Cabin, rng: np.random.Generator) -> None:
+    if rng.random() < 0.65:
+        return
+    x = np.linspace(cabin.screen_top - 0.28, cabin.screen_top - 0.78, 6, dtype=np.float32)
+    grid = np.stack([cabin.lid(x, np.full_like(x, across)) for across in np.linspace(0.62, -0.62, 7)])
+    parts.cabin.append(_sheet_of(grid, (24, 25, 27)))
+
+
+def _step_bars(parts: Parts, hull: Hull, rng: np.random.Generator) -> None:
+    """Tubes below the doors of some pick-ups."""
+    if hull.shape.kind != "pickup" or rng.random() < 0.5:
+        return
+    tone: Colour = (178, 180, 183) if rng.random() < 0.6 else TRIM
+    x = np.linspace(hull.front_axle - 0.62, hull.back_base - 0.05, 12, dtype=np.float32)
+    drop = 0.05 * np.minimum(1, np.minimum(np.arange(12), np.arange(12)[::-1]))
+    for side in SIDES:
+        y = np.full_like(x, side * hull.shape.width / 2 * 0.985)
+        parts.rails.append(_line(np.stack([x, y, hull.shape.clearance + 0.04 - drop], axis=1), tone, 0.065))
 
 
 def _mirrors(parts: Parts, hull: Hull, cabin: Cabin) -> None:
     big = 1.25 if hull.shape.kind in ("pickup", "suv", "van") else 1.0
     x = hull.cowl - 0.32
-    z = float(hull.top(np.array([x], np.float32))[0]) + 0.075 * big
-    y = hull.shape.width / 2 + 0.055
+    z = float(hull.top(np.array([x], np.float32))[0]) + 0.055 * big
+    y = hull.shape.width / 2 + 0.035
     del cabin
-    u = np.linspace(0, 2 * np.pi, 17, dtype=np.float32)[None]
-    v = np.linspace(-np.pi / 2, np.pi / 2, 9, dtype=np.float32)[:, None]
+    u = np.linspace(0, 2 * np.pi, 41, dtype=np.float32)[None]
+    v = np.linspace(-np.pi / 2, np.pi / 2, 21, dtype=np.float32)[:, None]
 
     def soft(value: Floats) -> Floats:
-        return np.asarray(np.sign(value) * np.abs(value) ** 0.6, np.float32)
+        return np.asarray(np.sign(value) * np.abs(value) ** 0.7, np.float32)
 
     ball = np.stack(
         [
-            x + 0.075 * big * soft(np.cos(u)) * soft(np.cos(v)),
-            y + 0.115 * big * soft(np.sin(u)) * soft(np.cos(v)),
-            z + 0.078 * big * soft(np.sin(v)) * np.ones_like(u),
+            x + 0.075 * big * np.where(np.cos(u) > 0, 1.1, 0.5) * soft(np.cos(u)) * soft(np.cos(v)),
+            y + 0.11 * big * soft(np.sin(u)) * soft(np.cos(v)),
+            z + 0.066 * big * soft(np.sin(v)) * np.ones_like(u),
         ],
         axis=-1,
     ).astype(np.float32)
@@ -464,5 +562,5 @@ def _aerial(parts: Parts, hull: Hull, cabin: Cabin, rng: np.random.Generator) ->
         parts.antenna.append(_line(np.stack([foot, 0.9 * foot + 0.1 * tip]), BLACK, 0.03))
         parts.antenna.append(_line(np.stack([foot, tip]), BLACK, 0.0065))
     elif style < 0.85:
-        fin = np.array([[0.09, 0, 0], [-0.02, 0, 0.055], [-0.06, 0, 0.06], [-0.07, 0, 0.0]], np.float32)
-        parts.antenna.append(_line(foot + fin, TRIM, 0.035))
+        fin = np.array([[0.11, 0, 0], [0.02, 0, 0.022], [-0.05, 0, 0.06], [-0.075, 0, 0.0]], np.float32)
+        parts.antenna.append(_line(foot + fin, TRIM, 0.022))

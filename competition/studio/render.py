@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from competition.studio import wheels
-from competition.studio.body import facets_of
+from competition.studio.body import facets_of, normals_of
 from competition.studio.camera import Camera, Floats, turn
 from competition.studio.car import Car
 from competition.studio.paint import shade
@@ -129,9 +129,9 @@ _TRANSPARENT = np.array([255, 255, 255, 0], np.uint8)
 
 def _draw_car(sheet: Sheet, car: Car) -> None:
     """Draw what is behind the body, the body with its arches cut out, and what stands before it."""
+    _draw_rails(sheet, car, before=False)
     _draw_under(sheet, car)
     _draw_mirrors(sheet, car, before=False)
-    _draw_rails(sheet, car, before=False)
     body = sheet.like()
     _draw_skin(body, car, car.hull_skin, car.hull_normals)
     _soften(body)
@@ -142,12 +142,15 @@ def _draw_car(sheet: Sheet, car: Car) -> None:
     _soften(cabin)
     _draw_parts(cabin, car.parts.cabin)
     _glaze(cabin, sheet, car)
+    _draw_parts(cabin, car.parts.glass)
     _lay(body, cabin)
     _lay(sheet, body)
     _draw_rails(sheet, car, before=True)
     _draw_mirrors(sheet, car, before=True)
     for line in car.parts.antenna:
         sheet.stroke(line, smooth=False)
+        if len(line.points) > 2:  # a fin
+            sheet.fill_hull(line.points, line.colour)
 
 
 def _lay(below: Sheet, above: Sheet) -> None:
@@ -165,38 +168,61 @@ def _draw_skin(sheet: Sheet, car: Car, skin: Floats, normals: Floats) -> None:
     _fill_quads(sheet, quads[order], tones[order])
 
 
-def _fill_quads(sheet: Sheet, quads: Floats, tones: Floats) -> None:
-    """Fill those quadrilaterals (n, 4, 2) of the sheet that turn their outer face to the camera."""
+def _fill_quads(sheet: Sheet, quads: Floats, tones: Floats) -> int:
+    """Fill those quadrilaterals (n, 4, 2) of the sheet that turn their outer face to the camera; how many."""
     one, other = quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1]
     front = one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0] < 0
     corners = _fixed(quads[front])
     colours = np.concatenate([tones[front], np.full((int(front.sum()), 1), 255)], axis=1)
     for quad, colour in zip(corners, np.minimum(colours, 255).round().tolist(), strict=True):
         cv2.fillConvexPoly(sheet.pixels, quad, colour, cv2.LINE_8, _BITS)
+    return len(corners)
 
 
 def _soften(sheet: Sheet) -> None:
-    """Melt the facets into one surface, inside of its outline only."""
-    reach = max(1, round(4 * sheet.camera.scale))
+    """Melt the facets into one surface, mixing nothing from beyond its outline."""
+    reach = max(1, round(6 * sheet.camera.scale))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     alpha = sheet.pixels[..., 3].copy()
-    inside = cv2.erode(alpha, kernel)
-    cv2.copyTo(cv2.blur(sheet.pixels, kernel.shape), inside, sheet.pixels)
+    blurred = cv2.blur(sheet.pixels, kernel.shape)
+    cv2.copyTo(blurred, alpha, sheet.pixels)
+    # Near the outline the mean took in transparent black: divide by the share that was car.
+    edge = np.nonzero(alpha & ~cv2.erode(alpha, kernel))
+    mixed = blurred[edge].astype(np.float32)
+    sheet.pixels[edge] = np.minimum(mixed * 255 / np.maximum(mixed[:, 3:], 1), 255).astype(np.uint8)
     sheet.pixels[..., 3] = alpha
 
 
 def _draw_parts(sheet: Sheet, parts: Iterable[Patch | Line]) -> None:
     for part in parts:
         if isinstance(part, Patch):
-            _fill_quads(sheet, sheet.place(part.quads), part.colours)
+            _draw_patch(sheet, part)
         elif sheet.faces(np.array(part.faces, np.float32), part.points.mean(axis=0)):
             sheet.stroke(part, smooth=True)
+
+
+def _draw_patch(sheet: Sheet, part: Patch) -> None:
+    """Fill a patch, and where all of it shows smooth its outline."""
+    colours = part.colours + _sheen(sheet, part.quads)
+    if _fill_quads(sheet, sheet.place(part.quads), colours) == len(part.quads):
+        rim = _fixed(sheet.place(part.rim))
+        cv2.polylines(sheet.pixels, [rim], True, _rgba(colours.mean(axis=0)), 1, cv2.LINE_AA, _BITS)
+
+
+def _sheen(sheet: Sheet, quads: Floats) -> Floats:
+    """What quads (n, 4, 3) of smooth plastic mirror of the bright room: most at a grazing angle; (n, 1) of 255."""
+    normal = np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
+    view = sheet.camera.eye - turn(quads.mean(axis=1), sheet.view)
+    view /= np.linalg.norm(view, axis=-1, keepdims=True)
+    facing = np.abs(np.sum(view * turn(normal, sheet.view), axis=-1, keepdims=True))
+    return np.asarray(12 * np.clip(normal[:, 2:], 0, 1) + 70 * (1 - facing) ** 4)
 
 
 def _arch(car: Car, axle: float, side: int) -> Floats:
     """The outline of a wheel arch on the skin, open at the bottom."""
     wheel = car.shape.wheel
-    reach = wheel * 1.10
+    reach = wheel * 1.12
     angle = np.linspace(-0.5, np.pi + 0.5, 40, dtype=np.float32)
     x = (axle + reach * np.cos(angle)).astype(np.float32)
     return car.hull.side(x, (wheel + 0.01 + reach * np.sin(angle)).astype(np.float32), side)
@@ -251,11 +277,11 @@ def _glaze(cabin: Sheet, behind: Sheet, car: Car) -> None:
     near = [pane for pane in car.parts.panes if _shows(cabin, pane)]
     far = [pane for pane in car.parts.panes if not _shows(cabin, pane)]
     inside = cabin.like()
-    inside.pixels[...] = (58, 60, 60, 255)
+    inside.pixels[...] = (74, 77, 77, 255)
     through = np.zeros(inside.pixels.shape[:2], np.uint8)
     for pane in far:
         cv2.fillPoly(through, [_fixed(cabin.place(pane.outline))], 255, cv2.LINE_8, _BITS)
-    cv2.copyTo(cv2.convertScaleAbs(behind.pixels, alpha=0.72, beta=6), through, inside.pixels)
+    cv2.copyTo(cv2.convertScaleAbs(behind.pixels, alpha=0.75, beta=8), through, inside.pixels)
     for points, tone in _furniture(car):
         inside.fill_hull(points, (tone, tone, tone))
     for pane in near:
@@ -299,15 +325,16 @@ def _set_pane(cabin: Sheet, inside: Sheet, pane: Pane) -> None:
     if y0 >= y1 or x0 >= x1:
         return
     stencil = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    cv2.fillPoly(stencil, [_fixed(outline - np.array([x0, y0], np.float32))], 255, cv2.LINE_8, _BITS)
-    stencil &= cabin.pixels[y0:y1, x0:x1, 3]
-    seen = inside.pixels[y0:y1, x0:x1].astype(np.float32)
+    cv2.fillPoly(stencil, [_fixed(outline - np.array([x0, y0], np.float32))], 255, cv2.LINE_AA, _BITS)
+    area = cabin.pixels[y0:y1, x0:x1]
+    stencil &= area[..., 3]
+    seen = inside.pixels[y0:y1, x0:x1, :3].astype(np.float32)
     sheen = np.linspace(1.0, 0.35, y1 - y0, dtype=np.float32)[:, None, None]
-    mirror = np.array([58, 62, 64, 0], np.float32) * (0.9 if pane.side else 1.25)
-    glass = seen * np.float32(1 - pane.tint) * np.array([0.94, 0.98, 0.96, 1], np.float32)
-    glass = glass + np.array([20, 21, 22, 0], np.float32) * np.float32(pane.tint) + mirror * sheen * 0.55
-    glass[..., 3] = 255
-    cv2.copyTo(np.minimum(glass, 255).astype(np.uint8), stencil, cabin.pixels[y0:y1, x0:x1])
+    mirror = np.array([70, 76, 77], np.float32) * (0.9 if pane.side else 1.25)
+    glass = seen * np.float32(1 - pane.tint) * np.array([0.94, 0.98, 0.96], np.float32)
+    glass = glass + np.array([20, 21, 22], np.float32) * np.float32(pane.tint) + mirror * sheen * 0.55
+    cover = stencil.astype(np.float32)[..., None] / 255
+    area[..., :3] = area[..., :3] + cover * (np.minimum(glass, 255) - area[..., :3])
 
 
 def _draw_mirrors(sheet: Sheet, car: Car, before: bool) -> None:
@@ -319,9 +346,7 @@ def _draw_mirrors(sheet: Sheet, car: Car, before: bool) -> None:
             sheet.fill_hull(
                 middle + np.concatenate([stalk, stalk + np.array([0, 0, 0.05], np.float32)]), (26, 26, 27)
             )
-            normals = ball - middle
-            normals = normals / np.linalg.norm(normals, axis=-1, keepdims=True)
-            _draw_skin(sheet, car, ball, normals.astype(np.float32))
+            _draw_skin(sheet, car, ball, normals_of(ball))
 
 
 def _draw_rails(sheet: Sheet, car: Car, before: bool) -> None:
@@ -336,11 +361,21 @@ def _cast_shadow(picture: Picture, car: Car, camera: Camera, view: int) -> None:
     shrink = 8
     rows, columns = -(-picture.shape[0] // shrink), -(-picture.shape[1] // shrink)
     light = np.ones((rows, columns), np.float32)
-    for reach, dark, soft in ((1.12, 0.20, 0.20), (0.97, 0.42, 0.085), (0.86, 0.40, 0.04)):
+    foot = car.hull.at(car.hull.angles(48), np.zeros(1, np.float32)) * np.array([1, 1, 0], np.float32)
+    tyre = np.array([(-0.12, 0.02), (0.12, 0.02), (0.12, -0.2), (-0.12, -0.2)], np.float32)
+    treads = []
+    for x, y, _ in car.wheels:
+        treads.append(np.stack([x + tyre[:, 0], y + np.sign(y) * tyre[:, 1], np.zeros(4)], axis=1))
+    for shapes, dark, soft in (
+        ([foot * 1.12], 0.20, 0.20),
+        ([foot * 0.97], 0.42, 0.085),
+        ([foot * 0.86], 0.40, 0.04),
+        (treads, 0.45, 0.02),
+    ):
         layer = np.zeros((rows, columns), np.uint8)
-        foot = car.hull.at(car.hull.angles(48), np.zeros(1, np.float32)) * np.array([reach, reach, 0], np.float32)
-        pixels, _ = camera.project(turn(foot, view))
-        cv2.fillPoly(layer, [_fixed(pixels / shrink)], 255, cv2.LINE_AA, _BITS)
+        for shape in shapes:
+            pixels, _ = camera.project(turn(shape, view))
+            cv2.fillPoly(layer, [_fixed(pixels / shrink)], 255, cv2.LINE_AA, _BITS)
         radius = soft * 2230 * camera.scale / camera.distance / shrink
         blurred = cv2.GaussianBlur(layer, (0, 0), max(radius, 0.3), sigmaY=max(radius * 0.45, 0.3))
         light *= 1 - dark * blurred.astype(np.float32) / 255

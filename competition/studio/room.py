@@ -12,7 +12,6 @@ from competition.studio.camera import FRAME, Camera, Floats, turn
 
 Picture = NDArray[np.uint8]
 
-TURNTABLE = 2.98  # radius in metres
 _SUBPIXEL = 4  # bits
 
 _WORD = (("V", 0.10), ("E", 0.10), ("L", 0.10), ("A", 0.21), ("N", 0.21), ("T", 0.21), ("O", 0.21))
@@ -72,12 +71,11 @@ def room_of_session(rng: np.random.Generator, camera: Camera) -> Room:
     edge = _wall_edge(rng, camera, x)
     picture = _wall(rng, x, y, edge)
     _write_word(rng, picture, edge[0], camera)
+    _draw_door(rng, picture, camera, float(edge.min()))
     floor = _floor(rng, camera, x, y, edge)
     on_floor = np.clip(y - edge + 0.5, 0, 1)[..., None]
     picture += on_floor * (floor - picture)
     _border(rng, picture, x, y)
-    cast = np.array([rng.uniform(0.985, 1.015), 1.0, rng.uniform(0.96, 1.015)], np.float32)
-    picture *= cast * np.float32(rng.uniform(0.95, 1.03))
     return Room(_bytes(picture), _gain(rng, camera, x, y), _seams(rng))
 
 
@@ -106,9 +104,9 @@ def _wall_edge(rng: np.random.Generator, camera: Camera, x: Floats) -> Floats:
 
 def _wall(rng: np.random.Generator, x: Floats, y: Floats, edge: Floats) -> Floats:
     high = (edge - y) / 420
-    glow = 0.965 + 0.05 * np.exp(-np.square((high - 0.05) / 0.22)) - 0.035 * np.clip(high, 0, 2)
-    glow = glow - 0.06 * np.square(x - rng.uniform(0.4, 0.6))
-    tint = np.array([249, 248, 248], np.float32) + rng.normal(0, 1.2, 3).astype(np.float32)
+    glow = 0.975 + 0.04 * np.exp(-np.square((high - 0.05) / 0.22)) - 0.02 * np.clip(high, 0, 2)
+    glow = glow - 0.04 * np.square(x - rng.uniform(0.4, 0.6))
+    tint = np.array([254, 254, 254], np.float32) + rng.normal(0, 1.2, 3).astype(np.float32)
     return np.asarray(glow[..., None] * tint, np.float32)
 
 
@@ -124,6 +122,18 @@ def _write_word(rng: np.random.Generator, picture: Floats, edge: Floats, camera:
     picture += cover * (tone - picture)
 
 
+def _draw_door(rng: np.random.Generator, picture: Floats, camera: Camera, foot: float) -> None:
+    """The thin joint of a door in the wall, through the word."""
+    left, right, top = rng.uniform(640, 700), rng.uniform(1140, 1190), foot - rng.uniform(245, 270)
+    corners = np.array([(left, foot + 4), (left, top), (right, top), (right, foot + 4)]) * camera.scale
+    line = np.zeros((camera.height, camera.width), np.uint8)
+    cv2.polylines(
+        line, [np.round(corners * (1 << _SUBPIXEL)).astype(np.int32)], False, 255, 1, cv2.LINE_AA, _SUBPIXEL
+    )
+    cover = line.astype(np.float32)[..., None] * np.float32(rng.uniform(0.2, 0.55) / 255)
+    picture += cover * (np.float32(110) - picture)
+
+
 def _pencil(camera: Camera, edge: Floats, *, tall: float, left: float, gap: float) -> Picture:
     ink = np.zeros((camera.height, camera.width), np.uint8)
     one = 1 << _SUBPIXEL
@@ -131,8 +141,7 @@ def _pencil(camera: Camera, edge: Floats, *, tall: float, left: float, gap: floa
     def place(points: Polygon, offset: float) -> NDArray[np.int32]:
         fine = _dense(np.array([*points, points[0]], np.float64))
         column = left + (offset + fine[:, 0]) * tall
-        index = np.clip(column * camera.scale, 0, len(edge) - 1).astype(int)
-        row = edge[index] + 4 - (1 - fine[:, 1]) * tall
+        row = np.interp(column * camera.scale, np.arange(len(edge)), edge) + 4 - (1 - fine[:, 1]) * tall
         return np.asarray(np.round(np.stack([column, row], axis=1) * camera.scale * one), np.int32)
 
     offset = 0.0
@@ -153,24 +162,39 @@ def _floor(rng: np.random.Generator, camera: Camera, x: Floats, y: Floats, edge:
     """Grey floor, lighter towards the camera, with the turntable's warmer concrete."""
     deep = np.clip((y - edge) / 860, 0, 1)
     light = 0.93 + 0.13 * deep - 0.10 * np.square(x - 0.5) + 0 * x
-    grey = np.array([190, 193, 197], np.float32) + rng.normal(0, 1.5, 3).astype(np.float32)
+    grey = np.array([190, 192, 194], np.float32) * rng.uniform(0.88, 1.08) + rng.normal(0, 1.5, 3).astype(np.float32)
     floor = light[..., None] * grey
     disc = np.zeros((camera.height, camera.width), np.uint8)
-    rim, line = _rim(camera)
+    rim, line = _rim(camera, float(rng.uniform(2.95, 3.75)))
     cv2.fillPoly(disc, [rim], 255, cv2.LINE_AA, _SUBPIXEL)
-    warm = np.array([1.02, 1.0, 0.965], np.float32) * np.float32(rng.uniform(0.97, 1.02))
-    worn = np.float32(1) + (_clouds(rng, camera) * np.float32(rng.uniform(0.008, 0.018)))[..., None]
+    warm = np.array([1.015, 1.0, 0.975], np.float32) ** np.float32(rng.uniform(0, 1.4))
+    warm = warm * np.float32(rng.uniform(0.975, 1.02))
+    worn = np.float32(1) + (_clouds(rng, camera) * np.float32(rng.uniform(0.005, 0.014)))[..., None]
     inside = disc.astype(np.float32)[..., None] / 255
     floor = floor * (1 + inside * (warm * worn - 1))
+    _dirt(rng, camera, floor)
     ring = np.zeros_like(disc)
     cv2.polylines(ring, [rim], True, 255, line, cv2.LINE_AA, _SUBPIXEL)
-    dark = np.float32(rng.uniform(0.08, 0.3))
+    dark = np.float32(rng.uniform(0.1, 0.45))
     return np.asarray(floor * (1 - dark * ring.astype(np.float32)[..., None] / 255), np.float32)
 
 
-def _rim(camera: Camera) -> tuple[NDArray[np.int32], int]:
+def _dirt(rng: np.random.Generator, camera: Camera, floor: Floats) -> None:
+    """Specks and scuffs on the floor."""
+    for _ in range(60):
+        column, row = rng.uniform(0, FRAME[0]), rng.uniform(620, FRAME[1])
+        long = rng.exponential(14) + 1
+        start = np.array([column, row]) * camera.scale
+        stop = start + np.array([long, rng.normal(0, 0.15) * long]) * camera.scale
+        line = np.round(np.stack([start, stop]) * (1 << _SUBPIXEL)).astype(np.int32)
+        tone = floor[min(int(start[1]), camera.height - 1), min(int(start[0]), camera.width - 1)]
+        colour = (tone * rng.uniform(0.8, 1.07)).tolist()
+        cv2.polylines(floor, [line], False, colour, 1, cv2.LINE_8, _SUBPIXEL)
+
+
+def _rim(camera: Camera, radius: float) -> tuple[NDArray[np.int32], int]:
     angle = np.linspace(0, 2 * np.pi, 361, dtype=np.float32)[:-1]
-    circle = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=1) * np.float32(TURNTABLE)
+    circle = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=1) * np.float32(radius)
     pixels, _ = camera.project(circle)
     return np.round(pixels * (1 << _SUBPIXEL)).astype(np.int32), max(1, round(2 * camera.scale))
 
@@ -213,12 +237,15 @@ def _seams(rng: np.random.Generator) -> Floats:
 
 def _gain(rng: np.random.Generator, camera: Camera, x: Floats, y: Floats) -> Picture:
     away = np.square((x - 0.5) * 1.15) + np.square((y / FRAME[1] - 0.5) * 0.9)
-    dark = 1 - rng.uniform(0.06, 0.2) * away
-    return np.stack([_bytes(255 * dark)] * 3, axis=2)
+    dark = 1 - rng.uniform(0.03, 0.12) * away
+    # Exposure and white balance of the session; 255 is the most that a gain can be, so all of them darken.
+    warmth = rng.uniform(-1, 1)
+    cast = np.array([0.98 + 0.012 * warmth, 0.98, 0.98 - 0.022 * warmth]) * rng.uniform(0.97, 1.012)
+    return _bytes(np.asarray(255 * dark[..., None] * cast))
 
 
 def _bytes(values: Floats) -> Picture:
-    return np.clip(values + np.float32(0.5), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(values + np.float32(0.5), 0, 255), np.uint8)
 
 
 @lru_cache(maxsize=4)

@@ -65,7 +65,7 @@ def face(centre: Floats, radius: float, side: int, rim: Rim, turned: float) -> l
         (circle(centre, edge, 0.004, side), (light * 0.95,) * 3),
         (circle(centre, edge * 0.93, 0.012, side), (light * 0.62,) * 3),
         (circle(centre, edge * 0.88, 0.07, side), (26, 26, 28)),
-        (circle(centre, edge * 0.60, 0.09, side), (92, 92, 94)),
+        (circle(centre, edge * 0.60, 0.09, side), (40 + light * 0.28,) * 3),
         (circle(centre, edge * 0.30, 0.085, side), (48, 48, 50)),
     ]
     polygons.extend(_spokes(centre, edge, side, rim, turned))
