@@ -97,18 +97,19 @@ def choose(scores: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
     ranked = scores.sort_values(["dice", "img"]).reset_index(drop=True)
     worst = ranked[ranked.groupby("car").cumcount() < MOST_OF_A_CAR].head(WORST)
     rest = ranked.drop(worst.index)
-    best = rest.tail(BEST)
+    best = rest.iloc[::-1].drop_duplicates("car").head(BEST)
     # From the middle of all images, not of those that are left.
-    middle = (rest.drop(best.index).index.to_series() - (len(ranked) - 1) / 2).abs()
-    usual = ranked.loc[sorted(middle.sort_values(kind="stable").index[:USUAL])]
+    others = rest.drop(best.index)
+    from_middle = (others.index.to_series() - (len(ranked) - 1) / 2).abs().sort_values(kind="stable")
+    usual = others.loc[from_middle.index[: 4 * USUAL]].drop_duplicates("car").head(USUAL).sort_index()
     chapters = [
         (
             "The worst",
             f"The images with the lowest Dice, the worst first, at most {MOST_OF_A_CAR} of one car.",
             worst,
         ),
-        ("The usual", "Images around the median: half of all are better than these.", usual),
-        ("The best", "What is left to gain where everything went well.", best.iloc[::-1]),
+        ("The usual", "Images of different cars around the median: half of all are better than these.", usual),
+        ("The best", "What is left to gain where everything went well, on different cars.", best),
     ]
     return [(title, text, [str(img) for img in table["img"]]) for title, text, table in chapters if len(table)]
 

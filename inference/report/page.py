@@ -43,6 +43,8 @@ def render(results: Results, data: DataFolder) -> str:
     Raises:
         Failure: what ``gallery`` raises.
     """
+    # First, because it finds what is wrong with the files before anything is drawn.
+    chapters = gallery(results, data)
     scores, cv = results.scores, results.cv
     views = tables.by_view(scores)
     tuning = _tuning(cv)
@@ -70,7 +72,7 @@ def render(results: Results, data: DataFolder) -> str:
         "makes": tables.by_make(scores),
         "ranked_cars": tables.by_car(scores),
         "submission": _submission(results),
-        "chapters": gallery(results, data),
+        "chapters": chapters,
     }
     templates = Environment(
         loader=FileSystemLoader(HERE),
