@@ -313,7 +313,7 @@ def test_the_same_files_give_the_same_page(finished):
 
 def test_a_run_of_one_fold_says_so(tmp_path, data):
     run = write_run(tmp_path / "runs" / "half", data, scored=(1,))
-    cv = json.loads(run.cv.read_text()) | {"tuning": {"threshold": 0.4375, "gain": None, "used": False}}
+    cv = json.loads(run.cv.read_text()) | {"tuning": {"threshold": None, "gain": None, "used": False}}
     run.cv.write_text(json.dumps(cv))
     page = Page(made(run))
     notice = " ".join(page.by_id["partial"].split())

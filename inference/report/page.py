@@ -141,7 +141,7 @@ def _tuning(cv: dict[str, Any]) -> Tuning | None:
         return None
     tuned = cv.get("tuning") or {}
     highest = max(range(len(curve["dice"])), key=curve["dice"].__getitem__)
-    best = tuned.get("threshold", curve["thresholds"][highest])
+    best = tuned.get("threshold") or curve["thresholds"][highest]
     return Tuning(cv["threshold"], best, tuned.get("gain"), tuned.get("dice_at_half"), bool(tuned.get("used")))
 
 

@@ -81,7 +81,7 @@ def by_fold(results: Results) -> list[FoldRow]:
                 epochs=epochs,
                 dice=scores["dice"].mean(),
                 iou=scores["iou"].mean(),
-                threshold=thresholds.get(fold, results.cv["threshold"]),
+                threshold=thresholds.get(fold) or results.cv["threshold"],
                 worst_img=worst["img"],
                 worst_dice=worst["dice"],
             )
