@@ -14,6 +14,10 @@ from competition.rle import Shape
 Pixels = NDArray[np.uint8]
 
 END_OF_JPEG = b"\xff\xd9"
+# We bring our own threads and processes. OpenCV's would fight them, and its pool does not survive a fork: a worker
+# process that waits for it waits for ever.
+cv2.setNumThreads(0)
+
 # libjpeg can decode at a fraction of the size, straight from the DCT coefficients, in half the time and less.
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 

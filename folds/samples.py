@@ -73,8 +73,6 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         """The sample of a key: (h, w, 3) uint8 RGB and (h, w) uint8 target, 255 is car."""
         pair = self.cached[key.photo] if self.cached else self.read(key.photo)
-        # Threads of OpenCV's own would fight those of the other workers and of the network.
-        cv2.setNumThreads(1)
         self.transform.set_random_seed(hash_of(self.seed, *key))
         changed = self.transform(image=pair.image, mask=pair.target)
         return torch.from_numpy(changed["image"]), torch.from_numpy(changed["mask"])

@@ -65,12 +65,11 @@ def write_folds(path: Path, photos: Sequence[Photo], fold_of: Sequence[int]) -> 
     atomic.write_text(path, text.getvalue())
 
 
-def read_folds(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]]:
-    """The photographs of each fold, by folds.csv.
+def read_folds(path: Path) -> dict[str, int]:
+    """The fold of each image name, by folds.csv.
 
     Raises:
-        Failure: the file is missing or malformed, a car lies in two folds, or the photographs in the data folder
-            are not those of the file.
+        Failure: the file is missing or malformed, or a car lies in two folds.
     """
     if not path.is_file():
         raise Failure(f"no split {path}; write it with `make folds RUN={path.parent.name}`")
@@ -86,6 +85,16 @@ def read_folds(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]]:
     torn = table.groupby("car")["fold"].nunique().loc[lambda folds: folds > 1]
     if len(torn):
         raise Failure(f"{path} has car {torn.index[0]} in {torn.iloc[0]} folds; all views of a car belong to one")
+    return fold_of
+
+
+def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]]:
+    """The photographs of each fold, by folds.csv.
+
+    Raises:
+        Failure: ``read_folds`` refuses the file, or the photographs in the data folder are not those of the file.
+    """
+    fold_of = read_folds(path)
     different = sorted(fold_of.keys() ^ {photo.img for photo in photos})
     if different:
         raise Failure(f"{path} and the data folder differ in {len(different)} photographs, such as {different[0]}")
@@ -109,7 +118,7 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
         with ThreadPoolExecutor() as pool:
             areas = list(pool.map(lambda photo: mask_area(data, photo), data.train))
         write_folds(run.folds, data.train, split_by_car(data.train, areas, settings.split.folds, settings.seed))
-    return read_folds(run.folds, data.train)
+    return photos_by_fold(run.folds, data.train)
 
 
 def mask_area(data: DataFolder, photo: Photo) -> float:

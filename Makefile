@@ -1,0 +1,124 @@
+# Every command of the project; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= default
+FOLD ?= 0
+CARS ?= 20
+TEST_CARS ?= 4
+SEED ?= 1
+MESSAGE ?=
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed-$(shell cksum < requirements.txt | cut -d' ' -f1)
+# albumentations looks for a newer version of itself at every import, in vain where there is no network.
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+# Only what the user named is passed on, so that a run keeps its own settings and its own data.
+OF_RUN := --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) \
+	$(if $(SETTINGS),--settings $(SETTINGS)) $(if $(SET)$(FOLDS),--set $(if $(FOLDS),split.folds=$(FOLDS)) $(SET))
+OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) \
+	$(filter-out --run $(RUN),$(OF_RUN))
+
+.PHONY: help setup demo test lint format bench data synthetic check settings folds train cv score predict \
+	validate submit submissions report clean-demo
+
+help: ## this list
+	@echo "make TARGET [VARIABLE=value ...]"; echo
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
+	@echo; echo "Variables"
+	@echo '  DATA         data folder in Kaggle'"'"'s layout        (data/carvana, or the run'"'"'s own)'
+	@echo '  RUN          name of the run, a folder below runs/  (default)'
+	@echo '  RUNS         "a b": score or predict several runs together'
+	@echo '  PRESET       demo, cpu, gpu, fullres, or a .yaml file (gpu or cpu, by the machine)'
+	@echo '  FOLD, FOLDS  number of the fold, from 0; number of folds'
+	@echo '  SET          "train.epochs=50 train.batch_size=16": any setting (make settings)'
+	@echo '  MESSAGE      what to call a submission on Kaggle'
+	@echo '  VENV         where the packages are installed       (.venv)'
+
+setup: $(STAMP) ## create .venv from requirements.txt; every other target does this first, once
+
+$(STAMP): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: Python 3.11 or newer is needed, and $(PYTHON) is" \
+			"$$($(PYTHON) --version 2>&1 || echo missing); install it, or name one: make PYTHON=python3.12 ..." >&2; \
+		exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
+		echo "error: cannot create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "installing the packages of requirements.txt into $(VENV) (a few minutes, about 7 GB, once)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: $(STAMP) ## the whole pipeline on generated cars, on a CPU: CV, a valid submission, a report
+	@$(PY) -m competition.studio --data data/demo --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED)
+	@$(PY) -m folds.train --all --run demo --data data/demo --preset demo
+	@$(PY) -m inference.score --run demo
+	@$(PY) -m inference.predict --run demo
+	@$(PY) -m submissions.validate --run demo
+	@$(PY) -m submissions.grade --run demo --solution data/demo/solution.csv
+	@$(PY) -m inference.report --run demo
+
+test: $(STAMP) ## the tests
+	@$(PY) -m pytest
+
+lint: $(STAMP) ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(STAMP) ## format the code
+	@$(PY) -m ruff check --fix --quiet .
+	@$(PY) -m ruff format .
+
+bench: $(STAMP) ## the measurements behind the README's figures
+	@set -e; for program in benchmarks/[a-z]*.py; do \
+		name=$$(basename $$program .py); echo "== $$name"; $(PY) -m benchmarks.$$name $(if $(DATA),--data $(DATA)); done
+
+data: $(STAMP) ## download and verify Carvana from Kaggle into DATA (HQ=1: the hq photographs)
+	@$(PY) -m competition.download --data $(or $(DATA),data/carvana) $(if $(HQ),--hq)
+
+synthetic: $(STAMP) ## write a Carvana-format data set of generated cars into DATA (CARS, TEST_CARS, SEED)
+	@$(PY) -m competition.studio --data $(or $(DATA),data/synthetic) --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED)
+
+check: $(STAMP) ## read every file in DATA and list all that is wrong
+	@$(PY) -m competition.check --data $(or $(DATA),data/carvana) $(if $(HQ),--hq)
+
+settings: $(STAMP) ## every setting with its default and what it may be
+	@$(PY) -m competition.settings
+
+folds: $(STAMP) ## write the split of RUN
+	@$(PY) -m folds.split $(OF_RUN)
+
+train: $(STAMP) ## train FOLD of RUN; goes on by itself where it stopped
+	@$(PY) -m folds.train --fold $(FOLD) $(OF_RUN)
+
+cv: $(STAMP) ## train every fold of RUN that is not finished, then score
+	@$(PY) -m folds.train --all $(OF_RUN)
+	@$(PY) -m inference.score $(OF_RUN)
+
+score: $(STAMP) ## the offline CV of RUN, or of RUNS together
+	@$(PY) -m inference.score $(OF_RUNS)
+
+predict: $(STAMP) ## the test set by all folds and views of RUN, or RUNS, into a submission; goes on where it stopped
+	@$(PY) -m inference.predict $(OF_RUNS)
+
+validate: $(STAMP) ## check the submission of RUN (or FILE) against the sample submission
+	@$(PY) -m submissions.validate --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(FILE),--file $(FILE))
+
+submit: $(STAMP) ## validate, push to Kaggle, follow until scored (MESSAGE; DRY_RUN=1; FORCE=1)
+	@$(PY) -m submissions.submit --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(MESSAGE),--message "$(MESSAGE)") \
+		$(if $(DRY_RUN),--dry-run) $(if $(FORCE),--force)
+
+submissions: $(STAMP) ## the ledger: every push with its CV beside Kaggle's scores
+	@$(PY) -m submissions.ledger
+
+report: $(STAMP) ## one HTML page of RUN
+	@$(PY) -m inference.report --run $(RUN) $(if $(DATA),--data $(DATA))
+
+clean-demo: ## remove the demo's data and run
+	rm -rf data/demo data/demo.part runs/demo

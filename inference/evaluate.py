@@ -1,0 +1,78 @@
+"""``python -m inference.evaluate --model runs/x/fold0/best.safetensors``: Dice and IoU of one network on the images
+that its training did not see."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from competition import metrics
+from competition.command import Failure, parser, run_command
+from competition.data_folder import DataFolder, Photo
+from competition.images import Pixels
+from competition.run_folder import DEFAULT_DATA, RunFolder, read_json
+from competition.settings import View
+from folds.checkpoint import load_weights
+from folds.device import pick_device
+from folds.frame import Frame
+from folds.split import photos_by_fold
+from folds.validation import Scores
+from inference.ensemble import FLIPS, Ensemble
+from inference.masks import level_of, runs_at
+from inference.stream import stream
+
+
+def evaluate(model: Path, data_folder: Path | None, views: Sequence[View] | None, threshold: float) -> Scores:
+    """Score a checkpoint on its fold's held-out images, at full size.
+
+    Args:
+        model: a fold's best.safetensors, in its run's folder.
+        data_folder: the data; by default those the run was made from.
+        views: test-time augmentation; by default the run's own.
+        threshold: car is at or above it.
+
+    Raises:
+        Failure: the checkpoint, its run's split, or the data are missing or damaged.
+    """
+    network, settings, facts = load_weights(model)
+    run = RunFolder(model.resolve().parent.parent)
+    if data_folder is None:
+        data_folder = Path(read_json(run.environment)["data"]) if run.environment.is_file() else DEFAULT_DATA
+    data = DataFolder(data_folder, hq=settings.data.hq)
+    held_out = photos_by_fold(run.folds, data.train)[facts["fold"]]
+    chosen = settings.inference
+    ensemble = Ensemble(
+        [network],
+        Frame.of(settings.input),
+        views or chosen.views,
+        device=pick_device(),
+        precision=chosen.precision,
+    )
+
+    def count(photo: Photo, levels: Pixels) -> metrics.Counts:
+        return metrics.counts_of_runs(runs_at(levels, level_of(threshold)), data.truth_runs(photo))
+
+    counts = list(stream(held_out, [ensemble], count, batch_size=chosen.batch_size, readers=chosen.readers))
+    return Scores(
+        dice=float(np.mean([each.dice for each in counts])),
+        iou=float(np.mean([each.iou for each in counts])),
+        images=len(counts),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Score a checkpoint."""
+    arguments = parser("Dice and IoU of one trained fold on the images it did not see.")
+    arguments.add_argument("--model", type=Path, required=True, help="runs/<run>/fold<n>/best.safetensors")
+    arguments.add_argument("--data", type=Path, help="data folder; by default the run's own")
+    arguments.add_argument("--views", nargs="+", choices=list(FLIPS), help="by default the run's")
+    arguments.add_argument("--threshold", type=float, default=0.5, help="car is at or above it")
+    options = arguments.parse_args(argv)
+    if not 0 < options.threshold < 1:
+        raise Failure(f"--threshold {options.threshold} is not between 0 and 1")
+    scores = evaluate(options.model, options.data, options.views, options.threshold)
+    print(f"Dice {scores.dice:.5f}  IoU {scores.iou:.5f}  on {scores.images} held-out images")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,68 @@
+"""Averaged probabilities to masks: enlarged while soft, averaged, and thresholded once, at full size.
+
+Probabilities travel as uint8 levels: level l is probability l / 255. A mask is the pixels at or above a level.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from competition import rle
+from competition.images import Pixels
+from competition.rle import Runs, Shape
+from folds.frame import Frame
+
+LEVELS = 256
+FloatArray = NDArray[np.float64]
+
+
+class Answer(NamedTuple):
+    """What the networks of one frame say of a photograph: (h, w) uint8 levels, and how many networks they are."""
+
+    levels: Pixels
+    frame: Frame
+    networks: int
+
+
+def level_of(threshold: float) -> int:
+    """The lowest level that is at or above a probability in (0, 1): 0.5 is 128, as the winners used."""
+    return int(np.ceil(threshold * (LEVELS - 1)))
+
+
+def full_size(answers: Sequence[Answer], shape: Shape) -> Pixels:
+    """The answers for one photograph, each enlarged to its (H, W) and then averaged over networks; uint8 levels."""
+    if len(answers) == 1:
+        return answers[0].frame.full_size(answers[0].levels, shape)
+    total = np.zeros(shape, dtype=np.float32)
+    for answer in answers:
+        total += np.float32(answer.networks) * answer.frame.full_size(answer.levels, shape)
+    mean: Pixels = np.rint(total / sum(answer.networks for answer in answers)).astype(np.uint8)
+    return mean
+
+
+def runs_at(levels: Pixels, level: int) -> Runs:
+    """The runs of the pixels of (H, W) uint8 levels that are at or above a level."""
+    return rle.from_mask(levels >= level)
+
+
+def dice_curve(levels: Pixels, truth: Runs) -> FloatArray:
+    """The Dice that one image would have at every threshold, exactly.
+
+    Args:
+        levels: (H, W) uint8.
+        truth: the runs of the image's mask.
+
+    Returns:
+        (255,) float64: the Dice of ``levels >= l`` for l = 1 .. 255.
+    """
+    mask = rle.to_mask(truth, (levels.shape[0], levels.shape[1]))
+    at = cv2.calcHist([levels], [0], None, [LEVELS], [0, LEVELS])[:, 0].astype(np.float64)
+    inside = cv2.calcHist([levels], [0], mask, [LEVELS], [0, LEVELS])[:, 0].astype(np.float64)
+    predicted = np.cumsum(at[::-1])[::-1][1:]
+    both = np.cumsum(inside[::-1])[::-1][1:]
+    total = predicted + rle.area(truth)
+    curve: FloatArray = np.divide(2 * both, total, out=np.ones_like(total), where=total > 0)
+    return curve

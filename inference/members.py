@@ -1,0 +1,81 @@
+"""Which trained runs answer together: one run, or several (``RUNS="a b"``), whose results are a run of their own.
+
+Runs that are to be scored together must have the same split: the network of a fold of each has then seen none of that
+fold's cars.
+"""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from competition import atomic
+from competition.command import Failure
+from competition.data_folder import DataFolder
+from competition.run_folder import RunFolder, add_run_arguments, open_run, read_json, run_at
+from competition.settings import Settings
+
+
+def add_member_arguments(parser: ArgumentParser) -> None:
+    """The options by which a stage finds its run or runs."""
+    add_run_arguments(parser)
+    parser.set_defaults(run=None)
+    parser.add_argument("--runs", nargs="*", default=[], help="several trained runs that answer together")
+
+
+def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder, list[RunFolder]]:
+    """The run that results go to, its settings and data, and the trained runs that answer.
+
+    With one run, that is the run itself. With several, results go to the run ``--run``, by default ``a+b``, which is
+    made with the first one's settings and split.
+
+    Raises:
+        Failure: a run does not exist, or the runs differ in their split, or whatever ``open_run`` refuses.
+    """
+    names: list[str] = arguments.runs
+    if len(names) < 2:
+        arguments.run = arguments.run or (names[0] if names else "default")
+        run, settings, data = open_run(arguments)
+        members = [run_at(name) for name in read_json(run.environment).get("runs", [])] or [run]
+        return run, settings, data, members
+    members = [run_at(name) for name in names]
+    for member in members:
+        if not member.settings.is_file():
+            raise Failure(f"no run {member.root}; RUNS must name trained runs")
+        if member.folds.read_bytes() != members[0].folds.read_bytes():
+            raise Failure(
+                f"runs {members[0].name} and {member.name} have different splits, so that a fold of one has been "
+                "seen by the other; train them from the same folds.csv"
+            )
+    together = run_at(arguments.run) if arguments.run else RunFolder(members[0].root.parent / "+".join(names))
+    _make_together(together, members)
+    arguments.run = str(together.root)
+    run, settings, data = open_run(arguments)
+    return run, settings, data, members
+
+
+def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
+    """The weights of a fold in each member.
+
+    Raises:
+        Failure: one is missing; the line says which command makes it.
+    """
+    paths = [member.best(fold) for member in members]
+    for member, path in zip(members, paths, strict=True):
+        if not path.is_file():
+            raise Failure(
+                f"fold {fold} of run {member.name} is not trained: make train FOLD={fold} RUN={member.name}"
+            )
+    return paths
+
+
+def _make_together(together: RunFolder, members: Sequence[RunFolder]) -> None:
+    """Write the folder of the common results, unless it is there."""
+    names = [str(member.root) for member in members]
+    if together.settings.is_file():
+        if read_json(together.environment).get("runs") != names:
+            raise Failure(f"{together.root} is a run of its own, not that of {' and '.join(names)}; name another RUN")
+        return
+    first = members[0]
+    atomic.write_json(together.environment, {**read_json(first.environment), "runs": names})
+    atomic.write_text(together.folds, first.folds.read_text(encoding="utf-8"))
+    atomic.write_text(together.settings, first.settings.read_text(encoding="utf-8"))

@@ -1,0 +1,115 @@
+"""``make predict``: the test set through all folds and views of one run or several, into a submission file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from competition import atomic, rle
+from competition.command import Failure, parser, run_command
+from competition.data_folder import DataFolder, Photo
+from competition.images import Pixels
+from competition.run_folder import RunFolder, read_json
+from competition.settings import Settings
+from folds.device import pick_device, resolve_precision
+from folds.split import read_folds
+from inference.ensemble import Ensemble, load_ensembles
+from inference.masks import level_of, runs_at
+from inference.members import add_member_arguments, checkpoints, open_members
+from inference.shards import digest, key_of, remove_others, run_shards
+from inference.stream import stream
+from submissions import submission_file
+
+
+def predict_to(
+    file: Path, photos: Sequence[Photo], ensembles: Sequence[Ensemble], *, threshold: float, settings: Settings
+) -> None:
+    """Predict photographs and write their masks as one shard of a submission."""
+    level = level_of(threshold)
+
+    def encode(photo: Photo, levels: Pixels) -> tuple[str, str]:
+        return photo.img, rle.to_text(runs_at(levels, level))
+
+    chosen = settings.inference
+    rows = stream(photos, ensembles, encode, batch_size=chosen.batch_size, readers=chosen.readers)
+    submission_file.write_shard(file, rows)
+
+
+def test_photos(data: DataFolder) -> list[Photo]:
+    """The test photographs in the order of the submission.
+
+    Raises:
+        Failure: a name in sample_submission.csv has no photograph.
+    """
+    by_name = {photo.img: photo for photo in data.test}
+    missing = [name for name in data.submission_names if name not in by_name]
+    if missing:
+        raise Failure(
+            f"{len(missing)} names of {data.root / 'sample_submission.csv'} are not in the test folder, such as "
+            f"{missing[0]}; `make check` lists them"
+        )
+    return [by_name[name] for name in data.submission_names]
+
+
+def chosen_threshold(run: RunFolder, settings: Settings) -> float:
+    """The threshold of the settings; for "auto" what the CV used, or one half where there is no CV."""
+    if settings.inference.threshold != "auto":
+        return settings.inference.threshold
+    return float(read_json(run.cv)["threshold"]) if run.cv.is_file() else 0.5
+
+
+def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
+    """Write the run's submission; what an earlier call has finished is taken up.
+
+    Raises:
+        Failure: a fold is not trained, a photograph is missing or damaged, or the disk refuses.
+    """
+    photos = test_photos(data)
+    folds = sorted(set(read_folds(run.folds).values()))
+    paths = [path for fold in folds for path in checkpoints(members, fold)]
+    device = pick_device()
+    chosen = settings.inference
+    threshold = chosen_threshold(run, settings)
+    facts = {
+        "images": len(photos),
+        "folds": len(folds),
+        "networks": len(paths),
+        "views": list(chosen.views),
+        "threshold": threshold,
+        "precision": resolve_precision(chosen.precision, device),
+        "device": device.type,
+        "checkpoints": {str(path): digest(path) for path in paths},
+        "batch_size": chosen.batch_size,
+        "shard": chosen.shard,
+    }
+    key = key_of(**facts, names=[photo.img for photo in photos], data=str(data.root.resolve()))
+    record = run.root / "submission.json"
+    if run.submission.is_file() and record.is_file() and read_json(record).get("key") == key:
+        print(f"{run.submission} is there: {facts['images']:,} images, {facts['networks']} networks")
+        return
+    parts = run.root / "shards"
+    remove_others(parts, keep=key)
+    ensembles = load_ensembles(paths, chosen.views, device=device, precision=chosen.precision)
+
+    def work(part: Sequence[Photo], file: Path) -> None:
+        predict_to(file, part, ensembles, threshold=threshold, settings=settings)
+
+    shards = run_shards(parts / key, photos, chosen.shard, work, "predict")
+    submission_file.join(run.submission, shards)
+    atomic.write_json(record, {"key": key, **facts, "sha256": digest(run.submission)})
+    remove_others(parts)
+    print(
+        f"{run.submission}: {len(photos):,} images by {len(paths)} networks, views {', '.join(chosen.views)}, "
+        f"threshold {threshold:.3f}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Predict the test set."""
+    arguments = parser("Predict the test set with all folds, into a submission file.")
+    add_member_arguments(arguments)
+    run, settings, data, members = open_members(arguments.parse_args(argv))
+    predict(run, settings, data, members)
+    print(f"next: make validate RUN={run.name}")
+
+
+if __name__ == "__main__":
+    run_command(main)
