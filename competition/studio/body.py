@@ -151,7 +151,7 @@ class Ring:
         fine = np.linspace(0, 2 * np.pi, 4001, dtype=np.float32)
         a, b = self.unit(fine)
         # Turning counts too: corners carry the reflections, flat sides need few facets.
-        walk = np.hypot(np.diff(a) * 1.2, np.diff(b)) + 0.6 * np.abs(np.diff(np.arctan2(b, a)))
+        walk = np.hypot(np.diff(a) * 2.2, np.diff(b)) + 0.5 * np.abs(np.diff(np.arctan2(b, a)))
         way = np.concatenate([[0], np.cumsum(walk)])
         return np.interp(np.linspace(0, way[-1], count), way, fine).astype(np.float32)
 

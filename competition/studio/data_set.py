@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -144,6 +145,11 @@ def _photographed(part: Path, jobs: list[Job], workers: int) -> Iterator[None]:
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _start_worker, (os.getpid(),)) as pool:
         try:
             yield from pool.map(partial(photograph, part), jobs)
+        except BrokenProcessPool:
+            raise Failure(
+                "a worker process was ended from outside (out of memory?); "
+                "the same command goes on where it stopped, with --workers 1 if need be"
+            ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -308,7 +308,12 @@ def _back(parts: Parts, hull: Hull, paint: Paint, rng: np.random.Generator) -> N
     start = np.pi - hull.psi_across(inner)
     corner = np.pi - hull.psi_at({"sedan": 0.88, "hatchback": 0.90, "pickup": 0.955}.get(kind, 0.92))
     outline = [(start, low), (corner, low + 0.04), (corner, high - 0.03), (start, high)]
-    _both(parts.hull, hull, [(p, t) for p, t in reversed(outline)], RED, (12, 3))
+    middle_psi, middle_t = (start + corner) / 2, (low + high) / 2
+    for share, tone in ((1.0, (96, 10, 16)), (0.92, RED)):
+        inner_outline = [
+            (middle_psi + share * (p - middle_psi), middle_t + share * (t - middle_t)) for p, t in outline
+        ]
+        _both(parts.hull, hull, list(reversed(inner_outline)), tone, (12, 3))
     middle = low + 0.45 * (high - low)
     stripe = [(start, middle), (corner, middle), (corner, middle + 0.06), (start, middle + 0.06)]
     _both(parts.hull, hull, list(reversed(stripe)), (222, 196, 196), (10, 1))
@@ -334,12 +339,18 @@ def _back_joints(parts: Parts, hull: Hull, inner: float, dark: Colour) -> None:
     for low_t, high_t, tone in bands:
         ring = [(np.pi - corner, low_t), (np.pi + corner, low_t), (np.pi + corner, high_t), (np.pi - corner, high_t)]
         parts.hull.append(patch(hull, ring, tone, (40, 2)))
+    if hull.shape.kind != "pickup":  # the bumper's dark foot runs out into the sill
+        flank = np.pi - hull.psi_at(0.80)
+        _both(parts.hull, hull, [(flank, 0.0), (np.pi - corner, 0.0), (np.pi - corner, 0.15), (flank, 0.06)], TRIM)
 
 
 def _handles(parts: Parts, hull: Hull, cabin: Cabin, paint: Paint, rng: np.random.Generator) -> None:
     tone: Colour = CHROME if rng.random() < 0.3 else _darker(paint, 0.75)
     pillar, rear = _door_lines(cabin)
-    for x in (pillar + 0.10, max(rear, hull.back_axle + 0.12) + 0.10):
+    places = [pillar + 0.10, max(rear, hull.back_axle + 0.12) + 0.10]
+    if places[0] - places[1] < 0.55:  # too short for a back door
+        places.pop()
+    for x in places:
         z = float(hull.top(np.array([x], np.float32))[0]) - 0.11
         _side_lines(parts, hull, x=[x, x + 0.19], z=[z - 0.018, z - 0.018], colour=_darker(paint, 0.2), width=0.016)
         _side_lines(parts, hull, x=[x, x + 0.19], z=[z, z], colour=tone, width=0.024)
@@ -472,7 +483,7 @@ def _exhaust(parts: Parts, hull: Hull, rng: np.random.Generator) -> None:
     for side in sides:
         y = 0.58 * side * hull.shape.width / 2
         for start, width, tone in ((0.12, 0.07, (150, 150, 152)), (0.0, 0.045, BLACK)):
-            ends = np.array([(-half + 0.10 + start, y, z), (-half + 0.09, y, z)], np.float32)
+            ends = np.array([(-half + 0.15 + 0.5 * start, y, z), (-half + 0.145 - 0.1 * start, y, z)], np.float32)
             parts.hull.append(_line(ends, tone, width, (-1.0, 0.0, 0.0)))
 
 

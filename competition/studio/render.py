@@ -121,10 +121,9 @@ def _sheet_of(picture: Picture, car: Car, camera: Camera, view: int) -> Sheet:
     low = np.maximum(np.floor(pixels.min(axis=0)) - 4, 0).astype(int)
     high = np.minimum(np.ceil(pixels.max(axis=0)) + 4, (camera.width, camera.height)).astype(int)
     crop = picture[low[1] : high[1], low[0] : high[0]]
-    return Sheet(camera, view, int(low[0]), int(low[1]), cv2.cvtColor(crop, cv2.COLOR_RGB2RGBA) & _TRANSPARENT)
-
-
-_TRANSPARENT = np.array([255, 255, 255, 0], np.uint8)
+    paper = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2RGBA), np.uint8)
+    paper[..., 3] = 0
+    return Sheet(camera, view, int(low[0]), int(low[1]), paper)
 
 
 def _draw_car(sheet: Sheet, car: Car) -> None:
@@ -183,14 +182,20 @@ def _soften(sheet: Sheet) -> None:
     """Melt the facets into one surface, mixing nothing from beyond its outline."""
     reach = max(1, round(6 * sheet.camera.scale))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    alpha = sheet.pixels[..., 3].copy()
-    blurred = cv2.blur(sheet.pixels, kernel.shape)
-    cv2.copyTo(blurred, alpha, sheet.pixels)
+    x, y, width, height = cv2.boundingRect(sheet.pixels[..., 3])
+    area = sheet.pixels[y : y + height, x : x + width]
+    alpha = area[..., 3].copy()
+    # Beyond its border the area goes on transparent, as the sheet does.
+    blurred = cv2.blur(area, kernel.shape, borderType=cv2.BORDER_CONSTANT | cv2.BORDER_ISOLATED)
+    cv2.copyTo(blurred, alpha, area)
     # Near the outline the mean took in transparent black: divide by the share that was car.
-    edge = np.nonzero(alpha & ~cv2.erode(alpha, kernel))
-    mixed = blurred[edge].astype(np.float32)
-    sheet.pixels[edge] = np.minimum(mixed * 255 / np.maximum(mixed[:, 3:], 1), 255).astype(np.uint8)
-    sheet.pixels[..., 3] = alpha
+    inside = cv2.erode(alpha, kernel, borderType=cv2.BORDER_CONSTANT | cv2.BORDER_ISOLATED, borderValue=0)
+    found = cv2.findNonZero(alpha - inside)
+    if found is not None:
+        columns, rows = found.reshape(-1, 2).T
+        mixed = blurred[rows, columns].astype(np.float32)
+        area[rows, columns] = np.minimum(mixed * 255 / np.maximum(mixed[:, 3:], 1), 255)
+    area[..., 3] = alpha
 
 
 def _draw_parts(sheet: Sheet, parts: Iterable[Patch | Line]) -> None:
@@ -379,13 +384,28 @@ def _cast_shadow(picture: Picture, car: Car, camera: Camera, view: int) -> None:
         radius = soft * 2230 * camera.scale / camera.distance / shrink
         blurred = cv2.GaussianBlur(layer, (0, 0), max(radius, 0.3), sigmaY=max(radius * 0.45, 0.3))
         light *= 1 - dark * blurred.astype(np.float32) / 255
-    full = cv2.resize(
-        (light * 255).astype(np.uint8), (columns * shrink, rows * shrink), interpolation=cv2.INTER_LINEAR
-    )
-    full = full[: picture.shape[0], : picture.shape[1]]
-    dark_rows = np.flatnonzero((light < 0.995).any(axis=1))
-    if not len(dark_rows):
+    share = _mirrored_share(car, camera, view, (rows, columns), shrink)[..., None]
+    touched = np.flatnonzero((light < 0.997).any(axis=1) | (share > 0.003).any(axis=(1, 2)))
+    if not len(touched):
         return
-    top, bottom = int(dark_rows[0]) * shrink, min((int(dark_rows[-1]) + 1) * shrink, picture.shape[0])
-    gain = cv2.cvtColor(full[top:bottom], cv2.COLOR_GRAY2RGB)
-    picture[top:bottom] = cv2.multiply(picture[top:bottom], gain, scale=1 / 255)
+    top, bottom = int(touched[0]) * shrink, min((int(touched[-1]) + 1) * shrink, picture.shape[0])
+
+    def grown(coarse: Floats) -> Picture:
+        values = np.round(255 * coarse).astype(np.uint8)
+        full = cv2.resize(values, (columns * shrink, rows * shrink), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(full[top:bottom, : picture.shape[1]], np.uint8)
+
+    gain = grown(light[..., None] * (1 - share) * np.ones(3, np.float32))
+    tint = grown(share * np.array(car.paint.colour, np.float32) / 255 * 0.8)
+    picture[top:bottom] = cv2.add(cv2.multiply(picture[top:bottom], gain, scale=1 / 255), tint)
+
+
+def _mirrored_share(car: Car, camera: Camera, view: int, size: tuple[int, int], shrink: int) -> Floats:
+    """How much of the car the satin floor mirrors (rows, columns): its flanks, upside down, fading."""
+    skin = car.hull_skin[:: max(1, len(car.hull_skin) // 8), ::4].reshape(-1, 3)
+    pixels, _ = camera.project(turn(skin * np.array([1, 1, -0.5], np.float32), view))
+    layer = np.zeros(size, np.uint8)
+    cv2.fillConvexPoly(layer, cv2.convexHull(_fixed(pixels / shrink)), 255, cv2.LINE_AA, _BITS)
+    radius = max(0.3, 60 * camera.scale / shrink)
+    share = cv2.GaussianBlur(layer, (0, 0), radius).astype(np.float32) / 255
+    return np.asarray(share * np.float32(0.09))

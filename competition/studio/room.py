@@ -76,7 +76,7 @@ def room_of_session(rng: np.random.Generator, camera: Camera) -> Room:
     on_floor = np.clip(y - edge + 0.5, 0, 1)[..., None]
     picture += on_floor * (floor - picture)
     _border(rng, picture, x, y)
-    return Room(_bytes(picture), _gain(rng, camera, x, y), _seams(rng))
+    return Room(_bytes(picture), _gain(rng, camera), _seams(rng))
 
 
 def empty(room: Room, camera: Camera, view: int) -> Picture:
@@ -235,17 +235,19 @@ def _seams(rng: np.random.Generator) -> Floats:
     return np.concatenate([flat, np.zeros((*flat.shape[:2], 1), np.float32)], axis=2)
 
 
-def _gain(rng: np.random.Generator, camera: Camera, x: Floats, y: Floats) -> Picture:
-    away = np.square((x - 0.5) * 1.15) + np.square((y / FRAME[1] - 0.5) * 0.9)
-    dark = 1 - rng.uniform(0.03, 0.12) * away
+def _gain(rng: np.random.Generator, camera: Camera) -> Picture:
+    x = np.linspace(-0.5, 0.5, 96, dtype=np.float32)[None]
+    y = np.linspace(-0.5, 0.5, 64, dtype=np.float32)[:, None]
+    dark = 1 - rng.uniform(0.03, 0.12) * (np.square(x * 1.15) + np.square(y * 0.9))
     # Exposure and white balance of the session; 255 is the most that a gain can be, so all of them darken.
     warmth = rng.uniform(-1, 1)
     cast = np.array([0.98 + 0.012 * warmth, 0.98, 0.98 - 0.022 * warmth]) * rng.uniform(0.97, 1.012)
-    return _bytes(np.asarray(255 * dark[..., None] * cast))
+    coarse = (255 * dark[..., None] * cast).astype(np.float32)
+    return _bytes(cv2.resize(coarse, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR))
 
 
 def _bytes(values: Floats) -> Picture:
-    return np.asarray(np.clip(values + np.float32(0.5), 0, 255), np.uint8)
+    return np.asarray(cv2.convertScaleAbs(np.maximum(values, 0, dtype=np.float32)), np.uint8)
 
 
 @lru_cache(maxsize=4)
