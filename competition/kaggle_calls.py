@@ -232,14 +232,14 @@ def _described(error: Exception) -> Answer:
 def _network_reason(text: str) -> str:
     """A connection's failure in words, from the name of its cause."""
     for sign, reason in (
-        ("ProxyError", "the proxy does not answer or refuses; see https_proxy"),
         ("SSLError", "the certificate is not trusted; see the clock and REQUESTS_CA_BUNDLE"),
-        ("Timeout", "the connection stood still"),
         ("NameResolution", "the name of Kaggle's server is not found"),
-        ("refused", "the connection was refused"),
         ("reset", "the connection was reset"),
         ("RemoteDisconnected", "the connection was closed without an answer"),
         ("IncompleteRead", "the connection broke off"),
+        ("ProxyError", "the proxy does not answer or refuses; see https_proxy"),
+        ("refused", "the connection was refused"),
+        ("Timeout", "the connection stood still"),
     ):
         if sign in text:
             return reason
@@ -302,7 +302,7 @@ def _scrubbed(text: str) -> str:
     secrets = [_token()[0], _config().get("key"), _config().get("token")]
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
-    return re.sub(r"//[^/\s@]+@", "//", re.sub(r"\?\S+", "?...", text))
+    return re.sub(r"//[^/\s@]+@", "//", re.sub(r"\?\S+", "?***", text))
 
 
 def _end_with_the_parent(lifeline: int) -> None:

@@ -91,8 +91,8 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     stamp = read_json(stamp_of(file)) if stamp_of(file).is_file() else None
     if stamp and stamp.get("sha256") != digest and not force:
         raise Failure(
-            f"{file} is not the file that was validated; make validate RUN={run.name} looks at this one, FORCE=1 does "
-            "so and submits it"
+            f"{file} is not the file that was validated; make validate RUN={run.name} looks at this one, FORCE=1 "
+            "does so and submits it"
         )
     if not stamp or stamp != {"sha256": digest, "names": names_digest(folder), "rows": len(folder.submission_names)}:
         validate(file, folder, any_area=force)
@@ -178,8 +178,8 @@ def verdict(entry: Entry) -> str:
     """
     if entry.status == "ERROR":
         raise Failure(
-            f"Kaggle could not score ref {entry.ref}: {entry.error or 'it says no reason'}; see {PAGE}/submissions and "
-            f"make validate RUN={entry.run}; FORCE=1 submits the same file once more"
+            f"Kaggle could not score ref {entry.ref}: {entry.error or 'it says no reason'}; see {PAGE}/submissions "
+            f"and make validate RUN={entry.run}; FORCE=1 submits the same file once more"
         )
     cv = f"CV {entry.cv_dice}" if entry.cv_dice else "no CV"
     difference = f", CV - score {ledger.difference(entry)}" if ledger.difference(entry) else ""
@@ -243,7 +243,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         entry = known.get(str(listed.ref)) or candidate.entry(listed)
         ledger.note(options.ledger, [entry.updated(listed)])
     print(f"submitted as ref {listed.ref}, noted in {options.ledger}", flush=True)
-    entry = entry.updated(follow(listed.ref, kaggle, options.follow))
+    if listed.status not in ledger.FINAL:
+        listed = follow(listed.ref, kaggle, options.follow)
+    entry = entry.updated(listed)
     ledger.note(options.ledger, [entry])
     print(verdict(entry))
 

@@ -1,0 +1,108 @@
+"""The ledger: nothing is lost, neither to a kill nor to another command, and the table says what counts."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from kaggle_server import Fault, KaggleServer
+
+from competition.command import Failure
+from competition.kaggle_client import KaggleError
+from submissions import ledger
+from submissions.ledger import Entry
+
+ENTRY = Entry(
+    when="2026-11-22T10:00:00.123Z",
+    run="unet",
+    sha256="0" * 64,
+    settings="0123456789ab",
+    git="abcdef012345",
+    cv_dice="0.99701",
+    cv_iou="0.99404",
+    folds="5",
+    views="identity+hflip",
+    message='first, with "quotes"',
+    ref="1000",
+    status="PENDING",
+    public="",
+    private="",
+    error="",
+)
+SCORED = replace(ENTRY, ref="1001", status="COMPLETE", public="0.99712", private="0.99693")
+
+
+def test_what_is_noted_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ledger.csv"
+    assert ledger.read(path) == []
+    ledger.note(path, [ENTRY])
+    ledger.note(path, [SCORED])
+    assert ledger.read(path) == [ENTRY, SCORED]
+
+
+def test_an_entry_of_the_same_ref_is_replaced_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.csv"
+    ledger.note(path, [ENTRY, SCORED])
+    failed = replace(ENTRY, status="ERROR", error="Evaluation failed")
+    ledger.note(path, [failed])
+    assert ledger.read(path) == [failed, SCORED]
+
+
+def test_commands_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.csv"
+    refs = [str(number) for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda ref: ledger.note(path, [replace(ENTRY, ref=ref)]), refs))
+    assert sorted(entry.ref for entry in ledger.read(path)) == sorted(refs)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("when,run\n", "line 1: the columns are not when,run,sha256"),
+        (",".join(ledger.COLUMNS) + "\na,b\n", "line 2: not 15 fields"),
+        ("\udcff", "is damaged"),
+    ],
+)
+def test_a_damaged_ledger_is_named_and_kept(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "ledger.csv"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    before = path.read_bytes()
+    with pytest.raises(Failure, match=reason):
+        ledger.note(path, [ENTRY])
+    assert path.read_bytes() == before
+
+
+def test_the_table_shows_cv_minus_score() -> None:
+    entries = [replace(entry, message="first") for entry in (ENTRY, SCORED)]
+    failed = replace(entries[0], ref="1002", status="ERROR", error="too few rows")
+    assert ledger.table([*entries, failed]) == [
+        "when              run   message  CV       public   private  CV - score  status               ref",
+        "2026-11-22 10:00  unet  first    0.99701                                PENDING              1000",
+        "2026-11-22 10:00  unet  first    0.99701  0.99712  0.99693  +0.00008    COMPLETE             1001",
+        "2026-11-22 10:00  unet  first    0.99701                                ERROR: too few rows  1002",
+    ]
+
+
+def test_the_public_score_counts_while_there_is_no_private_one() -> None:
+    assert ledger.difference(replace(SCORED, private="")) == "-0.00011"
+    assert ledger.difference(ENTRY) == ledger.difference(replace(SCORED, cv_dice="")) == ""
+
+
+def test_the_command_refreshes_what_is_pending(
+    tmp_path: Path, server: KaggleServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ledger.csv"
+    ledger.main(["--ledger", str(path)])
+    assert capsys.readouterr().out == f"no submissions in {path} yet; make submit makes one\n"
+    ledger.note(path, [ENTRY])
+    server.faults = {"ListSubmissions": [Fault(404)]}
+    with pytest.raises(KaggleError, match="404"):
+        ledger.main(["--ledger", str(path)])
+    assert "PENDING" in capsys.readouterr().out  # what is known is printed all the same
+    server.submissions = [{"ref": 1000, "description": "first", "listed": 0}]
+    ledger.main(["--ledger", str(path)])
+    assert "0.99701  0.99712  0.99693  +0.00008    COMPLETE  1000" in capsys.readouterr().out
+    assert ledger.read(path) == [replace(SCORED, ref="1000")]
+    ledger.main(["--ledger", str(path)])
+    assert server.seen["ListSubmissions"] == 2  # and no third: nothing is pending
