@@ -59,8 +59,8 @@ def dice_curve(levels: Pixels, truth: Runs) -> FloatArray:
         (255,) float64: the Dice of ``levels >= l`` for l = 1 .. 255.
     """
     mask = rle.to_mask(truth, (levels.shape[0], levels.shape[1]))
-    at = cv2.calcHist([levels], [0], None, [LEVELS], [0, LEVELS])[:, 0].astype(np.float64)
-    inside = cv2.calcHist([levels], [0], mask, [LEVELS], [0, LEVELS])[:, 0].astype(np.float64)
+    at = cv2.calcHist([levels], [0], None, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
+    inside = cv2.calcHist([levels], [0], mask, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
     predicted = np.cumsum(at[::-1])[::-1][1:]
     both = np.cumsum(inside[::-1])[::-1][1:]
     total = predicted + rle.area(truth)

@@ -1,0 +1,80 @@
+"""Networks and views that answer together."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from competition.command import Failure
+from competition.settings import resolve
+from folds.checkpoint import save_weights
+from folds.frame import Frame
+from folds.networks import make_network
+from inference.ensemble import FLIPS, Ensemble, flip, load_ensembles
+
+CPU = torch.device("cpu")
+FRAME = Frame(32, 32, "resize")
+
+
+class Brightness(nn.Module):
+    """Logits are the red channel, weighted by the column, so that flips can be told apart."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        columns = torch.arange(pixels.shape[3], dtype=torch.float32)
+        return pixels[:, :1].float() / 255 * columns
+
+
+class Constant(nn.Module):
+    """The same logit everywhere."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.full((len(pixels), 1, *pixels.shape[2:]), self.logit)
+
+
+def together(networks: list[nn.Module], views: list[str]) -> Ensemble:
+    return Ensemble(networks, FRAME, views, device=CPU, precision="fp32")  # type: ignore[arg-type]
+
+
+def photographs() -> Tensor:
+    return torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("view", list(FLIPS))
+def test_a_view_undoes_itself(view: str) -> None:
+    images = photographs().permute(0, 3, 1, 2)
+    assert torch.equal(flip(flip(images, view), view), images)  # type: ignore[arg-type]
+
+
+def test_probabilities_are_averaged_and_not_logits() -> None:
+    mean = together([Constant(-3.0), Constant(5.0)], ["identity"]).probabilities(photographs())
+    expected = (torch.tensor(-3.0).sigmoid() + torch.tensor(5.0).sigmoid()) / 2
+    assert torch.allclose(mean, expected.expand_as(mean))
+
+
+def test_a_flipped_view_is_flipped_back() -> None:
+    images = photographs()
+    pixels = images.permute(0, 3, 1, 2)
+    network = Brightness()
+    flipped = network(pixels.flip(3)).sigmoid().flip(3)
+    expected = (network(pixels).sigmoid() + flipped) / 2
+    assert torch.allclose(together([network], ["identity", "hflip"]).probabilities(images), expected)
+
+
+def test_checkpoints_are_grouped_by_frame(tmp_path: Path) -> None:
+    paths = []
+    for number, height in enumerate([32, 64, 32]):
+        settings = resolve({"network": {"width": 4, "depth": 1}, "input": {"height": height, "width": 32}})
+        paths.append(tmp_path / f"{number}.safetensors")
+        save_weights(paths[-1], make_network(settings), settings, {})
+    groups = load_ensembles(paths, ["identity"], device=CPU, precision="fp32")
+    assert {(group.frame.height, len(group)) for group in groups} == {(32, 2), (64, 1)}
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"fold0/best\.safetensors"):
+        load_ensembles([tmp_path / "fold0" / "best.safetensors"], ["identity"], device=CPU, precision="fp32")

@@ -1,0 +1,54 @@
+"""A long prediction in parts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from competition.data_folder import Photo
+from inference.shards import key_of, remove_others, run_shards
+
+PHOTOS = [Photo(f"{number}.jpg", "car", number, Path(f"{number}.jpg")) for number in range(10)]
+
+
+def write_names(part: Sequence[Photo], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(" ".join(photo.img for photo in part))
+
+
+def test_every_photograph_is_in_one_part_in_order(tmp_path: Path) -> None:
+    files = run_shards(tmp_path, PHOTOS, 4, write_names, "test")
+    assert " ".join(file.read_text() for file in files) == " ".join(photo.img for photo in PHOTOS)
+    assert [len(file.read_text().split()) for file in files] == [4, 4, 2]
+
+
+def test_a_restart_does_only_what_is_missing(tmp_path: Path) -> None:
+    def fail_in_the_second(part: Sequence[Photo], file: Path) -> None:
+        if part[0].img == "4.jpg":
+            raise RuntimeError("killed")
+        write_names(part, file)
+
+    with pytest.raises(RuntimeError):
+        run_shards(tmp_path, PHOTOS, 4, fail_in_the_second, "test")
+    done: list[str] = []
+
+    def note(part: Sequence[Photo], file: Path) -> None:
+        done.append(part[0].img)
+        write_names(part, file)
+
+    run_shards(tmp_path, PHOTOS, 4, note, "test")
+    assert done == ["4.jpg", "8.jpg"]
+
+
+def test_a_key_depends_on_everything_and_not_on_order() -> None:
+    assert key_of(a=1, b=[2, 3]) == key_of(b=[2, 3], a=1)
+    assert len({key_of(a=1, b=[2, 3]), key_of(a=1, b=[3, 2]), key_of(a=2, b=[2, 3])}) == 3
+
+
+def test_parts_of_other_predictions_are_removed(tmp_path: Path) -> None:
+    for name in ("old", "now"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").touch()
+    remove_others(tmp_path, keep="now")
+    assert [path.name for path in tmp_path.iterdir()] == ["now"]
+    remove_others(tmp_path / "missing")
