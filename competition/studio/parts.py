@@ -60,6 +60,7 @@ class Parts:
     cabin: list[Patch | Line] = field(default_factory=list)
     panes: list[Pane] = field(default_factory=list)
     glass: list[Patch | Line] = field(default_factory=list)
+    under: list[Line] = field(default_factory=list)
     rails: list[Line] = field(default_factory=list)
     antenna: list[Line] = field(default_factory=list)
     mirrors: list[tuple[Floats, int]] = field(default_factory=list)
@@ -207,7 +208,7 @@ def _seams(parts: Parts, hull: Hull, cabin: Cabin, paint: Paint, rng: np.random.
     edge = np.linspace(-0.86, 0.86, 16, dtype=np.float32)
     parts.hull.append(_line(hull.lid(np.full_like(edge, shape.length / 2 - 0.40), edge), dark, 0.005))
     angle = np.linspace(0, 2 * np.pi, 25, dtype=np.float32)
-    cap_x = hull.back_axle - 0.12 + 0.085 * np.cos(angle)
+    cap_x = hull.back_axle - 0.20 + 0.085 * np.cos(angle)
     cap_z = (shape.wheel * 2 + shape.deck) / 2 + 0.03 + 0.08 * np.sin(angle)
     left = 1 if rng.random() < 0.5 else -1
     points = hull.side(cap_x.astype(np.float32), cap_z.astype(np.float32), left)
@@ -376,7 +377,7 @@ def _plate(hull: Hull, front: int, z: float, *, size: tuple[float, float], tone:
     middle = front * offset
     y = middle + front * np.array([-1, 1, 1, -1], np.float32) * width / 2
     rise = z + np.array([-1, -1, 1, 1], np.float32) * height / 2
-    skin = hull.end(np.array([0.0], np.float32), np.array([z], np.float32), front)[0, 0] + front * 0.015
+    skin = hull.end(np.array([middle], np.float32), np.array([z], np.float32), front)[0, 0] + front * 0.012
     quad = np.stack([np.full_like(y, skin), y, rise], axis=1)[None]
     return Patch(quad.astype(np.float32), np.array([tone], np.float32), quad[0].astype(np.float32))
 
@@ -478,13 +479,14 @@ def _lettering(parts: Parts, hull: Hull, rng: np.random.Generator) -> None:
 
 def _exhaust(parts: Parts, hull: Hull, rng: np.random.Generator) -> None:
     """One or two tail pipes below the bumper."""
-    half, z = hull.shape.length / 2, hull.shape.clearance + 0.055
+    half = hull.shape.length / 2
+    z = float(hull.low(np.array([-half + 0.15]))[0]) - 0.005
     sides = SIDES if rng.random() < 0.4 else (1,)
     for side in sides:
-        y = 0.58 * side * hull.shape.width / 2
-        for start, width, tone in ((0.12, 0.07, (150, 150, 152)), (0.0, 0.045, BLACK)):
-            ends = np.array([(-half + 0.15 + 0.5 * start, y, z), (-half + 0.145 - 0.1 * start, y, z)], np.float32)
-            parts.hull.append(_line(ends, tone, width, (-1.0, 0.0, 0.0)))
+        y = 0.52 * side * hull.shape.width / 2
+        for start, stop, width, tone in ((0.4, 0.18, 0.08, (128, 128, 130)), (0.18, 0.17, 0.055, BLACK)):
+            ends = np.array([(-half + start, y, z), (-half + stop, y, z)], np.float32)
+            parts.under.append(_line(ends, tone, width, (-1.0, 0.0, 0.0)))
 
 
 def _wipers(parts: Parts, cabin: Cabin) -> None:

@@ -131,6 +131,7 @@ def _draw_car(sheet: Sheet, car: Car) -> None:
     _draw_rails(sheet, car, before=False)
     _draw_under(sheet, car)
     _draw_mirrors(sheet, car, before=False)
+    _draw_antenna(sheet, car, before=False)
     body = sheet.like()
     _draw_skin(body, car, car.hull_skin, car.hull_normals)
     _soften(body)
@@ -146,10 +147,7 @@ def _draw_car(sheet: Sheet, car: Car) -> None:
     _lay(sheet, body)
     _draw_rails(sheet, car, before=True)
     _draw_mirrors(sheet, car, before=True)
-    for line in car.parts.antenna:
-        sheet.stroke(line, smooth=False)
-        if len(line.points) > 2:  # a fin
-            sheet.fill_hull(line.points, line.colour)
+    _draw_antenna(sheet, car, before=True)
 
 
 def _lay(below: Sheet, above: Sheet) -> None:
@@ -171,6 +169,8 @@ def _fill_quads(sheet: Sheet, quads: Floats, tones: Floats) -> int:
     """Fill those quadrilaterals (n, 4, 2) of the sheet that turn their outer face to the camera; how many."""
     one, other = quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1]
     front = one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0] < 0
+    if front.mean() < 0.08:  # a part on the far side, with a fold
+        return 0
     corners = _fixed(quads[front])
     colours = np.concatenate([tones[front], np.full((int(front.sum()), 1), 255)], axis=1)
     for quad, colour in zip(corners, np.minimum(colours, 255).round().tolist(), strict=True):
@@ -199,11 +199,14 @@ def _soften(sheet: Sheet) -> None:
 
 
 def _draw_parts(sheet: Sheet, parts: Iterable[Patch | Line]) -> None:
+    """Draw what is fixed to a skin; it never reaches beyond the skin's own outline."""
+    alpha = sheet.pixels[..., 3].copy()
     for part in parts:
         if isinstance(part, Patch):
             _draw_patch(sheet, part)
         elif sheet.faces(np.array(part.faces, np.float32), part.points.mean(axis=0)):
             sheet.stroke(part, smooth=True)
+    sheet.pixels[..., 3] = alpha
 
 
 def _draw_patch(sheet: Sheet, part: Patch) -> None:
@@ -256,6 +259,9 @@ def _draw_under(sheet: Sheet, car: Car) -> None:
     for arch in _arches(sheet, car):
         high = arch[arch[:, 2] > shape.clearance]
         sheet.fill(high, (12, 12, 13))
+    for line in car.parts.under:
+        if sheet.faces(np.array(line.faces, np.float32), line.points[-1]):
+            sheet.stroke(line, smooth=False)
     order = np.argsort(-sheet.distance(car.wheels))
     for index in order:
         _draw_wheel(sheet, car, int(index))
@@ -352,6 +358,19 @@ def _draw_mirrors(sheet: Sheet, car: Car, before: bool) -> None:
                 middle + np.concatenate([stalk, stalk + np.array([0, 0, 0.05], np.float32)]), (26, 26, 27)
             )
             _draw_skin(sheet, car, ball, normals_of(ball))
+
+
+def _draw_antenna(sheet: Sheet, car: Car, before: bool) -> None:
+    """A mast on the wing hides behind the cabin when it is further away; one on the roof never does."""
+    for line in car.parts.antenna:
+        foot = line.points[0]
+        beyond = sheet.distance(foot) > sheet.distance(np.zeros(3, np.float32)) + 0.2
+        hidden = bool(beyond) and float(foot[2]) < car.shape.height - 0.3
+        if hidden == before:
+            continue
+        sheet.stroke(line, smooth=False)
+        if len(line.points) > 2:  # a fin
+            sheet.fill_hull(line.points, line.colour)
 
 
 def _draw_rails(sheet: Sheet, car: Car, before: bool) -> None:
