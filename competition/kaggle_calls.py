@@ -27,7 +27,7 @@ from competition.command import os_reason
 
 COMPETITION = "carvana-image-masking-challenge"
 PAGE_SIZE = 100
-CHUNK = 1 << 20
+CHUNK = 1 << 18  # what a broken connection costs at most
 # Seconds without a byte after which a download is given up; the deadline of the whole call is the caller's.
 CONNECT, STALL = 30, 60
 
@@ -150,7 +150,7 @@ def download(name: str, path: str) -> Answer:
         have = _already_there(Path(path), linked.headers, total)
         if have < total:
             again = linked.request.copy()
-            again.headers |= {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
+            again.headers.update({"Range": f"bytes={have}-", "Accept-Encoding": "identity"})
             settings = session.merge_environment_settings(again.url, {}, True, None, None)
             response = session.send(again, timeout=(CONNECT, STALL), **settings)
             if response.status_code in range(400, 500):
@@ -209,11 +209,11 @@ def answer(call: str, arguments: dict[str, str]) -> Answer:
     except LinkRefusal as refusal:
         return {"error": "link", "status": refusal.args[0]}
     except Exception as error:
-        return _described(error)
+        return _described(error, arguments.get("path", ""))
 
 
-def _described(error: Exception) -> Answer:
-    """What to tell of an error, and nothing that could hold a secret."""
+def _described(error: Exception, written: str) -> Answer:
+    """What to tell of an error, and nothing that could hold a secret; ``written`` is the file that the call writes."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -223,7 +223,7 @@ def _described(error: Exception) -> Answer:
     if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
         return {"error": "network", "reason": _network_reason(repr(error))}
     if isinstance(error, OSError) and error.errno and not isinstance(error, requests.RequestException):
-        return {"error": "disk", "reason": os_reason(error), "file": str(error.filename or "")}
+        return {"error": "disk", "reason": os_reason(error), "file": str(error.filename or written)}
     if isinstance(error, ValueError | KeyError | TypeError | AttributeError):
         return {"error": "answer", "reason": type(error).__name__}
     return {"error": "unforeseen", "reason": type(error).__name__}

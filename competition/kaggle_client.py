@@ -217,7 +217,7 @@ def _error(reply: dict[str, Any]) -> KaggleError:
     sentences = {
         "link": KaggleError(f"the link to the file was refused ({status}); a new one is needed", again=True),
         "network": KaggleError(f"cannot reach Kaggle: {reason}", again=True),
-        "disk": KaggleError(f"{reply.get('file')}: {reason}"),
+        "disk": KaggleError(f"cannot write {reply.get('file')}: {reason}"),
         "answer": KaggleError(
             f"Kaggle's answer is not understood ({reason}); is a login page or a proxy between? see {PAGE}"
         ),

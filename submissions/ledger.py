@@ -5,14 +5,12 @@ known by its ref; what Kaggle has not listed is not in the ledger.
 """
 
 import csv
-import fcntl
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from competition import atomic
+from competition import atomic, lock
 from competition.command import Failure, os_reason, parser, run_command
 from competition.kaggle_client import Kaggle, Submission, add_patience_arguments, patience
 
@@ -75,7 +73,7 @@ def read(ledger: Path) -> list[Entry]:
 
 def note(ledger: Path, noted: Sequence[Entry]) -> None:
     """Add entries, or replace those of the same ref; safe against another command that does the same."""
-    with locked(ledger, "ledger", wait=True):
+    with lock.held(ledger.with_name(".ledger.lock")):
         entries = {entry.ref: entry for entry in read(ledger)}
         entries |= {entry.ref: entry for entry in noted}
         text = io.StringIO()
@@ -83,23 +81,6 @@ def note(ledger: Path, noted: Sequence[Entry]) -> None:
         writer.writeheader()
         writer.writerows(asdict(entry) for entry in entries.values())
         atomic.write_text(ledger, text.getvalue())
-
-
-@contextmanager
-def locked(ledger: Path, what: str, wait: bool) -> Iterator[None]:
-    """Hold a lock beside the ledger; it goes with the process, however that ends.
-
-    Raises:
-        Failure: another process holds it, and ``wait`` is false.
-    """
-    path = ledger.with_name(f".{what}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            yield
-    except BlockingIOError:
-        raise Failure(f"another submission is under way (it holds {path}); wait until it has been uploaded") from None
 
 
 def refresh(ledger: Path, kaggle: Kaggle) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from competition import lock
 from competition.command import Failure, parser, run_command
 from competition.kaggle_client import PAGE, Kaggle, KaggleError, Submission, add_patience_arguments, patience
 from competition.run_folder import RunFolder, git_revision, read_json, run_at
@@ -237,7 +238,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"dry run: {candidate.file} would be submitted as {candidate.description!r}")
         return
     kaggle = Kaggle(patience(options))
-    with ledger.locked(options.ledger, "submit", wait=False):
+    busy = "another submission is under way; wait until it has been uploaded"
+    with lock.held(options.ledger.with_name(".submit.lock"), busy):
         listed = push(candidate, kaggle, after_error=options.force)
         known = {entry.ref: entry for entry in ledger.read(options.ledger)}
         entry = known.get(str(listed.ref)) or candidate.entry(listed)

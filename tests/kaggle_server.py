@@ -58,6 +58,7 @@ class KaggleServer:
         uploads: SHA-256 of what was uploaded, by token.
         files: name to bytes of the competition's data.
         seen: number of requests by name.
+        starts: where each download of a file began, in bytes.
     """
 
     def __init__(self) -> None:
@@ -69,6 +70,7 @@ class KaggleServer:
         self.uploads: dict[str, str] = {}
         self.files: dict[str, bytes] = {}
         self.seen: Counter[str] = Counter()
+        self.starts: list[int] = []
         self.bodies: list[dict[str, Any]] = []
         self.released = threading.Event()
         server = self
@@ -217,6 +219,7 @@ class Handler(BaseHTTPRequestHandler):
         if wanted := self.headers.get("Range"):
             kaggle.seen["file"] += 1
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            kaggle.starts.append(start)
         fault = kaggle.fault("file") if wanted else Fault()
         if self.failed(fault):
             return
