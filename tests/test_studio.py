@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from competition.studio.body import KINDS
 from competition.studio.camera import VIEWS, Camera, camera_of_session, turn
 from competition.studio.car import build
 from competition.studio.data_set import Order, make
+from competition.studio.paint import Paint
 from competition.studio.render import develop, render
 from competition.studio.room import Room, empty, room_of_session
 
@@ -127,17 +129,23 @@ def test_a_car_covers_what_real_ones_do_and_stands_in_the_frame(kind: str) -> No
 def test_the_mask_is_the_car_and_nothing_else(kind: str) -> None:
     """Without the car the picture differs everywhere in the mask, and outside of it is only darker: shadow."""
     rng, camera, room = session(11, (480, 320))
-    car = build(kind, rng, detail=0.5)
+    car = replace(build(kind, rng, detail=0.5), paint=Paint("black", (9, 9, 11), 0.0))
     for view in (2, 5, 9):
         picture, mask = render(car, room, camera, view, np.random.default_rng(0))
         bare = develop(empty(room, camera, view), room, camera, np.random.default_rng(0))
         change = picture.astype(int) - bare.astype(int)
-        far = cv2.dilate(mask, np.ones((7, 7), np.uint8)) == 0  # the lens mixes a few pixels at the edge
+        far = cv2.dilate(mask, np.ones((5, 5), np.uint8)) == 0  # the lens mixes two pixels at the edge
         assert change[far].max() <= 2
-        above = far & (np.arange(320)[:, None] < camera.horizon)
-        assert np.abs(change[above]).max() <= 2
+        high = np.arange(320)[:, None] < camera.horizon
+        assert np.abs(change[far & high]).max() <= 2
         inside = cv2.erode(mask, np.ones((3, 3), np.uint8)) == 1
         assert (np.abs(change[inside]).max(axis=1) > 6).mean() > 0.9
+        # The last pixel inside is car, the first one outside (above the shadow) is not.
+        rim = (mask == 1) & ~inside
+        assert (np.abs(change[rim]).max(axis=1) > 20).mean() > 0.8
+        next_to = (cv2.dilate(mask, np.ones((3, 3), np.uint8)) == 1) & (mask == 0)
+        next_to &= np.arange(320)[:, None] < camera.horizon + 60
+        assert (np.abs(change[next_to]).max(axis=1) > 20).mean() < 0.1
         shadow = far & (np.arange(320)[:, None] > camera.horizon + 60)
         assert change[shadow].min() < -20
 
