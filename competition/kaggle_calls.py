@@ -213,7 +213,7 @@ def answer(call: str, arguments: dict[str, str]) -> Answer:
 
 
 def _described(error: Exception, written: str) -> Answer:
-    """What to tell of an error, and nothing that could hold a secret; ``written`` is the file that the call writes."""
+    """What to tell of an error, and nothing secret; ``written`` is the file that the call writes."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:

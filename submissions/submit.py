@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments.add_argument("--run", default="default", help="name of the run, a folder below runs/, or a path")
     arguments.add_argument("--data", type=Path, help="data folder; by default the run's own, else data/carvana")
-    arguments.add_argument("--message", required=True, help="words to know the submission by")
+    arguments.add_argument("--message", default="", help="words to know the submission by; needed")
     arguments.add_argument(
         "--force", action="store_true", help="without a CV, changed since validated, or implausible"
     )

@@ -1,0 +1,48 @@
+"""The memory that an upload through Kaggle's real client takes: ``python -m benchmarks.upload``."""
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from competition import atomic
+from competition.command import parser, run_command
+from competition.kaggle_client import Kaggle
+from submissions import submission_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from kaggle_server import KEY, USER, KaggleServer  # type: ignore[import-not-found]
+
+RESULTS = Path("benchmarks/results/upload.json")
+MEGABYTE = 1_000_000
+
+
+def main() -> None:
+    """Upload a file of random bytes, see that it arrives, print a table."""
+    arguments = parser("Measure an upload through Kaggle's client.")
+    arguments.add_argument("--megabytes", type=int, default=400)
+    arguments.add_argument("--data", type=Path, help="data folder, which is not needed here")
+    megabytes = arguments.parse_args().megabytes
+    with tempfile.TemporaryDirectory() as folder, KaggleServer() as server:
+        os.environ.update(server.environment(folder), KAGGLE_USERNAME=USER, KAGGLE_KEY=KEY)
+        file = Path(folder) / "submission.csv.gz"
+        with file.open("wb") as out:
+            for _ in range(megabytes):
+                out.write(os.urandom(MEGABYTE))
+        start = time.perf_counter()
+        ref = Kaggle().push(file, "benchmark")
+        seconds = time.perf_counter() - start
+        if [listed["sha256"] for listed in server.submissions] != [submission_file.sha256(file)]:
+            raise RuntimeError(f"ref {ref}: what arrived is not what was sent")
+    # The largest child; Linux counts in KiB.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    result = {"megabytes": megabytes, "seconds": round(seconds, 1), "peak_mb": round(peak / 1e6)}
+    for name, value in result.items():
+        print(f"{name:20}{value:>12,}")
+    atomic.write_json(RESULTS, result)
+
+
+if __name__ == "__main__":
+    run_command(main)
