@@ -63,8 +63,9 @@ demo: $(STAMP) ## the whole pipeline on generated cars, on a CPU: CV, a valid su
 	@$(PY) -m submissions.grade --run demo --solution data/demo/solution.csv
 	@$(PY) -m inference.report --run demo
 
+# One thread: the networks of the tests are too small to share, and threads that wait for each other are slow.
 test: $(STAMP) ## the tests
-	@$(PY) -m pytest
+	@OMP_NUM_THREADS=1 $(PY) -m pytest
 
 lint: $(STAMP) ## ruff and mypy
 	@$(PY) -m ruff check .

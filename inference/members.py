@@ -46,7 +46,11 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
                 f"runs {members[0].name} and {member.name} have different splits, so that a fold of one has been "
                 "seen by the other; train them from the same folds.csv"
             )
-    together = run_at(arguments.run) if arguments.run else RunFolder(members[0].root.parent / "+".join(names))
+    together = (
+        run_at(arguments.run)
+        if arguments.run
+        else RunFolder(members[0].root.parent / "+".join(member.name for member in members))
+    )
     _make_together(together, members)
     arguments.run = str(together.root)
     run, settings, data = open_run(arguments)
@@ -62,9 +66,7 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
     paths = [member.best(fold) for member in members]
     for member, path in zip(members, paths, strict=True):
         if not path.is_file():
-            raise Failure(
-                f"fold {fold} of run {member.name} is not trained: make train FOLD={fold} RUN={member.name}"
-            )
+            raise Failure(f"fold {fold} is not trained, {path} is missing: make train FOLD={fold} RUN={member.name}")
     return paths
 
 

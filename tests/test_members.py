@@ -1,0 +1,63 @@
+"""Several runs that answer together."""
+
+import json
+import shutil
+
+import pytest
+from trained_run import Trained
+
+from competition.command import Failure
+from competition.run_folder import RunFolder
+from inference.predict import main as predict
+from inference.score import main as score
+from submissions.grade import grade
+
+
+@pytest.fixture
+def other(trained: Trained) -> RunFolder:
+    """A second run with the same split; its folds' networks differ from the first's in a bias."""
+    import safetensors
+    import safetensors.torch
+
+    copy = RunFolder(trained.run.root.parent / "other")
+    shutil.copytree(trained.run.root, copy.root)
+    for fold in (0, 1):
+        with safetensors.safe_open(copy.best(fold), framework="pt") as file:
+            metadata = file.metadata()
+        tensors = safetensors.torch.load_file(copy.best(fold))
+        tensors["head.bias"] += 0.5
+        safetensors.torch.save_file(tensors, copy.best(fold), metadata=metadata)
+    return copy
+
+
+def test_runs_are_scored_and_predicted_together(trained: Trained, other: RunFolder) -> None:
+    runs = ["--runs", str(trained.run.root), str(other.root)]
+    score(runs)
+    predict(runs)
+    together = RunFolder(trained.run.root.parent / "small+other")
+    assert json.loads(together.cv.read_text())["images"] == 64
+    assert json.loads((together.root / "submission.json").read_text())["networks"] == 4
+    assert grade(together.submission, trained.data / "solution.csv").dice > 0.88
+    # Named as a run of its own it answers as before.
+    before = together.submission.read_bytes()
+    together.submission.unlink()
+    predict(["--run", str(together.root)])
+    assert together.submission.read_bytes() == before
+
+
+def test_different_splits_are_refused(trained: Trained, other: RunFolder) -> None:
+    other.folds.write_text(trained.run.folds.read_text() + "more.jpg,more,0\n")
+    with pytest.raises(Failure, match="different splits"):
+        score(["--runs", str(trained.run.root), str(other.root)])
+
+
+def test_a_run_that_does_not_exist_is_named(trained: Trained) -> None:
+    with pytest.raises(Failure, match="nowhere"):
+        score(["--runs", str(trained.run.root), str(trained.run.root.parent / "nowhere")])
+
+
+def test_a_run_of_its_own_is_not_written_over(trained: Trained, other: RunFolder) -> None:
+    third = RunFolder(trained.run.root.parent / "third")
+    shutil.copytree(trained.run.root, third.root)
+    with pytest.raises(Failure, match="is a run of its own"):
+        score(["--run", str(third.root), "--runs", str(trained.run.root), str(other.root)])

@@ -1,0 +1,127 @@
+"""The offline CV."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from trained_run import Trained
+
+from competition import metrics, rle
+from competition.command import Failure
+from competition.data_folder import DataFolder, read_rle_rows
+from competition.images import read_mask
+from folds.split import read_folds
+from inference.score import main as score
+from submissions import submission_file
+
+
+def rows_of(trained: Trained) -> dict[str, str]:
+    return {img: code for _, img, code in read_rle_rows(trained.run.oof)}
+
+
+def test_the_cv_is_the_score_of_the_written_masks(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    score(trained.arguments)
+    cv = json.loads(trained.run.cv.read_text())
+    data = DataFolder(trained.data)
+    codes = rows_of(trained)
+    assert codes.keys() == {photo.img for photo in data.train}
+    # Against the mask files, decoded, pixel by pixel: none of the code that made the CV.
+    dice = {}
+    for photo in data.train:
+        file = data.mask_file(photo)
+        assert file is not None
+        truth = read_mask(file)
+        dice[photo.img] = metrics.dice(rle.decode(codes[photo.img], truth.shape), truth)  # type: ignore[arg-type]
+    assert cv["dice"] == pytest.approx(np.mean(list(dice.values())), abs=1e-9)
+    assert cv["dice"] > 0.9, "the small network has learned"
+    fold_of = read_folds(trained.run.folds)
+    for fold in cv["folds"]:
+        own = [dice[img] for img, number in fold_of.items() if number == fold["fold"]]
+        assert fold["images"] == len(own)
+        assert fold["dice"] == pytest.approx(np.mean(own), abs=1e-9)
+    assert cv["spread"] == pytest.approx(np.std([fold["dice"] for fold in cv["folds"]], ddof=1))
+    screen = capsys.readouterr().out
+    assert f"{cv['dice']:.5f}" in screen
+    assert f"{cv['iou']:.5f}" in screen
+    assert all(f"{fold['dice']:.5f}" in screen for fold in cv["folds"])
+
+
+def test_dice_and_iou_of_each_image_belong_to_one_mask(trained: Trained) -> None:
+    score(trained.arguments)
+    scores = pd.read_csv(trained.run.oof_scores)
+    assert list(scores.columns) == ["img", "car", "view", "fold", "dice", "iou"]
+    assert np.allclose(scores["iou"], scores["dice"] / (2 - scores["dice"]), atol=2e-6)
+
+
+def test_a_fold_is_predicted_by_the_network_that_did_not_see_it(trained: Trained) -> None:
+    """With the folds' weights exchanged, every image is predicted by a network that has seen it: other masks."""
+    score(trained.arguments)
+    honest = rows_of(trained)
+    first, second = trained.run.best(0), trained.run.best(1)
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    score(trained.arguments)
+    leaked = rows_of(trained)
+    assert sum(honest[img] != leaked[img] for img in honest) > len(honest) * 0.9
+
+
+def test_scoring_twice_writes_the_same_bytes(trained: Trained) -> None:
+    score(trained.arguments)
+    before = [path.read_bytes() for path in (trained.run.oof, trained.run.oof_scores, trained.run.cv)]
+    score(trained.arguments)
+    assert before == [path.read_bytes() for path in (trained.run.oof, trained.run.oof_scores, trained.run.cv)]
+
+
+def test_a_fixed_threshold_is_used_as_it_is(trained: Trained) -> None:
+    score([*trained.arguments, "--set", "inference.threshold=0.9"])
+    cv = json.loads(trained.run.cv.read_text())
+    assert cv["threshold"] == pytest.approx(0.9, abs=0.003)
+    assert not cv["tuning"]["used"]
+    curve = dict(zip(cv["curve"]["thresholds"], cv["curve"]["dice"], strict=True))
+    assert cv["dice"] == pytest.approx(curve[cv["threshold"]], abs=1e-9)
+
+
+def test_a_tuned_threshold_is_that_of_the_other_folds(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.tuning.SMALLEST_GAIN", -1.0)  # use it whatever it gains
+    score(trained.arguments)
+    cv = json.loads(trained.run.cv.read_text())
+    assert cv["tuning"]["used"]
+    assert cv["dice"] == pytest.approx(cv["tuning"]["dice"], abs=1e-9)
+    assert cv["threshold"] == cv["tuning"]["threshold"]
+
+
+def test_a_missing_checkpoint_is_named_and_the_old_cv_stays(trained: Trained) -> None:
+    score(trained.arguments)
+    before = trained.run.cv.read_bytes()
+    trained.run.best(1).unlink()
+    with pytest.raises(Failure, match="fold 1 is not trained.*make train FOLD=1"):
+        score(trained.arguments)
+    assert trained.run.cv.read_bytes() == before
+
+
+def test_other_data_are_refused(trained: Trained, tiny_data: object) -> None:
+    with pytest.raises(Failure, match="not those that run"):
+        score([*trained.arguments, "--data", str(tiny_data)])
+
+
+def test_a_doubled_or_missing_image_is_fatal(trained: Trained) -> None:
+    from folds.split import photos_by_fold
+    from inference.score import score_file
+
+    data = DataFolder(trained.data)
+    by_fold = photos_by_fold(trained.run.folds, data.train)
+    rows = [(photo.img, "1 1") for photo in data.train]
+    path = trained.run.root / "masks.csv"
+    submission_file.write(path, [*rows, rows[0]])
+    with pytest.raises(Failure, match=f"{rows[0][0]} is doubled"):
+        score_file(path, data, by_fold)
+    submission_file.write(path, rows[1:])
+    with pytest.raises(Failure, match=f"lacks 1 images, such as {rows[0][0]}"):
+        score_file(path, data, by_fold)
+    with path.open("a", newline="") as file:
+        csv.writer(file).writerow((rows[0][0], "1 x"))
+    with pytest.raises(Failure, match=f"line {len(rows) + 1}, {rows[0][0]}: token 2, 'x'"):
+        score_file(path, data, by_fold)

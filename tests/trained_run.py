@@ -1,0 +1,51 @@
+"""A small run on generated cars, trained once for all tests that need one."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from competition.run_folder import RunFolder
+from competition.studio.__main__ import main as make_cars
+from folds.train import main as train
+
+SMALL = [
+    "split.folds=2",
+    "input={height: 64, width: 96}",
+    "network={width: 8, depth: 3, stem: 2}",
+    "train={epochs: 20, batch_size: 8, lr: 0.01, ema: 0.9, cache: true, workers: 0, validate_every: 10}",
+    "inference={batch_size: 8, shard: 16, readers: 2}",
+]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A data folder and a run trained on it."""
+
+    data: Path
+    run: RunFolder
+
+    @property
+    def arguments(self) -> list[str]:
+        """What names the run on a command line."""
+        return ["--run", str(self.run.root)]
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Treat as read-only."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = folder / "data"
+    make_cars(["--data", str(data), "--cars", "4", "--test-cars", "2", "--seed", "3", "--size", "240x160"])
+    run = RunFolder(folder / "runs" / "small")
+    train(["--all", "--run", str(run.root), "--data", str(data), "--preset", "demo", "--set", *SMALL])
+    return Trained(data, run)
+
+
+@pytest.fixture
+def trained(trained_once: Trained, tmp_path: Path) -> Trained:
+    """A run of the test's own."""
+    run = RunFolder(tmp_path / "runs" / "small")
+    shutil.copytree(trained_once.run.root, run.root)
+    return Trained(trained_once.data, run)
