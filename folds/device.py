@@ -25,7 +25,7 @@ def default_preset() -> str:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """What "auto" means on a device: bf16 where it computes in it, else fp32."""
+    """What "auto" means on a device: bf16 where it computes in it, else fp16 on a GPU and fp32 on a CPU."""
     if precision != "auto":
         return precision
     if device.type == "cuda":

@@ -69,7 +69,7 @@ def read_folds(path: Path) -> dict[str, int]:
     """The fold of each image name, by folds.csv.
 
     Raises:
-        Failure: the file is missing or malformed, or a car lies in two folds.
+        Failure: the file is missing or malformed, a car lies in two folds, or a fold is empty.
     """
     if not path.is_file():
         raise Failure(f"no split {path}; write it with `make folds RUN={path.parent.name}`")
@@ -85,6 +85,11 @@ def read_folds(path: Path) -> dict[str, int]:
     torn = table.groupby("car")["fold"].nunique().loc[lambda folds: folds > 1]
     if len(torn):
         raise Failure(f"{path} has car {torn.index[0]} in {torn.iloc[0]} folds; all views of a car belong to one")
+    numbers = sorted(set(fold_of.values()))
+    if len(numbers) < 2 or numbers != list(range(len(numbers))):
+        raise Failure(
+            f"{path} has the folds {', '.join(map(str, numbers))}; they must be 0, 1 and so on, without a gap"
+        )
     return fold_of
 
 
@@ -112,13 +117,21 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
             ``split_by_car`` refuses.
     """
     data.require_masks(data.train)
+    if run.settings.is_file():
+        require_same_data(run, data)
+    fold_of = None if run.folds.is_file() else make_split(settings, data)
+    # Only now: the settings of a run are never changed, so a split that was refused must not leave a run behind.
     record(run, settings, data, describe_device())
-    require_same_data(run, data)
-    if not run.folds.is_file():
-        with ThreadPoolExecutor() as pool:
-            areas = list(pool.map(lambda photo: mask_area(data, photo), data.train))
-        write_folds(run.folds, data.train, split_by_car(data.train, areas, settings.split.folds, settings.seed))
+    if fold_of is not None:
+        write_folds(run.folds, data.train, fold_of)
     return photos_by_fold(run.folds, data.train)
+
+
+def make_split(settings: Settings, data: DataFolder) -> list[int]:
+    """The fold of each training photograph, by ``split_by_car``."""
+    with ThreadPoolExecutor() as pool:
+        areas = list(pool.map(lambda photo: mask_area(data, photo), data.train))
+    return split_by_car(data.train, areas, settings.split.folds, settings.seed)
 
 
 def mask_area(data: DataFolder, photo: Photo) -> float:

@@ -1,0 +1,58 @@
+"""The device and its precision."""
+
+import pytest
+import torch
+
+from competition.settings import Precision, preset_names
+from folds import device
+from folds.device import autocast, default_preset, describe_device, pick_device, resolve_precision
+
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+
+
+def test_without_a_gpu_the_processor_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device() == CPU
+    assert describe_device() == f"CPU, {torch.get_num_threads()} threads"
+    assert default_preset() == "cpu"
+    assert default_preset() in preset_names()
+
+
+def test_with_a_gpu_it_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
+    assert pick_device() == CUDA
+    assert describe_device() == "A100"
+    assert default_preset() == "gpu"
+    assert default_preset() in preset_names()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_named_precision_stays(precision: Precision) -> None:
+    assert resolve_precision(precision, CPU) == resolve_precision(precision, CUDA) == precision
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [({"avx512_bf16": True}, "bf16"), ({"avx2": True, "avx512_bf16": False}, "fp32"), ({}, "fp32")],
+)
+def test_auto_on_a_processor(monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], expected: str) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert resolve_precision("auto", CPU) == expected
+
+
+@pytest.mark.parametrize(("able", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, able: bool, expected: str) -> None:
+    monkeypatch.setattr(device.torch.cuda, "is_bf16_supported", lambda including_emulation: able)
+    assert resolve_precision("auto", CUDA) == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_the_context_computes_in_the_precision(precision: Precision, dtype: torch.dtype) -> None:
+    a = torch.ones(2, 2)
+    with autocast(precision, CPU):
+        assert (a @ a).dtype == dtype
+    assert (a @ a).dtype == torch.float32

@@ -1,0 +1,126 @@
+"""The frame: photographs to the network's size, and its answer back, without losing the outline."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from competition import metrics
+from competition.command import Failure
+from competition.images import Pixels, read_rgb
+from competition.settings import Input, Settings
+from folds.frame import Frame
+
+FULL = (1280, 1918)
+
+
+def write_photo(path: Path, shape: tuple[int, int], seed: int = 0) -> Pixels:
+    """A lossless photograph of noise; returns its pixels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    return pixels
+
+
+def car_like(shape: tuple[int, int]) -> Pixels:
+    """A body, a cabin, wheels, a mirror, and a thin antenna, at the scale of Carvana's photographs."""
+    height, width = shape
+    mask = np.zeros(shape, dtype=np.uint8)
+    at = (np.array([width, height]) / 1000).tolist()
+
+    def point(x: float, y: float) -> tuple[int, int]:
+        return round(x * at[0]), round(y * at[1])
+
+    body = [point(150, 480), point(300, 460), point(380, 330), point(640, 320), point(760, 470), point(860, 520)]
+    outline = np.array([*body, point(870, 700), point(140, 700)], dtype=np.int32)
+    cv2.fillPoly(mask, [outline], 1)
+    for x in (280, 720):
+        cv2.circle(mask, point(x, 700), round(0.075 * height), 1, -1)
+    cv2.ellipse(mask, point(370, 470), (round(0.02 * width), round(0.02 * height)), 20, 0, 360, 1, -1)
+    cv2.line(mask, point(600, 320), point(630, 250), 1, 2)
+    return mask
+
+
+def test_the_settings_describe_the_frame() -> None:
+    assert Frame.of(Settings().input) == Frame(256, 384, "resize")
+    assert Frame.of(Input(height=1280, width=1920, fit="pad")) == Frame(1280, 1920, "pad")
+
+
+def test_padding_keeps_every_pixel_and_is_cropped_exactly(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "car.png", FULL)
+    frame = Frame(1280, 1920, "pad")
+    seen = frame.read(tmp_path / "car.png")
+    assert seen.shape == (1280, 1920, 3)
+    assert seen.dtype == np.uint8
+    assert np.array_equal(seen[:, :1918], photo)
+    assert np.array_equal(seen[:, 1918:], photo[:, [-1, -1]])
+    assert np.array_equal(frame.full_size(seen[..., 0], FULL), photo[..., 0])
+
+
+def test_padding_targets_is_cropped_exactly() -> None:
+    mask = car_like(FULL)
+    frame = Frame(1280, 1920, "pad")
+    target = frame.target(mask)
+    assert (target.shape, target.dtype) == ((1280, 1920), np.uint8)
+    assert set(np.unique(target)) == {0, 255}
+    assert np.array_equal(frame.full_size(target, FULL), mask * 255)
+
+
+@pytest.mark.parametrize("shape", [(65, 64), (64, 97), (100, 200)])
+def test_a_photograph_larger_than_a_padding_frame_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+    write_photo(tmp_path / "car.png", shape)
+    with pytest.raises(Failure, match=rf"car.png is {shape[1]} x {shape[0]}, larger than the frame of 96 x 64") as no:
+        Frame(64, 96, "pad").read(tmp_path / "car.png")
+    assert "input.height" in str(no.value)
+
+
+def test_resizing_gives_the_frames_size_and_colours(tmp_path: Path) -> None:
+    pixels = np.zeros((128, 192, 3), dtype=np.uint8)
+    pixels[:, :96] = (200, 100, 50)
+    cv2.imwrite(str(tmp_path / "car.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    seen = Frame(64, 96, "resize").read(tmp_path / "car.png")
+    assert seen.shape == (64, 96, 3)
+    assert seen[10, 10].tolist() == [200, 100, 50]
+    assert seen[10, 90].tolist() == [0, 0, 0]
+
+
+def test_a_photograph_of_the_frames_size_is_untouched(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "car.png", (64, 96))
+    assert np.array_equal(Frame(64, 96, "resize").read(tmp_path / "car.png"), photo)
+
+
+def test_a_jpeg_read_at_a_fraction_looks_the_same(tmp_path: Path) -> None:
+    smooth = cv2.GaussianBlur(write_photo(tmp_path / "noise.png", (512, 768)), (0, 0), 12)
+    cv2.imwrite(str(tmp_path / "car.jpg"), smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    seen = Frame(64, 96, "resize").read(tmp_path / "car.jpg").astype(float)
+    whole = cv2.resize(read_rgb(tmp_path / "car.jpg"), (96, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(seen - whole).mean() < 1.5
+
+
+@pytest.mark.parametrize("size", [(64, 96), (320, 480), (1024, 1024)])
+def test_the_target_is_averaged_by_area(size: tuple[int, int]) -> None:
+    mask = car_like(FULL)
+    target = Frame(*size, "resize").target(mask)
+    assert (target.shape, target.dtype) == (size, np.uint8)
+    assert target.mean() / 255 == pytest.approx(mask.mean(), abs=2e-4)
+    assert ((target > 0) & (target < 255)).any(), "the outline must be soft"
+
+
+def test_a_target_pixel_is_the_part_of_it_that_is_car() -> None:
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[:, :3] = 1
+    mask[:2, 4] = 1
+    target = Frame(32, 32, "resize").target(mask)
+    assert target[0, :4].tolist() == [255, 128, 128, 0]
+    assert target[1, :4].tolist() == [255, 128, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("size", "least"), [((320, 480), 0.996), ((512, 512), 0.998), ((1024, 1024), 0.9995), ((256, 384), 0.995)]
+)
+def test_a_perfect_answer_has_almost_a_perfect_score(size: tuple[int, int], least: float) -> None:
+    mask = car_like(FULL)
+    frame = Frame(*size, "resize")
+    full = frame.full_size(frame.target(mask), FULL)
+    assert (full.shape, full.dtype) == (FULL, np.uint8)
+    assert metrics.dice(full >= 128, mask) > least
