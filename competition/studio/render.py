@@ -427,4 +427,4 @@ def _mirrored_share(car: Car, camera: Camera, view: int, size: tuple[int, int], 
     cv2.fillConvexPoly(layer, cv2.convexHull(_fixed(pixels / shrink)), 255, cv2.LINE_AA, _BITS)
     radius = max(0.3, 60 * camera.scale / shrink)
     share = cv2.GaussianBlur(layer, (0, 0), radius).astype(np.float32) / 255
-    return np.asarray(share * np.float32(0.09))
+    return np.asarray(share * np.float32(0.07))
