@@ -206,6 +206,8 @@ def answer(call: str, arguments: dict[str, str]) -> Answer:
         return {"error": "credentials", **_credentials()}
     except StorageRefusal as refusal:
         return {"error": "storage", "status": refusal.args[0]}
+    except ImportError as error:
+        return {"error": "missing", "reason": error.name or str(error)}
     except LinkRefusal as refusal:
         return {"error": "link", "status": refusal.args[0]}
     except Exception as error:

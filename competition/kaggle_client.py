@@ -218,6 +218,7 @@ def _error(reply: dict[str, Any]) -> KaggleError:
         "link": KaggleError(f"the link to the file was refused ({status}); a new one is needed", again=True),
         "network": KaggleError(f"cannot reach Kaggle: {reason}", again=True),
         "disk": KaggleError(f"cannot write {reply.get('file')}: {reason}"),
+        "missing": KaggleError(f"the Python package {reason} is missing; make setup installs it"),
         "answer": KaggleError(
             f"Kaggle's answer is not understood ({reason}); is a login page or a proxy between? see {PAGE}"
         ),

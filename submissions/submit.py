@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from competition import lock
+from competition import atomic, lock
 from competition.command import Failure, parser, run_command
 from competition.kaggle_client import PAGE, Kaggle, KaggleError, Submission, add_patience_arguments, patience
 from competition.run_folder import RunFolder, git_revision, read_json, run_at
 from submissions import ledger, submission_file
 from submissions.ledger import Entry
-from submissions.validate import data_of, names_digest, stamp_of, validate
+from submissions.validate import data_of, stamp, stamp_of, validate
 
 POLL_FIRST, POLL_LAST = 2.0, 30.0  # seconds between two looks at the list: at first, and in the long run
+LONGEST_MESSAGE = 200  # characters; the mark comes after them and must not be cut off
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Candidate:
     @property
     def description(self) -> str:
         """What Kaggle is told."""
-        return f"{self.message} {self.mark}"
+        return f"{self.message[:LONGEST_MESSAGE]} {self.mark}"
 
     def entry(self, listed: Submission) -> Entry:
         """The line of the ledger."""
@@ -89,14 +90,14 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     cv = read_json(run.cv) if run.cv.is_file() else {}
     folder = data_of(run, data)
     digest = submission_file.sha256(file)
-    stamp = read_json(stamp_of(file)) if stamp_of(file).is_file() else None
-    if stamp and stamp.get("sha256") != digest and not force:
+    found = read_json(stamp_of(run)) if stamp_of(run).is_file() else {}
+    if found.get("sha256", digest) != digest and not force:
         raise Failure(
             f"{file} is not the file that was validated; make validate RUN={run.name} looks at this one, FORCE=1 "
             "does so and submits it"
         )
-    if not stamp or stamp != {"sha256": digest, "names": names_digest(folder), "rows": len(folder.submission_names)}:
-        validate(file, folder, any_area=force)
+    if found != stamp(digest, folder):
+        atomic.write_json(stamp_of(run), validate(file, folder, any_area=force))
     return Candidate(run, file, digest, message, cv)
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -59,6 +59,7 @@ class Finding(NamedTuple):
 
 
 ShapeOfImage = Callable[[str], Shape]
+Stamp = dict[str, Any]
 
 
 def findings(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> Iterator[Finding]:
@@ -97,13 +98,16 @@ def problems(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> 
     return (found.text for found in findings(file, names, shape_of_image) if found.kind not in HARMLESS)
 
 
-def validate(file: Path, data: DataFolder, any_area: bool = False) -> None:
-    """Print what there is to say about a submission file, and remember that it was found valid.
+def validate(file: Path, data: DataFolder, any_area: bool = False) -> Stamp:
+    """Print what there is to say about a submission file; return normally if Kaggle will take it.
 
     Args:
-        file: the submission; ``stamp_of`` it is written beside it.
+        file: the submission.
         data: the folder that says which names it must have, and of which size their images are.
         any_area: take a file however implausible the areas of its masks are.
+
+    Returns:
+        What was found valid.
 
     Raises:
         Failure: the file is no valid submission, or changed meanwhile, or the data folder names no test images.
@@ -117,20 +121,19 @@ def validate(file: Path, data: DataFolder, any_area: bool = False) -> None:
         raise Failure(f"{file} is no valid submission ({listed}; listed above); {_advice(set(wrong))}")
     if submission_file.sha256(file) != digest:
         raise Failure(f"{file} changed while it was read; wait for what writes it, then validate it again")
-    atomic.write_json(
-        stamp_of(file), {"sha256": digest, "names": names_digest(data), "rows": len(data.submission_names)}
-    )
     print(f"{file} is a valid submission: {len(data.submission_names):,} rows, {_warnings_in_words(counts)}")
+    return stamp(digest, data)
 
 
-def stamp_of(file: Path) -> Path:
-    """Where it is remembered which submission was found valid: the file's hash, and that of the names."""
-    return file.with_name(f"{file.name.removesuffix('.gz').removesuffix('.csv')}.validated.json")
+def stamp(digest: str, data: DataFolder) -> Stamp:
+    """What is remembered of a valid submission: its hash, and for which names it was found valid."""
+    names = hashlib.sha256("\n".join(data.submission_names).encode()).hexdigest()
+    return {"sha256": digest, "names": names, "rows": len(data.submission_names)}
 
 
-def names_digest(data: DataFolder) -> str:
-    """A hash of the names that a submission must have."""
-    return hashlib.sha256("\n".join(data.submission_names).encode()).hexdigest()
+def stamp_of(run: RunFolder) -> Path:
+    """Where the stamp of a run's submission is."""
+    return run.root / "submission.validated.json"
 
 
 def shapes(data: DataFolder) -> ShapeOfImage:
@@ -230,7 +233,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     file = options.file or run.submission
     if not file.is_file():
         raise Failure(f"no submission {file}; make one first: make predict RUN={run.name}")
-    validate(file, data_of(run, options.data))
+    found = validate(file, data_of(run, options.data))
+    if not options.file:
+        atomic.write_json(stamp_of(run), found)
 
 
 def data_of(run: RunFolder, asked: Path | None) -> DataFolder:

@@ -39,7 +39,7 @@ class Workplace:
 
     def make_long(self) -> None:
         """Make the file longer than what a socket holds: a connection can then break while it is being sent."""
-        lengths = np.random.default_rng(1).integers(1, 20, (len(NAMES), 60_000))
+        lengths = np.random.default_rng(1).integers(1, 20, (len(NAMES), 15_000))
         codes = [" ".join(f"{1 + 40 * run} {length}" for run, length in enumerate(row)) for row in lengths.tolist()]
         submission_file.write(self.file, zip(NAMES, codes, strict=True))
 
@@ -161,7 +161,7 @@ def test_an_unknown_status_is_shown_and_followed(server: KaggleServer, work: Wor
     [
         {"StartSubmissionUpload": [Fault(500), Fault(429, headers={"Retry-After": "0"})]},
         {"upload": [Fault(500), Fault(502)]},
-        {"upload": [Fault(after=1_000_000)]},
+        {"upload": [Fault(after=200_000)]},
         {"CreateSubmission": [Fault(503), Fault(503)]},
         {"CreateSubmission": [Fault(lost=True)]},
         {"GetSubmissionLimits": [Fault(404)]},
@@ -172,7 +172,7 @@ def test_trouble_that_passes_spends_one_submission(
     server: KaggleServer, work: Workplace, faults: dict[str, list[Fault]]
 ) -> None:
     server.faults = faults
-    if "upload" in faults:
+    if any(fault.after for fault in faults.get("upload", [])):
         work.make_long()
     status, _, error = work.submit()
     assert (status, error) == (0, "")
@@ -192,8 +192,8 @@ def test_trouble_that_passes_spends_one_submission(
         ({"upload": [Fault(403)]}, "Kaggle's storage refuses the upload (403), nothing was submitted", 1),
         (
             {"upload": [Fault(500), ...]},
-            "the upload failed (Kaggle's storage answers 500), nothing was submitted, af",
-            3,
+            "the upload failed (Kaggle's storage answers 500), nothing was submitted, after 2 at",
+            2,
         ),
         (
             {"CreateSubmission": [Fault(400, "Your team has used its daily allowance (5)")]},
@@ -202,8 +202,8 @@ def test_trouble_that_passes_spends_one_submission(
         ),
         (
             {"CreateSubmission": [Fault(500), ...]},
-            "Kaggle is in trouble (500: no), after 3 attempts; type the same",
-            3,
+            "Kaggle is in trouble (500: no), after 2 attempts; type the same",
+            2,
         ),
     ],
     ids=["403", "storage 403", "storage 500 for ever", "400", "500 for ever"],
@@ -212,7 +212,7 @@ def test_trouble_that_stays_is_told_and_leaves_no_entry(
     server: KaggleServer, work: Workplace, faults: dict[str, list[Fault]], expected: str, uploads: int
 ) -> None:
     server.faults = faults
-    status, _, error = work.submit()
+    status, _, error = work.submit("--attempts", "2")
     assert (status, error[: len(expected)]) == (1, expected)
     assert (server.seen["upload"], work.entries) == (uploads, [])
 
@@ -231,7 +231,7 @@ def test_a_reset_for_ever_and_a_hang_end_at_the_deadline(
 ) -> None:
     monkeypatch.setattr("competition.kaggle_client.SLOWEST", 1e9)  # the file's size gives no time
     work.make_long()
-    for fault in (Fault(after=1_000_000), Fault(hang=True)):
+    for fault in (Fault(after=200_000), Fault(hang=True)):
         server.faults = {"upload": [fault, ...]}
         status, _, error = work.submit("--deadline", "2")
         expected = "Kaggle did not finish the call `push` within 2 s; see that the network works"
@@ -288,6 +288,13 @@ def test_a_dry_run_needs_no_network(server: KaggleServer, work: Workplace) -> No
     )
     assert sum(server.seen.values()) == 0
     assert work.entries == []
+
+
+def test_a_message_is_needed_and_may_be_long(server: KaggleServer, work: Workplace) -> None:
+    status, _, error = work.submit("--message", " \n")
+    assert (status, error) == (1, 'a submission needs words to know it by; add MESSAGE="what is new"')
+    out = work.submit("--message", "long " * 100, "--dry-run")[1]
+    assert f"as '{'long ' * 40} [sha256:{submission_file.sha256(work.file)[:16]}]'" in out
 
 
 def test_a_damaged_ledger_is_found_before_the_upload(server: KaggleServer, work: Workplace) -> None:

@@ -164,17 +164,23 @@ def test_the_command_stamps_what_it_found_valid(
     validate.main(["--run", str(run), "--data", str(data.root)])
     assert capsys.readouterr().out == f"{file} is a valid submission: 6 rows, every mask plausible\n"
     stamp = json.loads((run / "submission.validated.json").read_text())
-    assert stamp == {"sha256": submission_file.sha256(file), "names": validate.names_digest(data), "rows": 6}
+    assert stamp == validate.stamp(submission_file.sha256(file), data)
+    assert stamp["rows"] == 6
 
 
-def test_the_command_refuses_and_keeps_no_stamp(
+def test_the_command_refuses_and_leaves_no_stamp(
     tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = submission(tmp_path, xf00d_01="5")
+    submission(tmp_path, xf00d_01="5")
     with pytest.raises(Failure, match=r"no valid submission \(1 x wrong run; listed above\); `make predict`"):
-        validate.main(["--file", str(file), "--data", str(data.root)])
+        validate.main(["--run", str(tmp_path), "--data", str(data.root)])
     assert "line 5, f00d_01.jpg: odd count" in capsys.readouterr().out
-    assert not validate.stamp_of(file).exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "submission.csv.gz"]
+
+
+def test_a_file_of_ones_own_is_validated_and_leaves_no_trace(tmp_path: Path, data: DataFolder) -> None:
+    validate.main(["--file", str(submission(tmp_path)), "--data", str(data.root)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "submission.csv.gz"]
 
 
 def test_too_many_findings_of_one_kind_are_counted(
