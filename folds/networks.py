@@ -1,11 +1,15 @@
 """The network that the settings describe."""
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
 from competition.command import Failure
 from competition.settings import Settings
-from folds.timm_unet import TimmUNet
 from folds.unet import UNet
+
+if TYPE_CHECKING:
+    from folds.timm_unet import TimmUNet
 
 
 def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
@@ -23,6 +27,9 @@ def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
     if chosen.name == "unet":
         network = UNet(chosen.width, chosen.depth, chosen.stem, chosen.max_width)
     else:
+        # timm takes seconds to import, which the plain U-Net need not wait for.
+        from folds.timm_unet import TimmUNet
+
         network = TimmUNet(chosen.encoder, chosen.weights if pretrained else "none", list(chosen.decoder))
     for name, size in (("height", settings.input.height), ("width", settings.input.width)):
         if size % network.divisor:

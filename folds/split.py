@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from competition import atomic, rle
 from competition.command import Failure, parser, run_command
@@ -40,6 +39,9 @@ def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, se
     Raises:
         Failure: there are fewer cars than folds.
     """
+    # scikit-learn takes seconds to import, and only a new run needs it.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     cars = pd.Series([photo.car for photo in photos])
     count = cars.nunique()
     if count < folds:
