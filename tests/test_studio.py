@@ -19,12 +19,12 @@ from competition import rle
 from competition.command import Failure
 from competition.studio import __main__ as command
 from competition.studio.body import KINDS
-from competition.studio.camera import VIEWS, Camera, camera_of_session, turn
+from competition.studio.camera import VIEWS, Camera, camera_of_shoot, turn
 from competition.studio.car import build
 from competition.studio.data_set import Order, make
 from competition.studio.paint import Paint
 from competition.studio.render import develop, render
-from competition.studio.room import Room, empty, room_of_session
+from competition.studio.room import Room, empty, room_of_shoot
 
 SIZE = (240, 160)
 ORDER = Order(cars=3, test_cars=1, seed=5, width=SIZE[0], height=SIZE[1])
@@ -41,10 +41,10 @@ def rows(path: Path) -> list[tuple[str, str]]:
     return [(line.split(",")[0], line.split(",")[1]) for line in lines[1:]]
 
 
-def session(seed: int, size: tuple[int, int] = SIZE) -> tuple[np.random.Generator, Camera, Room]:
+def shoot(seed: int, size: tuple[int, int] = SIZE) -> tuple[np.random.Generator, Camera, Room]:
     rng = np.random.default_rng(seed)
-    camera = camera_of_session(rng, *size)
-    return rng, camera, room_of_session(rng, camera)
+    camera = camera_of_shoot(rng, *size)
+    return rng, camera, room_of_shoot(rng, camera)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_more_cars_leave_the_first_ones_as_they_were(data: Path, tmp_path: Path)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_car_covers_what_real_ones_do_and_stands_in_the_frame(kind: str) -> None:
     for seed in range(3):
-        rng, camera, room = session(seed)
+        rng, camera, room = shoot(seed)
         car = build(kind, rng, detail=0.3)
         for view in (1, 3, 5, 9, 12):
             _, mask = render(car, room, camera, view, rng)
@@ -128,7 +128,7 @@ def test_a_car_covers_what_real_ones_do_and_stands_in_the_frame(kind: str) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_mask_is_the_car_and_nothing_else(kind: str) -> None:
     """Without the car the picture differs everywhere in the mask, and outside of it is only darker: shadow."""
-    rng, camera, room = session(11, (480, 320))
+    rng, camera, room = shoot(11, (480, 320))
     car = replace(build(kind, rng, detail=0.5), paint=Paint("black", (9, 9, 11), 0.0))
     for view in (2, 5, 9):
         picture, mask = render(car, room, camera, view, np.random.default_rng(0))
@@ -152,7 +152,7 @@ def test_the_mask_is_the_car_and_nothing_else(kind: str) -> None:
 
 def test_the_outline_is_that_of_the_body_on_its_wheels() -> None:
     """Points of the skin land in the mask; points beside the car do not."""
-    rng, camera, room = session(3, (480, 320))
+    rng, camera, room = shoot(3, (480, 320))
     car = build("sedan", rng, detail=0.5)
     for view in range(1, VIEWS + 1):
         _, mask = render(car, room, camera, view, rng)
@@ -170,7 +170,7 @@ def test_the_outline_is_that_of_the_body_on_its_wheels() -> None:
 
 def test_view_1_is_the_front_and_5_looks_left() -> None:
     nose = np.array([2.4, 0, 0.5], np.float32)
-    _, camera, _ = session(0)
+    _, camera, _ = shoot(0)
     depth = [float(camera.project(turn(nose, view))[1]) for view in range(1, 17)]
     column = [float(camera.project(turn(nose, view))[0][0]) for view in range(1, 17)]
     assert (int(np.argmin(depth)), int(np.argmax(depth))) == (0, 8)
@@ -181,7 +181,7 @@ def test_thin_parts_are_in_the_mask() -> None:
     """An antenna stands in the mask, above the roof, a pixel or a few wide."""
     found = 0
     for seed in range(8):
-        rng, camera, room = session(seed, (480, 320))
+        rng, camera, room = shoot(seed, (480, 320))
         car = build("hatchback", rng, detail=0.5)
         if len(car.parts.antenna) != 2:
             continue

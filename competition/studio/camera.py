@@ -21,7 +21,7 @@ DISTANCE = 7.5  # metres from the lens to the turntable's axis
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera of one photo session; `width` and `height` in pixels, `pitch` in radians (down)."""
+    """A pinhole camera of one photo shoot; `width` and `height` in pixels, `pitch` in radians (down)."""
 
     width: int
     height: int
@@ -57,8 +57,8 @@ class Camera:
         return np.stack([column, row], axis=-1).astype(np.float32), depth.astype(np.float32)
 
 
-def camera_of_session(rng: np.random.Generator, width: int, height: int) -> Camera:
-    """The camera as it stood for one car: its aim and height change a little from session to session."""
+def camera_of_shoot(rng: np.random.Generator, width: int, height: int) -> Camera:
+    """The camera as it stood for one car: its aim and height change a little from shoot to shoot."""
     return Camera(
         width=width,
         height=height,

@@ -25,11 +25,11 @@ from tqdm import tqdm
 from competition import rle
 from competition.atomic import write_json
 from competition.command import Failure
-from competition.studio.camera import FRAME, VIEWS, camera_of_session
+from competition.studio.camera import FRAME, VIEWS, camera_of_shoot
 from competition.studio.car import build
 from competition.studio.catalogue import Entry, entry_of
 from competition.studio.render import render
-from competition.studio.room import Picture, room_of_session
+from competition.studio.room import Picture, room_of_shoot
 
 SETTINGS = "studio.json"
 _FINISHED = ".finished"
@@ -172,9 +172,9 @@ def photograph(part: Path, job: Job) -> None:
     """Write one car's photographs and masks into the folder `part`, and last of all its record."""
     seed = [int(_digest(job)[start : start + 8], 16) for start in range(0, 32, 8)]
     rng = np.random.default_rng(seed)
-    camera = camera_of_session(rng, job.order.width, job.order.height)
+    camera = camera_of_shoot(rng, job.order.width, job.order.height)
     entry = entry_of(rng)
-    room = room_of_session(rng, camera)
+    room = room_of_shoot(rng, camera)
     car = build(entry.kind, rng, detail=min(1.0, camera.scale * 2))
     codes = {}
     for view in range(1, VIEWS + 1):

@@ -81,8 +81,8 @@ def render(car: Car, room: Room, camera: Camera, view: int, rng: np.random.Gener
 
     Args:
         car: from `car.build`.
-        room: from `room.room_of_session`, for the same camera.
-        camera: from `camera.camera_of_session`.
+        room: from `room.room_of_shoot`, for the same camera.
+        camera: from `camera.camera_of_shoot`.
         view: 1..16.
         rng: for the sensor's noise.
 

@@ -50,7 +50,7 @@ def _letter(name: str, stroke: float) -> list[Polygon]:
 
 @dataclass(frozen=True)
 class Room:
-    """One session's empty room.
+    """One shoot's empty room.
 
     Attributes:
         picture: (H, W, 3) uint8 RGB, the room without car and without what turns with the table.
@@ -63,7 +63,7 @@ class Room:
     seams: Floats
 
 
-def room_of_session(rng: np.random.Generator, camera: Camera) -> Room:
+def room_of_shoot(rng: np.random.Generator, camera: Camera) -> Room:
     """Build the room as `camera` sees it, with its own paint, light and marks."""
     width, height = camera.width, camera.height
     x = np.linspace(0, 1, width, dtype=np.float32)[None]
@@ -209,7 +209,7 @@ def _clouds(rng: np.random.Generator, camera: Camera) -> Floats:
 
 
 def _border(rng: np.random.Generator, picture: Floats, x: Floats, y: Floats) -> None:
-    """The edge of the floor at the bottom of the picture, in sessions where it shows."""
+    """The edge of the floor at the bottom of the picture, in shoots where it shows."""
     dip = rng.uniform(-90, 25)
     if dip > 0:
         start = FRAME[1] - dip - 40 * np.square(x - 0.45)
@@ -239,7 +239,7 @@ def _gain(rng: np.random.Generator, camera: Camera) -> Picture:
     x = np.linspace(-0.5, 0.5, 96, dtype=np.float32)[None]
     y = np.linspace(-0.5, 0.5, 64, dtype=np.float32)[:, None]
     dark = 1 - rng.uniform(0.03, 0.12) * (np.square(x * 1.15) + np.square(y * 0.9))
-    # Exposure and white balance of the session; 255 is the most that a gain can be, so all of them darken.
+    # Exposure and white balance of the shoot; 255 is the most that a gain can be, so all of them darken.
     warmth = rng.uniform(-1, 1)
     cast = np.array([0.98 + 0.012 * warmth, 0.98, 0.98 - 0.022 * warmth]) * rng.uniform(0.97, 1.012)
     coarse = (255 * dark[..., None] * cast).astype(np.float32)
