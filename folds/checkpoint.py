@@ -3,6 +3,7 @@
 Both are written to a temporary name and renamed, and neither is unpickled into anything but tensors and plain values.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from competition import atomic
-from competition.command import Failure
+from competition.command import Failure, os_reason
 from competition.settings import Settings, resolve
 from folds.networks import make_network
 
@@ -22,22 +23,28 @@ State = dict[str, Any]
 
 def save_state(path: Path, state: State) -> None:
     """Write the state of a training, nested dicts of tensors and plain values, atomically."""
+    # In memory first: where the disk is full, torch raises a RuntimeError that does not say so.
+    content = io.BytesIO()
+    torch.save(state, content)
     with atomic.replacing(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_state(path: Path) -> State:
     """The state that ``save_state`` wrote.
 
     Raises:
-        Failure: the file is damaged; it says what to do.
+        Failure: the file cannot be read or is damaged; it says what to do.
     """
     try:
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
+    try:
+        state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive raises whatever its reader stumbles over
-        raise Failure(
-            f"{path} is damaged ({str(error).splitlines()[0][:120]}); remove it to train this fold from its beginning"
-        ) from error
+        reason = str(error).partition("\n")[0][:120] or type(error).__name__
+        raise Failure(f"{path} is damaged ({reason}); remove it to train this fold from its beginning") from error
     return state
 
 
@@ -45,8 +52,9 @@ def save_weights(path: Path, network: nn.Module, settings: Settings, facts: dict
     """Write a network's weights, the settings that make the network, and facts about them, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     metadata = {"settings": settings.model_dump_json(), "facts": json.dumps(facts)}
+    content = safetensors.torch.save(tensors, metadata=metadata)
     with atomic.replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+        temporary.write_bytes(content)
 
 
 def load_weights(path: Path) -> tuple[nn.Module, Settings, dict[str, Any]]:
@@ -61,14 +69,17 @@ def load_weights(path: Path) -> tuple[nn.Module, Settings, dict[str, Any]]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         tensors = safetensors.torch.load_file(path)
+    except PermissionError as error:
+        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise Failure(f"{path} is damaged ({error}); train its fold again, or copy it again") from error
-    if "settings" not in metadata:
+    if not {"settings", "facts"} <= metadata.keys():
         raise Failure(f"{path} was not written by this project: it does not say which network it is for")
     settings = resolve(json.loads(metadata["settings"]))
     network = make_network(settings, pretrained=False)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise Failure(f"{path} does not fit the network it describes ({str(error).splitlines()[0]})") from error
+        reason = str(error).partition("\n")[0]
+        raise Failure(f"{path} does not fit the network it describes ({reason}); copy it again") from error
     return network.eval(), settings, json.loads(metadata["facts"])

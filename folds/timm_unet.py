@@ -1,5 +1,6 @@
 """The same decoder on any timm encoder, with pretrained weights from the hub, from a file, or none."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,17 +75,16 @@ class TimmUNet(nn.Module):
 
 def make_encoder(name: str, weights: str) -> Any:
     """A timm encoder that returns its features, with weights; see ``TimmUNet``."""
+    if weights == "hub" and (timm.is_model(name) or ":" in name):  # hf-hub:OWNER/NAME
+        return _from_hub(name)
     try:
-        if weights != "hub":
-            encoder = timm.create_model(name, features_only=True, pretrained=False)
+        encoder = timm.create_model(name, features_only=True, pretrained=False)
     except (RuntimeError, ValueError, AttributeError) as error:
-        near = ", ".join(timm.list_models(f"*{name}*")[:5])
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5))
         raise Failure(
             f"network.encoder={name!r} is no timm encoder that gives features ({error})"
             + (f"; there are {near}" if near else "; timm.list_models() lists them")
         ) from error
-    if weights == "hub":
-        return _from_hub(name)
     if weights != "none":
         _load(encoder, name, Path(weights))
     return encoder
@@ -106,11 +106,13 @@ def _load(encoder: nn.Module, name: str, path: Path) -> None:
     """Load a file of weights of the whole model, with timm's own names or with another library's in timm's order."""
     model = timm.create_model(name, pretrained=False)
     weights = match_weights(read_weights(path), model.state_dict(), path, name)
+    # What gives features is the whole model without its head; timm flattens some names, stages.0 to stages_0.
+    flat = {key.replace(".", "_"): value for key, value in weights.items()}
     wanted = encoder.state_dict()
-    missing = [key for key in wanted if key not in weights]
+    missing = [key for key in wanted if key.replace(".", "_") not in flat]
     if missing:
         raise Failure(f"{path} has no weights for {len(missing)} tensors of {name}'s encoder, such as {missing[0]}")
-    encoder.load_state_dict({key: weights[key] for key in wanted})
+    encoder.load_state_dict({key: flat[key.replace(".", "_")] for key in wanted})
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -126,13 +128,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged archives raise whatever their reader stumbles over
-        raise Failure(f"{path} is no readable file of weights ({str(error).splitlines()[0][:120]})") from error
+        reason = str(error).partition("\n")[0][:120] or type(error).__name__
+        raise Failure(
+            f"{path} is no readable file of weights ({reason}); network.weights takes a state dict of tensors, as "
+            "torch.save or safetensors writes it"
+        ) from error
     for wrapping in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapping), Mapping):
             content = content[wrapping]
     tensors = dict(content) if isinstance(content, Mapping) else {}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise Failure(f"{path} holds no state dict of tensors")
+        raise Failure(f"{path} holds no state dict of tensors; network.weights is hub, none, or a file of weights")
     return tensors
 
 

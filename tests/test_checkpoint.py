@@ -1,0 +1,164 @@
+"""Checkpoints: bit-identical when read again, refused with a line when damaged, and never run as a program."""
+
+import json
+import os
+import pickle
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from competition.command import Failure
+from competition.settings import Settings, resolve
+from folds.checkpoint import load_state, load_weights, save_state, save_weights
+from folds.networks import make_network
+
+
+def tiny() -> Settings:
+    return resolve({"input": {"height": 32, "width": 32}, "network": {"width": 4, "depth": 1}})
+
+
+def state() -> dict[str, Any]:
+    torch.manual_seed(1)
+    values = torch.randn(3, 4, 5, 6).to(memory_format=torch.channels_last)
+    return {
+        "network": {"a": values, "half": values.bfloat16(), "count": torch.tensor(7)},
+        "ema": None,
+        "random": torch.get_rng_state(),
+        "history": [{"epoch": 1, "dice": 0.1 + 0.2, "best": True, "iou": None}],
+    }
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Files cannot grow beyond a few kilobytes, as on a full disk."""
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, heard)
+
+
+def test_a_state_is_read_as_it_was(tmp_path: Path) -> None:
+    before = state()
+    save_state(tmp_path / "new" / "last.pt", before)
+    after = load_state(tmp_path / "new" / "last.pt")
+    assert after.keys() == before.keys()
+    for name, tensor in before["network"].items():
+        assert torch.equal(after["network"][name], tensor)
+        assert after["network"][name].dtype == tensor.dtype
+        assert after["network"][name].stride() == tensor.stride()
+    assert torch.equal(after["random"], before["random"])
+    assert (after["ema"], after["history"]) == (None, before["history"])
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.pt"]
+
+
+def test_weights_are_read_as_they_were(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    network = make_network(tiny()).to(memory_format=torch.channels_last).train()
+    network(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))  # moves the running statistics
+    facts = {"fold": 0, "epoch": 3, "dice": 0.1 + 0.2}
+    save_weights(tmp_path / "best.safetensors", network, tiny(), facts)
+    loaded, settings, read = load_weights(tmp_path / "best.safetensors")
+    assert (settings, read) == (tiny(), facts)
+    assert not loaded.training
+    assert loaded.state_dict().keys() == network.state_dict().keys()
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "text":
+        path.write_text("these are no weights\n")
+    elif how == "zeros":
+        path.write_bytes(bytes(len(content)))
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "text", "zeros"])
+def test_damaged_files_are_refused(tmp_path: Path, how: str) -> None:
+    save_state(tmp_path / "last.pt", state())
+    damage(tmp_path / "last.pt", how)
+    with pytest.raises(Failure, match=r"last\.pt is damaged \(.+\); remove it to train this fold from its beginning"):
+        load_state(tmp_path / "last.pt")
+    save_weights(tmp_path / "best.safetensors", make_network(tiny()), tiny(), {})
+    damage(tmp_path / "best.safetensors", how)
+    with pytest.raises(Failure, match=r"best\.safetensors is damaged \(.+\); train its fold again") as refused:
+        load_weights(tmp_path / "best.safetensors")
+    assert "\n" not in str(refused.value)
+
+
+def test_missing_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"cannot read .*last.pt: no such file"):
+        load_state(tmp_path / "last.pt")
+    with pytest.raises(Failure, match=r"no checkpoint .*best.safetensors; train its fold first"):
+        load_weights(tmp_path / "best.safetensors")
+
+
+def test_foreign_weights_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(Failure, match="was not written by this project"):
+        load_weights(path)
+    metadata = {"settings": tiny().model_dump_json(), "facts": json.dumps({})}
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata=metadata)
+    with pytest.raises(Failure, match="does not fit the network it describes"):
+        load_weights(path)
+
+
+class Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_program_in_a_state_is_not_run(tmp_path: Path) -> None:
+    trap = Trap(tmp_path / "sprung")
+    torch.save({"network": trap}, tmp_path / "torch.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(trap))
+    for name in ("torch.pt", "plain.pt"):
+        with pytest.raises(Failure, match="is damaged"):
+            load_state(tmp_path / name)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_killed_while_saving_leaves_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.pt"
+    save_state(path, {"epoch": 1})
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    for instant in ("write_bytes", "replace"):
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr(Path, instant, die)
+            save_state(path, {"epoch": 2})
+        assert load_state(path) == {"epoch": 1}
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_said_and_leaves_the_old(tmp_path: Path) -> None:
+    save_state(tmp_path / "last.pt", {"epoch": 1})
+    with pytest.raises(Failure, match=r"cannot write .*last.pt: "):
+        save_state(tmp_path / "last.pt", {"epoch": 2, "network": torch.zeros(10_000)})
+    assert load_state(tmp_path / "last.pt") == {"epoch": 1}
+    with pytest.raises(Failure, match=r"cannot write .*best.safetensors: "):
+        save_weights(tmp_path / "best.safetensors", make_network(tiny()), tiny(), {"long": "x" * 5000})
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

@@ -1,0 +1,71 @@
+"""The network that the settings describe."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from competition.command import Failure
+from competition.settings import load_preset, preset_names, resolve
+from folds import timm_unet
+from folds.networks import make_network
+from folds.timm_unet import TimmUNet, make_encoder
+from folds.unet import UNet
+
+
+def test_a_unet_by_its_settings() -> None:
+    network = make_network(resolve({"network": {"width": 4, "depth": 3, "stem": 2, "max_width": 8}}))
+    assert isinstance(network, UNet)
+    assert [block[0].out_channels for block in network.contracting] == [4, 8, 8, 8]
+    assert network.divisor == 16
+
+
+def test_a_timm_unet_by_its_settings() -> None:
+    chosen = {"name": "timm_unet", "encoder": "resnet10t", "decoder": [8, 4]}
+    network = make_network(resolve({"network": chosen}))
+    assert isinstance(network, TimmUNet)
+    assert [block[0].out_channels for block in network.blocks] == [8, 4]
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        ({"height": 96}, "input.height=96 is not a multiple of 64, as this network needs; 128 is"),
+        ({"width": 224}, "input.width=224 is not a multiple of 64, as this network needs; 256 is"),
+        ({"height": 32}, "input.height=32 is not a multiple of 64, as this network needs; 64 is"),
+    ],
+)
+def test_a_size_that_does_not_halve_is_refused(size: dict[str, int], reason: str) -> None:
+    tree: dict[str, Any] = {"input": {"height": 128, "width": 128} | size, "network": {"width": 4, "depth": 6}}
+    with pytest.raises(Failure, match=reason):
+        make_network(resolve(tree))
+
+
+def test_weights_are_not_fetched_where_a_checkpoint_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def recorded(name: str, weights: str) -> object:
+        seen.append(weights)
+        return make_encoder(name, "none")
+
+    monkeypatch.setattr(timm_unet, "make_encoder", recorded)
+    settings = resolve({"network": {"name": "timm_unet", "encoder": "resnet10t", "weights": "hub"}})
+    make_network(settings)
+    make_network(settings, pretrained=False)
+    assert seen == ["hub", "none"]
+
+
+def test_the_seed_decides_the_first_weights() -> None:
+    settings = resolve({"network": {"width": 4, "depth": 1}})
+
+    def weights() -> list[torch.Tensor]:
+        torch.manual_seed(3)
+        return list(make_network(settings).parameters())
+
+    assert all(torch.equal(a, b) for a, b in zip(weights(), weights(), strict=True))
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_has_a_network_that_fits_its_frame(preset: str) -> None:
+    with torch.device("meta"):
+        make_network(resolve(load_preset(preset)), pretrained=False)

@@ -1,0 +1,124 @@
+"""The U-Net: its sizes, the published structure, its skip connections, and what it does to pixels."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from folds.unet import IMAGENET_MEAN, IMAGENET_STD, DoubleConvolution, Normalise, UNet
+
+
+def pixels(height: int, width: int, count: int = 1) -> Tensor:
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("stem", [1, 2, 4])
+@pytest.mark.parametrize(("width", "depth"), [(4, 1), (8, 3), (4, 4)])
+def test_every_pixel_gets_a_logit(width: int, depth: int, stem: int) -> None:
+    network = UNet(width, depth, stem).eval()
+    assert network.divisor == stem * 2**depth
+    size = (network.divisor, 2 * network.divisor)
+    with torch.inference_mode():
+        logits = network(pixels(*size, count=2))
+    assert (logits.shape, logits.dtype) == ((2, 1, *size), torch.float32)
+    assert torch.isfinite(logits).all()
+
+
+def test_the_structure_is_the_published_one() -> None:
+    """Widths 64 to 1024, four halvings, and a skip connection of each level's width into its expanding block."""
+    with torch.device("meta"):
+        network = UNet(64, 4)
+    contracting = [block[0] for block in network.contracting]
+    assert [(block.in_channels, block.out_channels) for block in contracting] == [
+        (3, 64), (64, 128), (128, 256), (256, 512), (512, 1024),
+    ]  # fmt: skip
+    expanding = [block[0] for block in network.expanding]
+    assert [(block.in_channels, block.out_channels) for block in expanding] == [
+        (1024 + 512, 512), (512 + 256, 256), (256 + 128, 128), (128 + 64, 64),
+    ]  # fmt: skip
+    assert (network.head.in_channels, network.head.out_channels) == (64, 1)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 2 * 5 + 2 * 4 + 1
+    assert all(module.kernel_size == (3, 3) for module in convolutions[:-1])
+
+
+def test_parameters_counted_by_hand() -> None:
+    """Width 4, depth 1: down 3-4-4 and 4-8-8, up 12-4-4, head 4-1; two values a channel for each batch norm."""
+    weights = 9 * (3 * 4 + 4 * 4) + 9 * (4 * 8 + 8 * 8) + 9 * (12 * 4 + 4 * 4)
+    norms = 2 * (4 + 4 + 8 + 8 + 4 + 4)
+    head = 4 + 1
+    assert sum(parameter.numel() for parameter in UNet(4, 1).parameters()) == weights + norms + head
+
+
+def test_a_stem_takes_and_gives_squares_of_pixels() -> None:
+    network = UNet(4, 1, stem=4)
+    assert network.contracting[0][0].in_channels == 3 * 16
+    assert network.head.out_channels == 16
+
+
+def test_max_width_caps_every_level() -> None:
+    network = UNet(8, 4, max_width=16)
+    assert [block[0].out_channels for block in network.contracting] == [8, 16, 16, 16, 16]
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_each_skip_connection_is_used(level: int) -> None:
+    """With nothing coming from below, a level's expanding block still sees what the contracting path saw there."""
+    network = UNet(4, 3).eval()
+    block = network.expanding[2 - level]
+    below = block[0].in_channels - 4 * 2**level
+
+    def silence(_module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        x = inputs[0].clone()
+        x[:, :below] = 0
+        return (x,)
+
+    block.register_forward_pre_hook(silence)
+    with torch.inference_mode():
+        assert not torch.allclose(network(pixels(16, 16)), network(pixels(16, 16)), atol=1e-5)
+
+
+def test_a_pixel_reaches_as_far_as_the_convolutions_do() -> None:
+    """Depth 1: two 3 x 3 at full size, two at half size, two at full size: no farther than 12 pixels away."""
+    network = UNet(4, 1).eval()
+    image = pixels(64, 64)
+    other = image.clone()
+    other[..., 32, 32] = 255 - other[..., 32, 32]
+    with torch.inference_mode():
+        changed = (network(image) - network(other)).abs()[0, 0] > 1e-6
+    rows, columns = torch.nonzero(changed, as_tuple=True)
+    assert changed[32, 32]
+    assert max((rows - 32).abs().max(), (columns - 32).abs().max()) in range(5, 13)
+
+
+def test_pixels_are_normalised_as_imagenet() -> None:
+    image = pixels(4, 4)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    assert torch.allclose(Normalise()(image), (image / 255 - mean) / std, atol=1e-5)
+    assert not Normalise().state_dict()
+
+
+def test_blocks_keep_the_size() -> None:
+    assert DoubleConvolution(3, 5)(torch.randn(2, 3, 7, 9)).shape == (2, 5, 7, 9)
+
+
+def test_channels_last_computes_the_same() -> None:
+    network = UNet(8, 2, stem=2).eval()
+    image = pixels(32, 48, count=2)
+    with torch.inference_mode():
+        expected = network(image)
+        network.to(memory_format=torch.channels_last)
+        # What the loader gives, (N, H, W, 3), seen as (N, 3, H, W), is channels last already.
+        seen = image.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        assert seen.is_contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(network(seen), expected, atol=1e-5)
+
+
+def test_every_parameter_learns() -> None:
+    network = UNet(4, 2, stem=2)
+    network(pixels(16, 16, count=2)).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
