@@ -36,11 +36,13 @@ def counts(a: Mask, b: Mask) -> Counts:
     """Count the pixels of two (H, W) masks of any dtype, non-zero is car.
 
     Raises:
-        ValueError: the masks differ in shape.
+        ValueError: the masks differ in shape, or do not have two dimensions.
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
         raise ValueError(f"masks of different shapes: {a.shape} and {b.shape}")
+    if a.ndim != 2:  # Dice pooled over a batch is another number than the mean that Kaggle takes
+        raise ValueError(f"a mask has two dimensions (height, width), not shape {a.shape}")
     a, b = a != 0, b != 0
     return Counts(int(np.count_nonzero(a & b)), int(np.count_nonzero(a)), int(np.count_nonzero(b)))
 

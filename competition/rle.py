@@ -7,7 +7,7 @@ In memory the runs of a mask are an ``(n, 2)`` int64 array of half-open, 0-index
 of the flattened mask, sorted and disjoint.
 """
 
-import warnings
+import re
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,12 @@ Mask = NDArray[Any]
 Runs = NDArray[np.int64]
 Shape = tuple[int, int]
 
-EMPTY = np.empty((0, 2), dtype=np.int64)
+EMPTY: Runs = np.empty((0, 2), dtype=np.int64)
+HUGE = np.iinfo(np.int64).max
+ALL_CAR = np.iinfo(np.uint64).max
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
+WHITE_SPACE = " \t\n\r\v\f"
+ORDINARY = f"0123456789{WHITE_SPACE}".encode()
 
 
 def encode(mask: Mask) -> str:
@@ -56,24 +61,28 @@ def from_mask(mask: Mask) -> Runs:
     mask = np.asarray(mask)
     if mask.ndim != 2:
         raise ValueError(f"a mask has two dimensions (height, width), not shape {mask.shape}")
-    car = mask if mask.dtype == np.bool_ else mask != 0
-    flat = np.ravel(car)  # row-major whatever the memory layout; copies only when it must
-    if flat.size == 0:
-        return EMPTY
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    # The border of the array is a change too where a run touches it: the first and the last pixel.
-    borders = ([0] if flat[0] else [], [flat.size] if flat[-1] else [])
-    edges = np.concatenate([borders[0], changes, borders[1]]) if borders != ([], []) else changes
-    return edges.astype(np.int64, copy=False).reshape(-1, 2)
+    # Packed 64 pixels to a word (non-zero is 1), row-major whatever the memory layout. A word of 0 before the first
+    # pixel and at least one 0 after the last let a run begin and end anywhere.
+    # packbits is slow, or refuses, where an element is not a byte.
+    bits = np.packbits(mask if mask.dtype.itemsize == 1 else mask != 0, bitorder="little")
+    padded = np.zeros(mask.size // 64 + 2, dtype="<u8")
+    padded[1:].view(np.uint8)[: bits.size] = bits
+    before, words = padded[:-1], padded[1:]
+    # Few words hold a change: those that are not of one colour, or of another than the word before them.
+    places = np.flatnonzero(((words != 0) & (words != ALL_CAR)) | (words != before))
+    words, before = words[places], before[places]
+    changed = words ^ (words << 1) ^ (before >> 63)  # bit k: does pixel k differ from the one before it?
+    edges = np.flatnonzero(np.unpackbits(changed.view(np.uint8), bitorder="little").view(np.bool_))
+    runs: Runs = (places[edges >> 6] * 64 + (edges & 63)).reshape(-1, 2)
+    return runs
 
 
 def to_mask(runs: Runs, shape: Shape) -> NDArray[np.uint8]:
     """The (H, W) uint8 mask of 0 and 1 that has these runs, which must lie within ``shape``."""
-    flat = np.zeros(shape[0] * shape[1], dtype=np.uint8)
-    # A slice assignment is a memset: a thousand of them take less time than one pass over the pixels.
-    for start, stop in runs.tolist():
-        flat[start:stop] = 1
-    return flat.reshape(shape)
+    edges = np.concatenate([[0], runs.ravel(), [shape[0] * shape[1]]])
+    values = np.zeros(edges.size - 1, dtype=np.uint8)  # gap, run, gap, ... gap; a gap may be of no length
+    values[1::2] = 1
+    return np.repeat(values, np.diff(edges)).reshape(shape)
 
 
 def to_text(runs: Runs) -> str:
@@ -81,7 +90,8 @@ def to_text(runs: Runs) -> str:
     numbers = runs.copy()
     numbers[:, 1] -= numbers[:, 0]
     numbers[:, 0] += 1
-    return " ".join(map(str, numbers.ravel().tolist()))
+    # One formatting of all numbers takes half the time of one for each.
+    return " ".join(["%d"] * numbers.size) % tuple(numbers.ravel().tolist())
 
 
 def parse(rle: str, shape: Shape | None = None) -> Runs:
@@ -104,14 +114,16 @@ def parse(rle: str, shape: Shape | None = None) -> Runs:
     starts, lengths = numbers[::2], numbers[1::2]
     _refuse(starts < 1, 0, numbers, "start {} is below 1")
     _refuse(lengths < 1, 1, numbers, "length {} is not positive")
-    pixels = np.iinfo(np.int64).max if shape is None else shape[0] * shape[1]
+    pixels = HUGE if shape is None else shape[0] * shape[1]
     _refuse(starts > pixels, 0, numbers, f"start {{}} lies outside the image of {pixels} pixels")
     # Compared this way round, because start + length of absurd numbers would overflow.
     _refuse(lengths > pixels - starts + 1, 1, numbers, f"length {{}} leaves the image of {pixels} pixels")
-    stops = starts + lengths - 1
-    late = np.concatenate([[False], starts[1:] <= stops[:-1]]) if starts.size else np.empty(0, dtype=bool)
-    _refuse(late, 0, numbers, "start {} overlaps the run before it, or is not sorted")
-    return np.stack([starts - 1, stops], axis=1)
+    late = starts[1:] - starts[:-1] < lengths[:-1]
+    _refuse(late, 2, numbers, "start {} overlaps the run before it, or is not sorted")
+    runs = numbers.reshape(-1, 2)
+    runs[:, 0] -= 1
+    runs[:, 1] += runs[:, 0]
+    return runs
 
 
 def area(runs: Runs) -> int:
@@ -135,21 +147,30 @@ def intersection(a: Runs, b: Runs) -> int:
 
 
 def _numbers(rle: str) -> NDArray[np.int64]:
-    """The whole numbers in a string, without a Python loop over them."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)
-            return np.fromstring(rle, dtype=np.int64, sep=" ") if rle.strip() else EMPTY.ravel()
-    except (ValueError, DeprecationWarning):
-        pass
-    for position, token in enumerate(rle.split(), start=1):
-        if not token.lstrip("+-").isascii() or not token.lstrip("+-").isdigit():
-            raise ValueError(f"token {position}, {token[:40]!r}, is not a whole number")
-    raise ValueError(f"not a run-length code: {rle[:40]!r}")
+    """The whole numbers in a string, without a Python loop over them where it holds only digits and spaces."""
+    # numpy alone would take "+ 2" or "1+2" for numbers.
+    if rle.encode(errors="replace").translate(None, ORDINARY):
+        for position, token in enumerate(re.findall(f"[^{WHITE_SPACE}]+", rle), start=1):
+            if not WHOLE_NUMBER.fullmatch(token):
+                raise ValueError(f"token {position}, {_shown(token)}, is not a whole number")
+    if not rle.strip():
+        return EMPTY.ravel()
+    numbers = np.fromstring(rle, dtype=np.int64, sep=" ")
+    if numbers.max() == HUGE:  # or more: numpy stops at it
+        position = int(numbers.argmax())
+        raise ValueError(f"token {position + 1}, {_shown(rle.split()[position])}, is larger than any image")
+    return numbers
+
+
+def _shown(token: str) -> str:
+    return repr(token if len(token) <= 40 else f"{token[:40]}...")
 
 
 def _refuse(bad: NDArray[np.bool_], offset: int, numbers: NDArray[np.int64], reason: str) -> None:
-    """Raise a ValueError for the first bad run: the reason with its number, and which token that is."""
+    """Raise a ValueError for the first bad run: the reason with its number, and which token that is.
+
+    ``offset`` is where the token lies from the run's start: 0 the start, 1 the length, 2 the start of the next run.
+    """
     if bad.any():
         token = 2 * int(bad.argmax()) + offset
         raise ValueError(f"token {token + 1}: {reason.format(numbers[token])}")
