@@ -1,6 +1,7 @@
 """Downloading, through Kaggle's real client from a server on loopback: interrupted, damaged, full, complete."""
 
 import io
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -276,6 +277,7 @@ def test_a_kill_around_the_swap_costs_no_download(
     all_but(tmp_path, "test.zip")
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "old.jpg").write_bytes(b"old")
+    (tmp_path / "downloaded.json").write_text(json.dumps({"test.zip": {"bytes": 1, "unpacked": 3}}))
     with monkeypatch.context() as patched:
         if killed == "swap":
             patched.setattr(Path, "rename", fail_at(Path.rename, "test.new"))
