@@ -19,8 +19,10 @@ STAMP := $(VENV)/.installed-$(shell cksum < requirements.txt | cut -d' ' -f1)
 export NO_ALBUMENTATIONS_UPDATE := 1
 
 # Only what the user named is passed on, so that a run keeps its own settings and its own data.
-OF_RUN := --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) \
-	$(if $(SETTINGS),--settings $(SETTINGS)) $(if $(SET)$(FOLDS),--set $(if $(FOLDS),split.folds=$(FOLDS)) $(SET))
+OVER := $(if $(SETTINGS),--settings $(SETTINGS)) \
+	$(if $(SET)$(FOLDS),--set $(if $(FOLDS),split.folds=$(FOLDS)) $(foreach each,$(SET),'$(each)'))
+OF_RUN := --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) $(OVER)
+SIZED := $(if $(SIZE),--size $(SIZE))
 OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) \
 	$(filter-out --run $(RUN),$(OF_RUN))
 
@@ -37,6 +39,7 @@ help: ## this list
 	@echo '  PRESET       demo, cpu, gpu, fullres, or a .yaml file (gpu or cpu, by the machine)'
 	@echo '  FOLD, FOLDS  number of the fold, from 0; number of folds'
 	@echo '  SET          "train.epochs=50 train.batch_size=16": any setting (make settings)'
+	@echo '  CARS, TEST_CARS, SIZE  of generated data (20, 4, 1918x1280)'
 	@echo '  MESSAGE      what to call a submission on Kaggle'
 	@echo '  VENV         where the packages are installed       (.venv)'
 
@@ -55,8 +58,8 @@ $(STAMP): requirements.txt
 	@touch $@
 
 demo: $(STAMP) ## the whole pipeline on generated cars, on a CPU: CV, a valid submission, a report
-	@$(PY) -m competition.studio --data data/demo --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED)
-	@$(PY) -m folds.train --all --run demo --data data/demo --preset demo
+	@$(PY) -m competition.studio --data data/demo --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED) $(SIZED)
+	@$(PY) -m folds.train --all --run demo --data data/demo --preset demo $(OVER)
 	@$(PY) -m inference.score --run demo
 	@$(PY) -m inference.predict --run demo
 	@$(PY) -m submissions.validate --run demo
@@ -84,7 +87,8 @@ data: $(STAMP) ## download and verify Carvana from Kaggle into DATA (HQ=1: the h
 	@$(PY) -m competition.download --data $(or $(DATA),data/carvana) $(if $(HQ),--hq)
 
 synthetic: $(STAMP) ## write a Carvana-format data set of generated cars into DATA (CARS, TEST_CARS, SEED)
-	@$(PY) -m competition.studio --data $(or $(DATA),data/synthetic) --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED)
+	@$(PY) -m competition.studio --data $(or $(DATA),data/synthetic) --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED) \
+		$(SIZED)
 
 check: $(STAMP) ## read every file in DATA and list all that is wrong
 	@$(PY) -m competition.check --data $(or $(DATA),data/carvana) $(if $(HQ),--hq)

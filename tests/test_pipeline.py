@@ -1,0 +1,95 @@
+"""The demo in miniature: the whole pipeline through make, killed once on its way and typed again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALL = (
+    "split.folds=2 input.height=64 input.width=96 network.width=8 network.depth=3 train.epochs=20 train.lr=0.01 "
+    "train.ema=0.9 train.validate_every=10 train.save_seconds=0 inference.shard=16"
+)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A working folder like a fresh clone, whose data and runs are the test's own."""
+    for name in ("competition", "folds", "inference", "submissions", "Makefile", "requirements.txt"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def demo(checkout: Path) -> subprocess.Popen[str]:
+    stamp = next(iter(Path(sys.prefix).glob(".installed-*")), Path("none"))
+    command = ["make", "--no-print-directory", f"--old-file={stamp}", "demo", f"VENV={sys.prefix}"]
+    command += ["CARS=4", "TEST_CARS=2", "SEED=3", "SIZE=240x160", f"SET={SMALL}"]
+    return subprocess.Popen(
+        command,
+        cwd=checkout,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_the_demo_killed_and_typed_again(checkout: Path) -> None:
+    killed = demo(checkout)
+    while killed.poll() is None and not (checkout / "runs/demo/fold1/last.pt").is_file():
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    first, _ = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, first
+
+    again = demo(checkout)
+    screen, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, screen
+    assert "fold 0 is trained" in screen
+    assert re.search(r"fold 1 (goes on|begins)", screen)
+
+    run = checkout / "runs" / "demo"
+    cv = json.loads((run / "cv.json").read_text())
+    assert [fold["fold"] for fold in cv["folds"]] == [0, 1]
+    assert cv["dice"] > 0.9
+    table = re.findall(r"^ *(\d|all) +\d+ +\d+ +(\d\.\d{5}) +(\d\.\d{5})$", screen, re.MULTILINE)
+    assert [row[0] for row in table] == ["0", "1", "all"]
+    assert table[-1][1] == f"{cv['dice']:.5f}"
+    grade = re.search(r"32 images: Dice (\d\.\d+)", screen)
+    assert grade is not None, screen
+    assert abs(float(grade[1]) - cv["dice"]) < 0.06
+    report = (run / "report.html").read_text()
+    assert f"{cv['dice']:.4f}"[:6] in report
+    assert not [path for path in run.rglob("*") if path.name.endswith(".part")], "nothing half written is left"
+
+
+def test_help_lists_every_target() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    phony = re.search(r"\.PHONY: ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text())
+    assert phony is not None
+    for target in phony[1].replace("\\\n", " ").split():
+        assert re.search(rf"^  {target} ", listed, re.MULTILINE), target
+
+
+def test_an_old_python_is_refused_with_a_line(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.1" && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    refused = subprocess.run(
+        ["make", "setup", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode != 0
+    assert "error: Python 3.11 or newer is needed" in refused.stderr
+    assert "3.8.1" in refused.stderr
+    assert not (tmp_path / "venv").exists()
