@@ -19,7 +19,7 @@ from competition.command import Failure
 
 PAGE = "https://www.kaggle.com/competitions/carvana-image-masking-challenge"
 TOKENS = "https://www.kaggle.com/settings/api"
-SLOWEST = 200_000  # bytes a second that a transfer is given time for
+SLOWEST = 100_000  # bytes a second that a transfer is given time for
 LONGEST_PAUSE = 600.0  # seconds; who is told to wait longer comes back by himself
 NO_CREDENTIALS = (
     f"no Kaggle credentials; make a token on {TOKENS} and put it into KAGGLE_API_TOKEN or ~/.kaggle/access_token, or "
@@ -110,8 +110,18 @@ class Kaggle:
         return sizes
 
     def download(self, name: str, size: int, path: Path) -> None:
-        """Download a file of that size to a path; goes on where an earlier download broke off."""
-        self.retried(lambda: self._call("download", size, name=name, path=str(path.absolute())))
+        """Download a file of that size to a path; goes on where an earlier download broke off.
+
+        As long as the attempts bring bytes there are more of them: ten gigabytes may take many connections.
+        """
+        while True:
+            before = _size(path)
+            try:
+                self.retried(lambda: self._call("download", size, name=name, path=str(path.absolute())))
+                return
+            except KaggleError as error:
+                if not error.passing or _size(path) <= before:
+                    raise
 
     def retried(self, action: Callable[[], T]) -> T:
         """Do something until it succeeds, fails for good, or has been tried often enough."""
@@ -164,6 +174,10 @@ class Kaggle:
         if "error" in reply:
             raise _error(reply)
         return reply["result"]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def add_patience_arguments(parser: ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from kaggle_server import Fault, KaggleServer
 from competition import download
 from competition.command import Failure
 from competition.download import Archive
+from competition.kaggle_client import Kaggle, Patience
 
 TRAIN = [f"{car}_{view:02d}" for car in ("0cdf5b5d0ce1", "f00d") for view in (1, 2)]
 TEST = [f"beef_{view:02d}" for view in range(1, 7)]
@@ -66,6 +67,13 @@ def kaggle(server: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> KaggleServe
 def make_data(root: Path, *more: str) -> None:
     quick = ["--deadline", "20", "--attempts", "3", "--pause", "0.05"]
     download.main(["--data", str(root), *quick, *more])
+
+
+def fetch(server: KaggleServer, root: Path) -> None:
+    """What the command does about test.zip, without asking first what there is."""
+    sizes = {name: len(content) for name, content in server.files.items()}
+    patience = Patience(deadline=20, attempts=3, pause=0.05)
+    download.Download(root, sizes).fetch(download.archives(hq=False)[-1], Kaggle(patience))
 
 
 def all_but(root: Path, name: str) -> None:
@@ -130,23 +138,30 @@ def test_a_download_that_breaks_off_goes_on(
 ) -> None:
     all_but(tmp_path, "test.zip")
     kaggle.faults = {"file": faults}
-    make_data(tmp_path)
+    fetch(kaggle, tmp_path)
     assert data_in(tmp_path) == expected(PLAIN)
     assert [start > 0 for start in kaggle.starts] == resumed
 
 
+def test_more_attempts_are_made_while_they_bring_bytes(kaggle: KaggleServer, tmp_path: Path) -> None:
+    all_but(tmp_path, "test.zip")
+    kaggle.faults = {"file": [Fault(after=300_000) for _ in range(4)]}
+    fetch(kaggle, tmp_path)
+    assert len(kaggle.starts) == 5
+    assert data_in(tmp_path) == expected(PLAIN)
+
+
 def test_an_interrupted_command_is_taken_up_where_it_was(kaggle: KaggleServer, tmp_path: Path) -> None:
     all_but(tmp_path, "test.zip")
-    kaggle.faults = {
-        "file": [Fault(after=700_000), Fault(403, "Request has expired"), Fault(403, "Request has expired")]
-    }
+    expired = [Fault(403, "Request has expired") for _ in range(5)]
+    kaggle.faults = {"file": [Fault(after=700_000), *expired]}
     with pytest.raises(Failure, match=r"the link to the file was refused \(403\).*after 3 attempts"):
-        make_data(tmp_path)
+        fetch(kaggle, tmp_path)
     partial = tmp_path / ".download" / "test.zip"
     assert ARCHIVES["test.zip"].startswith(partial.read_bytes())  # and nothing of the error's text
-    assert partial.stat().st_size > 500_000
     there = partial.stat().st_size
-    make_data(tmp_path)
+    assert there > 500_000
+    fetch(kaggle, tmp_path)
     assert kaggle.starts[-1] == there
     assert data_in(tmp_path) == expected(PLAIN)
 
@@ -154,11 +169,11 @@ def test_an_interrupted_command_is_taken_up_where_it_was(kaggle: KaggleServer, t
 def test_another_file_of_the_same_name_is_not_gone_on_with(kaggle: KaggleServer, tmp_path: Path) -> None:
     all_but(tmp_path, "test.zip")
     kaggle.files["test.zip"] = zipped(photos("test", TEST))
-    kaggle.faults = {"file": [Fault(after=700_000), Fault(403), Fault(403)]}
+    kaggle.faults = {"file": [Fault(after=700_000), *(Fault(403) for _ in range(5))]}
     with pytest.raises(Failure, match="the link"):
-        make_data(tmp_path)
+        fetch(kaggle, tmp_path)
     kaggle.files["test.zip"] = ARCHIVES["test.zip"]
-    make_data(tmp_path)
+    fetch(kaggle, tmp_path)
     assert data_in(tmp_path) == expected(PLAIN)
 
 
@@ -192,7 +207,7 @@ def test_a_damaged_archive_is_removed_and_the_old_state_stays(
     before = data_in(tmp_path)
     kaggle.files["test.zip"] = content
     with pytest.raises(Failure) as raised:
-        make_data(tmp_path)
+        fetch(kaggle, tmp_path)
     assert f"test.zip from Kaggle is damaged: {reason}" in str(raised.value)
     assert data_in(tmp_path) == before
     assert list((tmp_path / ".download").iterdir()) == []
@@ -231,9 +246,9 @@ def test_a_disk_that_fills_up_is_named(kaggle: KaggleServer, tmp_path: Path) -> 
         with pytest.raises(
             Failure, match=f"cannot write .*{named}: no space left on the disk; free some and type the same"
         ):
-            make_data(tmp_path)
+            fetch(kaggle, tmp_path)
         path.unlink()
-    make_data(tmp_path)
+    fetch(kaggle, tmp_path)
     assert kaggle.seen["file"] == 1
     assert data_in(tmp_path) == expected(PLAIN)
 
