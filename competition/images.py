@@ -1,5 +1,6 @@
 """Reading photographs and masks from files, as Kaggle means them."""
 
+import struct
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from competition.rle import Shape
 Pixels = NDArray[np.uint8]
 
 END_OF_JPEG = b"\xff\xd9"
+# What Pillow raises for a damaged file, by format and by where the damage is.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 # We bring our own threads and processes. OpenCV's would fight them, and its pool does not survive a fork: a worker
 # process that waits for it waits for ever.
 cv2.setNumThreads(0)
@@ -43,8 +46,11 @@ def read_rgb(path: Path, at_least: Shape | None = None) -> Pixels:
                 flag = reduced
     # OpenCV fills the missing part of a truncated JPEG with grey and says nothing a program could hear.
     if content.startswith(b"\xff\xd8") and END_OF_JPEG not in content[-1024:]:
-        _decode_strictly(path)
-    image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+        _decode_strictly(path, content)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # such as a damaged header that claims more pixels than OpenCV accepts
+        image = None
     if image is None:
         raise Failure(f"{path} is damaged or not a JPEG or PNG image; copy it again from its source")
     rgb: Pixels = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -54,35 +60,49 @@ def read_rgb(path: Path, at_least: Shape | None = None) -> Pixels:
 def read_mask(path: Path) -> Pixels:
     """A mask file as (H, W) uint8 of 0 and 1, 1 is car.
 
-    Carvana's are palette GIFs with indices 0 and 1. Others use 0 and 255, perhaps smoothed at the edges: where
-    values above 1 occur, the middle of the 8-bit range separates.
+    Carvana's are palette GIFs with indices 0 and 1. Others use 0 and 255, perhaps smoothed at the edges, or a
+    colour on black: where values above 1 occur, the middle of the 8-bit range separates.
 
     Raises:
         Failure: the file is missing, is not an image, or ends early.
     """
     try:
         with Image.open(path) as image:
-            # A palette's indices are the labels; colours count only where there is no palette.
-            values = np.asarray(image if image.mode in ("P", "L", "1") else image.convert("L"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            values = np.asarray(image if image.mode in ("P", "L", "1") else _brightness(image))
+            if values.max() <= 1:
+                return values.astype(np.uint8)
+            # Two indices of a palette are the labels themselves; more are an order of colours.
+            return (np.asarray(_brightness(image) if image.mode == "P" else values) >= 128).astype(np.uint8)
+    except DAMAGE as error:
         raise _unreadable(path, error) from error
-    if values.dtype == np.bool_ or not values.size or values.max() <= 1:
-        return values.astype(np.uint8)
-    return (values >= 128).astype(np.uint8)
 
 
-@lru_cache(maxsize=200_000)
 def shape_of(path: Path) -> Shape:
-    """(height, width) of an image or mask file, from its header alone.
+    """(height, width) of an image or mask file, from its header alone; remembered while the file stays the same.
 
     Raises:
         Failure: the file is missing or is not an image.
     """
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        status = path.stat()
+        return _shape_of(path, status.st_mtime_ns, status.st_size)
+    except DAMAGE as error:
         raise _unreadable(path, error) from error
+
+
+@lru_cache(maxsize=200_000)
+def _shape_of(path: Path, _modified: int, _size: int) -> Shape:
+    with Image.open(path) as image:
+        return image.height, image.width
+
+
+def _brightness(image: Image.Image) -> Pixels:
+    """The brightest channel of each pixel, so that a mask painted in red is as good as a white one."""
+    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip it, not scale it
+        values = np.asarray(image)
+        return (values if values.max() <= 1 else values >> 8).astype(np.uint8)
+    brightest: Pixels = np.asarray(image.convert("RGB")).max(axis=2)
+    return brightest
 
 
 def _content(path: Path) -> bytes:
@@ -95,17 +115,22 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _decode_strictly(path: Path) -> None:
+def _decode_strictly(path: Path, content: bytes) -> None:
     """Raise unless a JPEG decodes to its last row: some cameras append data behind the end marker."""
+    # The zeros that a broken copy may leave at the end decode well, to nonsense; so the marker has to be somewhere.
+    if END_OF_JPEG not in content:
+        raise Failure(f"{path} is damaged (it ends early); copy it again from its source")
     try:
         with Image.open(path) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> Failure:
     if isinstance(error, UnidentifiedImageError):
+        if path.stat().st_size == 0:
+            return Failure(f"{path} is empty; copy it again from its source")
         return Failure(f"{path} is not an image; copy it again from its source")
     if isinstance(error, OSError) and error.errno is not None:
         return Failure(f"cannot read {path}: {os_reason(error)}")

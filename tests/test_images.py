@@ -1,0 +1,251 @@
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import save_mask
+from numpy.typing import NDArray
+from PIL import Image
+
+from competition.command import Failure
+from competition.images import read_mask, read_rgb, shape_of
+
+H, W = 101, 150
+
+
+@pytest.fixture(scope="module")
+def picture() -> NDArray[np.uint8]:
+    """Smooth, so that JPEG keeps it nearly as it is, and unlike itself mirrored, turned, or with channels swapped."""
+    y, x = np.mgrid[:H, :W]
+    return np.stack([255 * x // W, 255 * y // H, 120 - x // 2], axis=2).astype(np.uint8)
+
+
+def save(path: Path, picture: NDArray[np.uint8], **options: object) -> Path:
+    Image.fromarray(picture).save(path, **options)
+    return path
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    return float(np.abs(a.astype(float) - b.astype(float)).mean())
+
+
+def test_png_comes_back_exactly_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    read = read_rgb(save(tmp_path / "a.png", picture))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, picture)
+
+
+def test_jpeg_comes_back_closely_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    assert difference(read_rgb(save(tmp_path / "a.jpg", picture, quality=95)), picture) < 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_ignored(tmp_path: Path, picture: NDArray[np.uint8], orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.jpg", picture, quality=95, exif=exif)
+    assert shape_of(path) == (H, W)
+    assert difference(read_rgb(path), picture) < 2
+    assert read_rgb(path, at_least=(40, 60)).shape == (51, 75, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "CMYK"])
+def test_other_kinds_of_photograph_become_rgb(tmp_path: Path, picture: NDArray[np.uint8], mode: str) -> None:
+    image = Image.fromarray(picture).convert(mode)
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    image.save(path)
+    read = read_rgb(path)
+    assert read.shape == (H, W, 3)
+    assert difference(read, np.asarray(image.convert("RGB"))) < 6
+
+
+@pytest.mark.parametrize(
+    ("at_least", "shape"),
+    [
+        (None, (101, 150)),
+        ((101, 150), (101, 150)),
+        ((51, 75), (51, 75)),
+        ((52, 75), (101, 150)),
+        ((51, 76), (101, 150)),
+        ((26, 38), (26, 38)),
+        ((13, 19), (13, 19)),
+        ((1, 1), (13, 19)),
+        ((500, 10), (101, 150)),
+    ],
+)
+def test_a_jpeg_comes_reduced_but_never_smaller_than_needed(
+    tmp_path: Path, picture: NDArray[np.uint8], at_least: tuple[int, int] | None, shape: tuple[int, int]
+) -> None:
+    read = read_rgb(save(tmp_path / "a.jpg", picture, quality=95), at_least)
+    assert read.shape[:2] == shape
+    averaged = cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA)
+    assert difference(read, averaged) < 3
+
+
+def test_a_png_is_never_reduced(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    assert read_rgb(save(tmp_path / "a.png", picture), at_least=(10, 10)).shape == (H, W, 3)
+
+
+def jpeg(picture: NDArray[np.uint8], **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("part", [0.02, 0.3, 0.5, 0.9, 0.99])
+def test_a_truncated_jpeg_is_refused(
+    tmp_path: Path, picture: NDArray[np.uint8], part: float, progressive: bool
+) -> None:
+    content = jpeg(picture, progressive=progressive)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(Failure, match=f"{path} is .*; copy it again from its source"):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize("tail", [100, 100_000])
+def test_a_jpeg_whose_end_became_zeros_is_refused(tmp_path: Path, picture: NDArray[np.uint8], tail: int) -> None:
+    """So a broken copy may leave it; a decoder finds nonsense in the zeros, but no end of file."""
+    content = jpeg(picture)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content[: len(content) // 2] + bytes(tail))
+    with pytest.raises(Failure, match=f"{path} is damaged"):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize("trailer", [bytes(5000), b"maker's note" * 500, b"\n"])
+def test_data_behind_the_end_of_a_jpeg_is_ignored(tmp_path: Path, picture: NDArray[np.uint8], trailer: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(picture) + trailer)
+    assert difference(read_rgb(path), picture) < 2
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_truncated_png_is_refused(tmp_path: Path, part: float) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (H, W, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", noise)
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    for read in (read_rgb, read_mask):
+        with pytest.raises(Failure, match=f"{path} is damaged.*; copy it again"):
+            read(path)
+
+
+def test_a_header_that_claims_absurdly_many_pixels_is_refused(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    path = tmp_path / "a.png"
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+    for read in (read_rgb, read_mask, shape_of):
+        with pytest.raises(Failure, match=f"{path} is damaged"):
+            read(path)
+
+
+@pytest.mark.parametrize("read", [read_rgb, read_mask, shape_of])
+def test_missing_empty_and_not_an_image(tmp_path: Path, read: object) -> None:
+    missing, empty, text = (tmp_path / name for name in ("missing.jpg", "empty.jpg", "text.jpg"))
+    empty.touch()
+    text.write_text("<html>404</html>")
+    for path, reason in (
+        (missing, f"cannot read {missing}: no such file or folder"),
+        (empty, f"{empty} is empty; copy it again"),
+        (text, f"{text} is (damaged or )?not .*image; copy it again"),
+        (tmp_path, f"cannot read {tmp_path}: "),
+    ):
+        with pytest.raises(Failure, match=reason):
+            read(path)  # type: ignore[operator]
+
+
+@pytest.fixture(scope="module")
+def mask() -> NDArray[np.uint8]:
+    y, x = np.mgrid[:H, :W]
+    return ((y - 50) ** 2 + (x - 70) ** 2 < 40**2).astype(np.uint8)
+
+
+def is_mask(read: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bool:
+    return read.dtype == np.uint8 and read.shape == mask.shape and bool((read == mask).all())
+
+
+def test_carvanas_own_masks_are_palette_gifs_of_0_and_1(tmp_path: Path, mask: NDArray[np.uint8]) -> None:
+    save_mask(tmp_path / "a.gif", mask)
+    assert is_mask(read_mask(tmp_path / "a.gif"), mask)
+    assert shape_of(tmp_path / "a.gif") == (H, W)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "1"])
+def test_masks_of_every_kind(tmp_path: Path, mask: NDArray[np.uint8], mode: str, value: int) -> None:
+    image = Image.fromarray(mask * 255 if mode == "1" else mask * value).convert(mode)
+    image.save(tmp_path / "a.png")
+    assert is_mask(read_mask(tmp_path / "a.png"), mask)
+
+
+@pytest.mark.parametrize("value", [1, 65535])
+def test_masks_of_16_bits(tmp_path: Path, mask: NDArray[np.uint8], value: int) -> None:
+    Image.fromarray(mask.astype(np.uint16) * value).save(tmp_path / "a.png")
+    assert is_mask(read_mask(tmp_path / "a.png"), mask)
+
+
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_a_mask_of_one_value(tmp_path: Path, value: int) -> None:
+    Image.fromarray(np.full((4, 6), value, dtype=np.uint8)).save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png").tolist() == [[min(value, 1)] * 6] * 4
+
+
+@pytest.mark.parametrize("paletted", [False, True])
+def test_smoothed_edges_are_split_in_the_middle(tmp_path: Path, paletted: bool) -> None:
+    levels = np.array([[0, 1, 100, 127, 128, 200, 255]], dtype=np.uint8)
+    image = Image.fromarray(levels)
+    if paletted:  # the indices are then an order of the greys, here a descending one, and say nothing by themselves
+        order = np.unique(levels)[::-1]
+        image = Image.frombytes("P", (7, 1), bytes(order.tolist().index(level) for level in levels[0]))
+        image.putpalette([int(grey) for grey in order for _ in range(3)])
+    image.save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png").tolist() == [[0, 0, 0, 0, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_a_car_painted_in_a_colour_is_car(tmp_path: Path, mask: NDArray[np.uint8], channel: int) -> None:
+    painted = np.zeros((H, W, 3), dtype=np.uint8)
+    painted[..., channel] = 255 * mask
+    Image.fromarray(painted).save(tmp_path / "a.png")
+    assert is_mask(read_mask(tmp_path / "a.png"), mask)
+
+
+@pytest.mark.parametrize("part", [0.01, 0.3, 0.9])
+def test_a_truncated_gif_is_refused(tmp_path: Path, part: float) -> None:
+    path = tmp_path / "a.gif"
+    save_mask(path, np.random.default_rng(1).integers(0, 2, (H, W), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(Failure, match=f"{path} is .*; copy it again"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif"])
+def test_damage_anywhere_is_a_failure_or_an_image(tmp_path: Path, mask: NDArray[np.uint8], suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(255 * mask).save(path)
+    content, rng = path.read_bytes(), np.random.default_rng(1)
+    for position, value in zip(rng.integers(0, len(content), 60), rng.integers(0, 256, 60), strict=True):
+        path.write_bytes(content[:position] + bytes([value]) + content[position + 1 :])
+        for read in (read_mask, shape_of) if suffix == "gif" else (read_rgb, read_mask, shape_of):
+            try:
+                read(path)
+            except Failure as failure:
+                assert str(path) in str(failure)
+
+
+def test_a_file_that_was_replaced_has_its_new_size(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    path = save(tmp_path / "a.png", picture)
+    assert shape_of(path) == (H, W)
+    save(path, picture[:50])
+    os.utime(path, ns=(1, 1))
+    assert shape_of(path) == (50, W)
