@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from competition.command import Failure, os_reason
 
@@ -25,6 +26,14 @@ class Section(BaseModel):
     """A group of settings; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        """Python counts True as 1; a person who writes `workers: yes` has not said how many."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("true_is_no_number", "true and false are allowed for switches only")
+        return value
 
 
 class Data(Section):
@@ -158,14 +167,15 @@ def load_preset(name: str) -> Tree:
     Raises:
         Failure: there is no such preset or file, or it is not a YAML mapping.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
-    if path.parent == PRESETS and name not in preset_names():
+    if name.endswith((".yaml", ".yml")):
+        return load_yaml(Path(name))
+    if name not in preset_names():
         near = difflib.get_close_matches(name, preset_names(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise Failure(
             f"no preset {name!r}; {hint}there are {', '.join(preset_names())}, or name a .yaml file of your own"
         )
-    return load_yaml(path)
+    return load_yaml(PRESETS / f"{name}.yaml")
 
 
 def load_yaml(path: Path) -> Tree:
@@ -266,15 +276,26 @@ def _complaints(error: ValidationError) -> list[str]:
         name = _dotted(location)
         if name in complaints:
             continue
-        if detail["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(name, flat(Settings()), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"`{name.split('.')[0]}` is no section"
-            complaints[name] = f"unknown setting {name}; {hint}"
+        if detail["type"] in ("extra_forbidden", "invalid_key"):
+            complaints[name] = f"unknown setting {name}; {_hint(name)}"
         elif detail["type"] == "value_error":
             complaints[name] = detail["msg"].removeprefix("Value error, ")
         else:
             complaints[name] = f"{name}={detail['input']!r} is not allowed: {_allowed(name)}"
     return list(complaints.values())
+
+
+def _hint(name: str) -> str:
+    """What may have been meant by an unknown name."""
+    names, sections = list(flat(Settings())), list(Settings.model_fields)
+    near = [known for known in names if known.split(".")[-1] == name]
+    near = near or difflib.get_close_matches(name, [*names, *sections], n=1)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    section, dot, _ = name.partition(".")
+    if dot and section in sections:
+        return f"`{section}` has {', '.join(_section([section]).model_fields)}"
+    return f"there are {', '.join(sections)}"
 
 
 def _dotted(location: list[str]) -> str:

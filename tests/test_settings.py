@@ -1,0 +1,217 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from competition.command import Failure
+from competition.settings import (
+    Settings,
+    flat,
+    load_preset,
+    load_yaml,
+    merge,
+    parse_assignments,
+    preset_names,
+    resolve,
+    table,
+    to_yaml,
+)
+
+
+def test_set_beats_file_beats_preset_beats_default() -> None:
+    preset = {"train": {"epochs": 2, "lr": 0.2, "batch_size": 2}}
+    file = {"train": {"epochs": 3, "lr": 0.3}}
+    resolved = resolve(merge(preset, file, parse_assignments(["train.epochs=4"]))).train
+    assert (resolved.epochs, resolved.lr, resolved.batch_size) == (4, 0.3, 2)
+    assert resolved.weight_decay == Settings().train.weight_decay
+    assert preset == {"train": {"epochs": 2, "lr": 0.2, "batch_size": 2}}  # merging changes nothing it was given
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_resolves_and_says_something(name: str) -> None:
+    assert flat(resolve(load_preset(name))) != flat(Settings())
+
+
+def test_the_presets_that_the_commands_name_are_there() -> None:
+    assert {"demo", "cpu", "gpu", "fullres"} <= set(preset_names())
+
+
+@pytest.mark.parametrize(
+    ("assignment", "complaint"),
+    [
+        ("train.epoch=5", "unknown setting train.epoch; did you mean train.epochs?"),
+        ("epochs=5", "unknown setting epochs; did you mean train.epochs?"),
+        ("lr=1", "unknown setting lr; did you mean train.lr?"),
+        ("precision=bf16", "unknown setting precision; did you mean train.precision or inference.precision?"),
+        ("trian.epochs=5", "unknown setting trian; did you mean train?"),
+        ("data.zzzzzzzz=5", "unknown setting data.zzzzzzzz; `data` has hq"),
+        (
+            "zzz.y=5",
+            "unknown setting zzz; there are seed, data, split, input, augment, network, loss, train, inference",
+        ),
+        ("train.epochs=0", "train.epochs=0 is not allowed: a whole number, at least 1"),
+        ("train.epochs=2.5", "train.epochs=2.5 is not allowed: a whole number, at least 1"),
+        ("train.epochs=many", "train.epochs='many' is not allowed: a whole number, at least 1"),
+        ("train.epochs=", "train.epochs=None is not allowed: a whole number, at least 1"),
+        ("train.epochs.x=1", "train.epochs={'x': 1} is not allowed: a whole number, at least 1"),
+        ("train.workers=yes", "train.workers=True is not allowed: a whole number, at least 0, at most 64"),
+        ("train.lr=true", "train.lr=True is not allowed: a number, above 0, at most 10"),
+        ("network.stem=true", "network.stem=True is not allowed: one of 1, 2, 4"),
+        ("network.stem=3", "network.stem=3 is not allowed: one of 1, 2, 4"),
+        ("train.lr=0", "train.lr=0 is not allowed: a number, above 0, at most 10"),
+        ("train.lr=nan", "train.lr=nan is not allowed: a number, above 0, at most 10"),
+        ("train.lr=-.inf", "train.lr=-inf is not allowed: a number, above 0, at most 10"),
+        ("train.ema=1", "train.ema=1 is not allowed: a number, at least 0, below 1"),
+        (
+            "input.height=100",
+            "input.height=100 is not allowed: a whole number, at least 32, at most 4096, a multiple of 32",
+        ),
+        ("data.hq=maybe", "data.hq='maybe' is not allowed: true or false"),
+        ("train.optimizer=adam", "train.optimizer='adam' is not allowed: one of adamw, sgd"),
+        ("network.weights=1", "network.weights=1 is not allowed: text"),
+        ("inference.threshold=0", "inference.threshold=0 is not allowed: auto or a number, above 0, below 1"),
+        ("inference.threshold=low", "inference.threshold='low' is not allowed: auto or a number, above 0, below 1"),
+        (
+            "inference.views=[]",
+            "inference.views=[] is not allowed: a list such as [a, b], each one of identity, hflip",
+        ),
+        (
+            "inference.views=hflip",
+            "inference.views='hflip' is not allowed: a list such as [a, b], each one of identity",
+        ),
+        ("inference.views=[identity, up]", "inference.views='up' is not allowed: a list such as [a, b], each one of"),
+        (
+            "network.decoder=[8, 0]",
+            "network.decoder=0 is not allowed: a list such as [a, b], each a whole number, at",
+        ),
+        ("train=5", "train=5 is not allowed: it is a section with the settings epochs, batch_size,"),
+        ("loss.bce=0", "loss.bce and loss.dice cannot both be 0"),
+        ("seed=-1", "seed=-1 is not allowed: a whole number, at least 0"),
+    ],
+)
+def test_what_is_refused_and_how(assignment: str, complaint: str) -> None:
+    with pytest.raises(Failure) as refusal:
+        resolve(parse_assignments([assignment]))
+    assert str(refusal.value).startswith(complaint)
+
+
+def test_all_complaints_at_once() -> None:
+    with pytest.raises(Failure) as refusal:
+        resolve(parse_assignments(["train.epochs=0", "seed=x", "train.nope=1"]))
+    assert all(name in str(refusal.value) for name in ("train.epochs=0", "seed='x'", "unknown setting train.nope"))
+
+
+@pytest.mark.parametrize("tree", [{1: 2}, {True: {}}, {"train": {True: 3}}])
+def test_a_name_that_yaml_does_not_read_as_text_is_refused(tree: dict[str, Any]) -> None:
+    with pytest.raises(Failure, match="unknown setting"):
+        resolve(tree)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "name", "value"),
+    [
+        ("train.lr=1e-4", "train.lr", 1e-4),
+        ("train.lr=1", "train.lr", 1.0),
+        ("data.hq=yes", "data.hq", True),
+        ("inference.threshold=0.4", "inference.threshold", 0.4),
+        ("inference.threshold=auto", "inference.threshold", "auto"),
+        ("inference.views=[identity, rot180]", "inference.views", ["identity", "rot180"]),
+        ("network.decoder=[8,4]", "network.decoder", [8, 4]),
+        ("network.weights=/a/b=c.safetensors", "network.weights", "/a/b=c.safetensors"),
+        ("input={height: 64, width: 96}", "input.width", 96),
+    ],
+)
+def test_values_on_the_command_line(assignment: str, name: str, value: object) -> None:
+    assert flat(resolve(parse_assignments([assignment])))[name] == value
+
+
+@pytest.mark.parametrize(
+    ("assignments", "reason"),
+    [
+        (["train.epochs"], "SET takes section.name=value, not 'train.epochs'"),
+        (["=5"], "SET takes section.name=value"),
+        (["train.epochs=["], r"the value in 'train.epochs=\[' is not YAML"),
+        (["train.epochs=1", "train.epochs.x=1"], "already gave a plain value"),
+    ],
+)
+def test_malformed_assignments(assignments: list[str], reason: str) -> None:
+    with pytest.raises(Failure, match=reason):
+        parse_assignments(assignments)
+
+
+def test_a_later_assignment_wins() -> None:
+    assert parse_assignments(["train.epochs=1", "train.lr=1", "train.epochs=2"]) == {"train": {"epochs": 2, "lr": 1}}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("gpuu", "did you mean gpu?"), ("zzz", "there are cpu, demo"), ("", "there are"), ("/etc", "no pr")],
+)
+def test_an_unknown_preset(name: str, hint: str) -> None:
+    with pytest.raises(Failure) as refusal:
+        load_preset(name)
+    assert hint in str(refusal.value)
+
+
+def test_a_preset_of_ones_own_by_relative_or_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("train: {epochs: 7}")
+    monkeypatch.chdir(tmp_path)
+    assert load_preset("mine.yaml") == load_preset(str(tmp_path / "mine.yaml")) == {"train": {"epochs": 7}}
+    packaged = Path(__file__).parent.parent / "competition" / "presets" / "cpu.yaml"
+    assert load_preset(str(packaged)) == load_preset("cpu")
+    with pytest.raises(Failure, match=r"cannot read no\.yaml: no such file"):
+        load_preset("no.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"a: [", "is not YAML"), (b"- 1", "must hold settings by section"), (b"\xff\xfe\x00", "is not YAML")],
+)
+def test_a_bad_yaml_file(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    with pytest.raises(Failure, match=f"{path} {reason}"):
+        load_yaml(path)
+
+
+def test_an_empty_yaml_file_sets_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("# nothing\n")
+    assert load_yaml(tmp_path / "a.yaml") == {}
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    lr=st.floats(1e-12, 10),
+    epochs=st.integers(1, 10**6),
+    threshold=st.one_of(st.just("auto"), st.floats(1e-6, 0.999)),
+    weights=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20),
+    decoder=st.lists(st.integers(1, 512), min_size=1, max_size=6),
+)
+def test_settings_come_back_from_yaml(**values: Any) -> None:
+    made = resolve(
+        {
+            "train": {"lr": values["lr"], "epochs": values["epochs"]},
+            "inference": {"threshold": values["threshold"]},
+            "network": {"weights": values["weights"], "decoder": values["decoder"]},
+        }
+    )
+    assert resolve(yaml.safe_load(to_yaml(made))) == made
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_come_back_from_yaml(name: str) -> None:
+    made = resolve(load_preset(name))
+    assert resolve(yaml.safe_load(to_yaml(made))) == made
+
+
+def test_the_table_explains_every_setting() -> None:
+    lines = table().splitlines()
+    for name, default in flat(Settings()).items():
+        row = next(line for line in lines if line.startswith(f"| `{name}` |"))
+        _, _, shown, allowed, meaning, _ = row.split("|")
+        assert shown.strip() == f"`{default}`"
+        assert allowed.strip()
+        assert meaning.strip() not in ("", "None")
