@@ -4,17 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import MASK_TYPES, DataFolder, Photo, read_rle_rows, same_size
-from competition.images import read_mask, read_rgb, shape_of
+from competition.data_folder import MASK_TYPES, DataFolder, Photo, is_shown, read_rle_rows, same_size
+from competition.images import read_mask, read_rgb
 
 
 def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
     """Every problem of a data folder, one line each, with the file or row it is about.
 
+    A CSV is read up to the first row that cannot be told apart into fields; that row is then the problem.
     Photographs and masks are decoded to their last pixel; masks are compared with train_masks.csv; names in CSVs
     with files.
     """
@@ -23,11 +25,11 @@ def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
     yield from (problem for problem in (train, test) if isinstance(problem, str))
     photos = train if isinstance(train, list) else []
     shown = test if isinstance(test, list) else []
-    rows, row_problems = _mask_rows(data)
+    rows, row_problems, complete = _mask_rows(data)
     yield from row_problems
 
     with ThreadPoolExecutor(workers) as pool:
-        labelled = pool.map(lambda photo: _labelled_problems(data, photo, rows), photos)
+        labelled = pool.map(lambda photo: _labelled_problems(data, photo, rows, complete), photos)
         unlabelled = pool.map(lambda photo: _refusals([lambda: read_rgb(photo.path)]), shown)
         jobs = (found for results in (labelled, unlabelled) for found in results)
         for found in tqdm(jobs, total=len(photos) + len(shown), unit="photo", disable=None, leave=False):
@@ -55,57 +57,64 @@ def _refusals(actions: Sequence[Callable[[], object]]) -> list[str]:
     return found
 
 
-def _mask_rows(data: DataFolder) -> tuple[dict[str, tuple[int, str]], list[str]]:
-    """train_masks.csv as name to (line, code), and what is wrong with its rows."""
+def _mask_rows(data: DataFolder) -> tuple[dict[str, tuple[int, str]], list[str], bool]:
+    """train_masks.csv as name to (line, code), what is wrong with its rows, and whether all could be read."""
     rows: dict[str, tuple[int, str]] = {}
     found: list[str] = []
     if not data.masks_csv.is_file():
-        return rows, found
+        return rows, found, True
     try:
         for line, img, code in read_rle_rows(data.masks_csv):
             if img in rows:
                 found.append(f"{data.masks_csv} line {line}: {img} stands already in line {rows[img][0]}")
             rows[img] = (line, code)
     except Failure as problem:
-        found.append(str(problem))
-    return rows, found
+        return rows, [*found, str(problem)], False
+    return rows, found, True
 
 
-def _labelled_problems(data: DataFolder, photo: Photo, rows: dict[str, tuple[int, str]]) -> list[str]:
-    """What is wrong with one training photograph, its mask file and its row."""
-    found = _refusals([lambda: read_rgb(photo.path)])
-    file = data.mask_file(photo)
-    if file is None and photo.img not in rows:
-        return [*found, f"{photo.path} has no mask, neither a file nor a row in {data.masks_csv.name}"]
+def _labelled_problems(data: DataFolder, photo: Photo, rows: dict[str, tuple[int, str]], complete: bool) -> list[str]:
+    """What is wrong with one training photograph, its mask file and its row, each looked at by itself."""
+    found: list[str] = []
+    shape = mask = None
     try:
-        shape = shape_of(photo.path)
-        mask = None
-        if file is not None:
-            same_size(photo.path, shape, file, shape_of(file))
-            mask = read_mask(file)
-        if photo.img in rows:
-            line, code = rows[photo.img]
-            drawn = rle.decode(code, shape)
-            if mask is not None and (drawn != mask).any():
-                differing = int((drawn != mask).sum())
-                found.append(f"{data.masks_csv} line {line}: differs from {file} in {differing} pixels")
-    except ValueError as problem:
-        found.append(f"{data.masks_csv} line {line}, {photo.img}: {problem}")
+        shape = read_rgb(photo.path).shape[:2]
     except Failure as problem:
-        if str(problem) not in found:
+        found.append(str(problem))
+    file = data.mask_file(photo)
+    if file is not None:
+        try:
+            mask = read_mask(file)
+            if shape is not None:
+                same_size(photo.path, shape, file, mask.shape)
+        except Failure as problem:
             found.append(str(problem))
+    if photo.img in rows:
+        line, code = rows[photo.img]
+        try:
+            runs = rle.parse(code, shape)
+            if mask is not None and mask.shape == shape:
+                differing = np.count_nonzero(rle.to_mask(runs, shape) != mask)
+                if differing:
+                    found.append(
+                        f"{data.masks_csv} line {line}: differs from {file} in {differing} pixels; remove the wrong one"
+                    )
+        except ValueError as problem:
+            found.append(f"{data.masks_csv} line {line}, {photo.img}: {problem}")
+    elif file is None and complete:
+        found.append(f"{photo.path} has no mask, neither a file nor a row in {data.masks_csv.name}")
     return found
 
 
 def _orphans(data: DataFolder, photos: list[Photo], rows: dict[str, tuple[int, str]]) -> Iterator[str]:
     """Masks without a photograph."""
     names = {photo.img for photo in photos}
-    for img in rows.keys() - names if photos else ():
+    for img in (img for img in rows if photos and img not in names):
         yield f"{data.masks_csv} line {rows[img][0]}: there is no photograph {img}"
     known = {data.mask_file(photo) for photo in photos}
     folder = data.root / "train_masks"
     for path in sorted(folder.iterdir()) if folder.is_dir() and photos else ():
-        if path.suffix.lower() in MASK_TYPES and path not in known:
+        if is_shown(path, MASK_TYPES) and path not in known:
             yield f"{path} is the mask of no photograph"
 
 

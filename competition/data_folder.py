@@ -15,7 +15,7 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from competition.command import Failure, os_reason
 from competition.images import Pixels, read_mask, shape_of
 from competition.rle import Runs, Shape
 
-PHOTO_TYPES = {".jpg", ".jpeg", ".png"}
+PHOTO_TYPES = (".jpg", ".jpeg", ".png")
 MASK_TYPES = (".gif", ".png")
 NAME = re.compile(r"(?P<car>.+)_(?P<view>\d{1,4})")
 # A row of a large, finely cut mask is longer than the csv module's default limit of 131,072 characters.
@@ -180,7 +180,7 @@ class DataFolder:
         folder = self.root / "train_masks"
         if not folder.is_dir():
             return {}
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in MASK_TYPES)
+        files = sorted(path for path in folder.iterdir() if is_shown(path, MASK_TYPES))
         return {path.stem: path for path in files}
 
     @cached_property
@@ -200,10 +200,15 @@ class DataFolder:
         folder = next((self.root / name for name in wanted if (self.root / name).is_dir()), None)
         if folder is None:
             raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; DATA must be in Kaggle's layout")
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_TYPES)
+        paths = sorted(path for path in folder.iterdir() if is_shown(path, PHOTO_TYPES))
         if not paths:
             raise Failure(f"{folder} holds no photographs (.jpg, .jpeg or .png)")
         return [photo_at(path) for path in paths]
+
+
+def is_shown(path: Path, types: Sequence[str]) -> bool:
+    """Whether a file has one of the types and is not hidden, as the ``._name.jpg`` are that a Mac puts in a zip."""
+    return path.suffix.lower() in types and not path.name.startswith(".")
 
 
 def photo_at(path: Path) -> Photo:
@@ -234,14 +239,17 @@ def read_rle_rows(path: Path) -> Iterator[tuple[int, str, str]]:
     """
     try:
         opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
+        # Spreadsheets begin UTF-8 with a mark, which utf-8-sig skips.
+        with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file, strict=True)
             header = next(rows, [])
             if header != ["img", "rle_mask"]:
-                raise Failure(f"{path} line 1: the header is {','.join(header)!r}, not 'img,rle_mask'")
+                raise Failure(f"{path} line 1: the header is {','.join(header)[:80]!r}, not 'img,rle_mask'")
             for row in rows:
-                if len(row) != 2 or not row[0]:
+                if len(row) != 2:
                     raise Failure(f"{path} line {rows.line_num}: {len(row)} fields where img,rle_mask are two")
+                if not row[0]:
+                    raise Failure(f"{path} line {rows.line_num}: the name of the image is missing")
                 yield rows.line_num, row[0], row[1]
     except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise Failure(f"{path} is damaged: {error}") from error

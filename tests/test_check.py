@@ -1,0 +1,127 @@
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CARS, TEST_CARS, save_mask, tiny_car
+
+from competition.check import problems
+from competition.data_folder import DataFolder
+
+NAMES = sorted(f"{car}_{view}" for car in CARS for view in ("01", "09"))
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_folder_in_order(tiny_data: Path, command: Command) -> None:
+    done = command("competition.check", "--data", tiny_data)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(
+        "is in order: 10 training photographs of 5 cars with their masks, 4 test photographs\n"
+    )
+    assert done.stderr == ""
+
+
+def test_everything_wrong_is_listed_at_once_and_each_thing_once(own_data: Path, command: Command) -> None:
+    train, masks, test = (own_data / name for name in ("train", "train_masks", "test"))
+    content = (train / f"{NAMES[0]}.jpg").read_bytes()
+    (train / f"{NAMES[0]}.jpg").write_bytes(content[: len(content) // 2])
+    (train / f"{NAMES[1]}.jpg").write_bytes(b"")
+    (masks / f"{NAMES[2]}_mask.gif").write_bytes(b"no image")
+    save_mask(masks / f"{NAMES[3]}_mask.gif", np.zeros((64, 95), dtype=np.uint8))
+    (masks / f"{NAMES[6]}_mask.gif").unlink()
+    save_mask(masks / "nobody_01_mask.gif", tiny_car(1)[1])
+    (test / f"{TEST_CARS[0]}_01.jpg").write_text("no image")
+    (test / f"{TEST_CARS[1]}_09.jpg").rename(test / "new_01.jpg")
+    (own_data / "metadata.csv").write_text("car,make\n")
+    rows = dict(line.split(",") for line in (own_data / "train_masks.csv").read_text().splitlines()[1:])
+    start, length, rest = rows[f"{NAMES[4]}.jpg"].split(" ", 2)
+    rows[f"{NAMES[4]}.jpg"] = f"{int(start) + 1} {int(length) - 1} {rest}"
+    rows[f"{NAMES[5]}.jpg"] = "1 2 x"
+    del rows[f"{NAMES[6]}.jpg"]
+    rows["stranger_01.jpg"] = ""
+    lines = [
+        "img,rle_mask",
+        *(f"{img},{code}" for img, code in rows.items()),
+        f"{NAMES[7]}.jpg,{rows[f'{NAMES[7]}.jpg']}",
+    ]
+    (own_data / "train_masks.csv").write_text("\n".join(lines))
+    line = {img: number for number, img in enumerate(rows, start=2)}
+
+    done = command("competition.check", "--data", own_data)
+
+    csv = own_data / "train_masks.csv"
+    sample = own_data / "sample_submission.csv"
+    expected = [
+        f"{train / NAMES[0]}.jpg is damaged",
+        f"{train / NAMES[1]}.jpg is empty; copy it again",
+        f"{masks / NAMES[2]}_mask.gif is not an image; copy it again",
+        f"{masks / NAMES[3]}_mask.gif is 95 x 64, but {train / NAMES[3]}.jpg is 96 x 64",
+        f"{csv} line {line[f'{NAMES[4]}.jpg']}: differs from {masks / NAMES[4]}_mask.gif in 1 pixels",
+        f"{csv} line {line[f'{NAMES[5]}.jpg']}, {NAMES[5]}.jpg: token 3, 'x', is not a whole number",
+        f"{train / NAMES[6]}.jpg has no mask, neither a file nor a row in train_masks.csv",
+        f"{csv} line {len(lines)}: {NAMES[7]}.jpg stands already in line {line[f'{NAMES[7]}.jpg']}",
+        f"{csv} line {line['stranger_01.jpg']}: there is no photograph stranger_01.jpg",
+        f"{masks / 'nobody_01_mask.gif'} is the mask of no photograph",
+        f"{test / TEST_CARS[0]}_01.jpg is damaged or not a JPEG or PNG image",
+        f"{sample} names {TEST_CARS[1]}_09.jpg, which is not in the test folder",
+        f"{test / 'new_01.jpg'} is not in sample_submission.csv",
+        f"{own_data / 'metadata.csv'} has no column `id`",
+    ]
+    printed = done.stdout.splitlines()
+    for start_of_line in expected:
+        assert sum(text.startswith(start_of_line) for text in printed) == 1, start_of_line
+    assert len(printed) == len(expected)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {own_data}: {len(expected)} problems, listed above\n"
+
+
+def test_a_file_and_its_mask_may_both_be_wrong(own_data: Path) -> None:
+    (own_data / "train" / f"{NAMES[0]}.jpg").write_bytes(b"")
+    (own_data / "train_masks" / f"{NAMES[0]}_mask.gif").write_bytes(b"")
+    text = (own_data / "train_masks.csv").read_text().splitlines()
+    text = [f"{NAMES[0]}.jpg,7" if line.startswith(NAMES[0]) else line for line in text]
+    (own_data / "train_masks.csv").write_text("\n".join(text))
+    found = list(problems(DataFolder(own_data)))
+    assert len(found) == 3
+    assert all(part in " ".join(found) for part in (".jpg is empty", "_mask.gif is empty", ".jpg: odd count"))
+
+
+def test_masks_as_csv_alone_and_a_row_that_cannot_be_read(own_data: Path) -> None:
+    """The rows behind it are unknown then; saying of each photograph that it has none would bury the reason."""
+    for path in (own_data / "train_masks").iterdir():
+        path.unlink()
+    assert list(problems(DataFolder(own_data))) == []
+    lines = (own_data / "train_masks.csv").read_text().splitlines()
+    lines[3] += ",more"
+    (own_data / "train_masks.csv").write_text("\n".join(lines))
+    assert list(problems(DataFolder(own_data))) == [
+        f"{own_data / 'train_masks.csv'} line 4: 3 fields where img,rle_mask are two"
+    ]
+
+
+def test_strangers_are_listed_in_the_order_of_the_file(own_data: Path) -> None:
+    with (own_data / "train_masks.csv").open("a") as file:
+        file.writelines(f"{name}.jpg,\n" for name in "qwertyuiop")
+    found = list(problems(DataFolder(own_data)))
+    assert [line[-5] for line in found] == list("qwertyuiop")
+
+
+@pytest.mark.parametrize("kind", ["train", "test"])
+def test_a_folder_that_is_missing(own_data: Path, kind: str) -> None:
+    (own_data / kind).rename(own_data / "aside")
+    found = list(problems(DataFolder(own_data)))
+    assert found == [f"{own_data} has no folder {kind} or {kind}_hq; DATA must be in Kaggle's layout"]
+
+
+def test_no_folder_at_all(command: Command) -> None:
+    done = command("competition.check", "--data", "nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no data folder nowhere; name one with DATA=")
+
+
+def test_one_problem_is_not_several(own_data: Path, command: Command) -> None:
+    (own_data / "test" / f"{TEST_CARS[0]}_01.jpg").write_bytes(b"")
+    done = command("competition.check", "--data", own_data)
+    assert done.stderr == f"error: {own_data}: 1 problem, listed above\n"

@@ -1,0 +1,245 @@
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CARS, TEST_CARS, TINY_SHAPE, plain_encode, save_mask, tiny_car, write_rows
+from PIL import Image
+
+from competition import rle
+from competition.command import Failure
+from competition.data_folder import DataFolder, photo_at, read_rle_rows
+
+FIRST = f"{sorted(CARS)[0]}_01"  # the name of the first photograph
+
+
+def masks_of(data: DataFolder) -> list[list[list[int]]]:
+    return [data.truth(photo).tolist() for photo in data.train]
+
+
+def test_the_folder_as_tables(tiny_data: Path) -> None:
+    data = DataFolder(tiny_data)
+    assert [photo.img for photo in data.train] == sorted(f"{car}_{view}.jpg" for car in CARS for view in ("01", "09"))
+    assert {photo.car for photo in data.test} == set(TEST_CARS)
+    assert [photo.view for photo in data.train[:2]] == [1, 9]
+    assert len(data.submission_names) == 4
+    assert data.metadata.loc[CARS[1], "make"] == "BMW"
+    data.require_masks(data.train)
+
+
+def test_the_truth_is_the_mask(tiny_data: Path) -> None:
+    mask = DataFolder(tiny_data).truth(next(p for p in DataFolder(tiny_data).train if p.img == f"{CARS[1]}_09.jpg"))
+    np.testing.assert_array_equal(mask, tiny_car(seed=109)[1])
+    assert mask.dtype == np.uint8
+
+
+def test_masks_as_gif_as_png_and_as_csv_alone_are_the_same(own_data: Path) -> None:
+    expected = masks_of(DataFolder(own_data))
+    (own_data / "train_masks.csv").rename(own_data / "aside.csv")
+    assert masks_of(DataFolder(own_data)) == expected
+    for gif in (own_data / "train_masks").iterdir():
+        with Image.open(gif) as image:
+            Image.fromarray(255 * np.asarray(image)).save(gif.with_name(gif.name.replace("_mask.gif", ".PNG")), "PNG")
+        gif.unlink()
+    assert masks_of(DataFolder(own_data)) == expected
+    shutil.rmtree(own_data / "train_masks")
+    (own_data / "aside.csv").rename(own_data / "train_masks.csv")
+    assert masks_of(DataFolder(own_data)) == expected
+    DataFolder(own_data).require_masks(DataFolder(own_data).train)
+
+
+def test_hq_photographs_in_place_of_the_others(own_data: Path) -> None:
+    shutil.copytree(own_data / "train", own_data / "train_hq")
+    assert DataFolder(own_data).train[0].path.parent.name == "train"
+    assert DataFolder(own_data, hq=True).train[0].path.parent.name == "train_hq"
+    assert DataFolder(own_data, hq=True).test[0].path.parent.name == "test"  # there is no other
+    shutil.rmtree(own_data / "train")
+    assert DataFolder(own_data).train[0].path.parent.name == "train_hq"
+
+
+def test_sizes_may_be_mixed(own_data: Path) -> None:
+    photo, mask = tiny_car(seed=1)
+    Image.fromarray(photo[:40, :50]).save(own_data / "train" / f"{FIRST}.jpg")
+    save_mask(own_data / "train_masks" / f"{FIRST}_mask.gif", mask[:40, :50])
+    (own_data / "train_masks.csv").unlink()
+    assert [DataFolder(own_data).truth(photo).shape for photo in DataFolder(own_data).train[:2]] == [
+        (40, 50),
+        TINY_SHAPE,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "car", "view"),
+    [
+        ("0cdf5b5d0ce1_01.jpg", "0cdf5b5d0ce1", 1),
+        ("0cdf5b5d0ce1_16.jpg", "0cdf5b5d0ce1", 16),
+        ("my_red_car_7.png", "my_red_car", 7),
+        ("IMG_20240131.jpg", "IMG_20240131", 1),  # a date is no view
+        ("beetle.jpg", "beetle", 1),
+        ("_3.jpg", "_3", 1),
+    ],
+)
+def test_what_a_name_says(name: str, car: str, view: int) -> None:
+    photo = photo_at(Path("train") / name)
+    assert (photo.img, photo.car, photo.view) == (name, car, view)
+
+
+def test_hidden_files_of_a_mac_are_no_photographs(own_data: Path) -> None:
+    for folder in ("train", "test", "train_masks"):
+        for path in list((own_data / folder).iterdir()):
+            path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+    data = DataFolder(own_data)
+    assert (len(data.train), len(data.test)) == (10, 4)
+    data.require_masks(data.train)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"no data folder .*nowhere; name one with DATA=.*make synthetic.*make data"):
+        DataFolder(tmp_path / "nowhere")
+
+
+def test_no_photographs(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="has no folder train or train_hq"):
+        _ = DataFolder(tmp_path).train
+    (tmp_path / "test").mkdir()
+    with pytest.raises(Failure, match="test holds no photographs"):
+        _ = DataFolder(tmp_path).test
+
+
+def test_only_photographs_are_required(own_data: Path) -> None:
+    for name in ("sample_submission.csv", "metadata.csv", "train_masks.csv", "solution.csv"):
+        (own_data / name).unlink()
+    data = DataFolder(own_data)
+    assert data.submission_names == [photo.img for photo in data.test]
+    assert data.metadata.empty
+    assert "make" in data.metadata.columns
+
+
+def test_a_photograph_without_a_mask_is_named(own_data: Path) -> None:
+    (own_data / "train_masks.csv").unlink()
+    (own_data / "train_masks" / f"{FIRST}_mask.gif").unlink()
+    data = DataFolder(own_data)
+    for look in (lambda: data.truth_runs(data.train[0]), lambda: data.require_masks(data.train)):
+        with pytest.raises(Failure, match=f"{FIRST}.jpg has no mask: neither .*{FIRST}_mask.gif nor a row in"):
+            look()
+
+
+@pytest.mark.parametrize("with_csv", [False, True])
+def test_a_mask_of_another_size_is_named_with_both_sizes(own_data: Path, with_csv: bool) -> None:
+    save_mask(own_data / "train_masks" / f"{FIRST}_mask.gif", np.zeros((64, 95), dtype=np.uint8))
+    if not with_csv:
+        (own_data / "train_masks.csv").unlink()
+    data = DataFolder(own_data)
+    for look in (lambda: data.truth(data.train[0]), lambda: data.require_masks(data.train)):
+        with pytest.raises(Failure, match=f"{FIRST}_mask.gif is 95 x 64, but .*{FIRST}.jpg is 96 x 64"):
+            look()
+
+
+def test_a_bad_code_is_named_by_line_and_token(own_data: Path) -> None:
+    write_rows(own_data / "train_masks.csv", {"other.jpg": "", f"{FIRST}.jpg": "1 2 9999 1"})
+    data = DataFolder(own_data)
+    with pytest.raises(Failure, match=rf"train_masks\.csv line 3, {FIRST}\.jpg: token 3: start 9999 lies outside"):
+        data.truth_runs(data.train[0])
+
+
+def test_a_row_that_stands_twice_is_refused(own_data: Path) -> None:
+    with (own_data / "train_masks.csv").open("a") as file:
+        file.write(f"{FIRST}.jpg,1 1\n")
+    data = DataFolder(own_data)
+    with pytest.raises(Failure, match=rf"line 12: {FIRST}\.jpg stands already in line \d"):
+        data.truth_runs(data.train[0])
+
+
+def test_a_name_twice_in_the_sample_is_refused(own_data: Path) -> None:
+    (own_data / "sample_submission.csv").write_text("img,rle_mask\na.jpg,\nb.jpg,\nb.jpg,\n")
+    with pytest.raises(Failure, match=r"names b\.jpg twice"):
+        _ = DataFolder(own_data).submission_names
+
+
+def test_the_order_of_the_sample_is_kept(own_data: Path) -> None:
+    (own_data / "sample_submission.csv").write_text("img,rle_mask\nb.jpg,\na.jpg,\nc.jpg,\n")
+    assert DataFolder(own_data).submission_names == ["b.jpg", "a.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "line 1: the header is '', not 'img,rle_mask'"),
+        ("id,mask\na,1 1\n", "line 1: the header is 'id,mask', not 'img,rle_mask'"),
+        ("img,rle_mask\na.jpg,1 1\nb.jpg\n", "line 3: 1 fields where img,rle_mask are two"),
+        ("img,rle_mask\na.jpg,1 1\nb.jpg,1,1\n", "line 3: 3 fields"),
+        ("img,rle_mask\na.jpg,1 1\n\nb.jpg,1 1\n", "line 3: 0 fields"),
+        ("img,rle_mask\na.jpg,1 1\n,1 1\n", "line 3: the name of the image is missing"),
+        ('img,rle_mask\na.jpg,"1 1\nb.jpg,1 1\n', "is damaged: unexpected end of data"),
+        ("img,rle_mask\nä.jpg,1 1\n".encode("latin-1"), "is damaged: .*utf-8"),
+    ],
+)
+def test_bad_rows_are_named_by_line(tmp_path: Path, text: str | bytes, reason: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(Failure, match=f"{path} {reason}"):
+        list(read_rle_rows(path))
+
+
+def test_rows_plain_gzipped_with_a_mark_and_with_windows_line_ends(tmp_path: Path) -> None:
+    expected = [(2, "a.jpg", "1 2"), (3, "b.jpg", "")]
+    text = b"img,rle_mask\na.jpg,1 2\nb.jpg,\n"
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(text))
+    assert list(read_rle_rows(tmp_path / "x.csv.gz")) == expected
+    for content in (text, b"\xef\xbb\xbf" + text, text.replace(b"\n", b"\r\n"), text.rstrip(b"\n")):
+        (tmp_path / "x.csv").write_bytes(content)
+        assert list(read_rle_rows(tmp_path / "x.csv")) == expected
+
+
+def test_a_code_longer_than_the_csv_modules_limit(tmp_path: Path) -> None:
+    code = plain_encode(np.arange(200_000).reshape(400, 500) % 2)
+    assert len(code) > 131_072
+    write_rows(tmp_path / "x.csv", {"a.jpg": code})
+    assert next(read_rle_rows(tmp_path / "x.csv")) == (2, "a.jpg", code)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[: len(c) // 2], lambda c: b"no gzip" + c, lambda c: c[:-8] + bytes(8)]
+)
+def test_a_damaged_gzip_is_a_failure(tmp_path: Path, damage: object) -> None:
+    path = tmp_path / "x.csv.gz"
+    content = gzip.compress(b"img,rle_mask\n" + b"".join(b"%d.jpg,1 %d\n" % (n, n) for n in range(1, 5000)))
+    path.write_bytes(damage(content))  # type: ignore[operator]
+    with pytest.raises(Failure, match=f"{path} is damaged"):
+        list(read_rle_rows(path))
+    with pytest.raises(Failure, match=r"cannot read .*: no such file"):
+        list(read_rle_rows(tmp_path / "missing.csv"))
+
+
+@pytest.mark.parametrize(("text", "reason"), [("car,make\n", "has no column `id`"), ("", "cannot read")])
+def test_bad_metadata_is_a_failure(own_data: Path, text: str, reason: str) -> None:
+    (own_data / "metadata.csv").write_text(text)
+    with pytest.raises(Failure, match=reason):
+        _ = DataFolder(own_data).metadata
+
+
+def test_metadata_is_text_and_a_car_stands_once(own_data: Path) -> None:
+    (own_data / "metadata.csv").write_text("id,year,make\n00012,2010,NA\n00012,2011,BMW\n")
+    table = DataFolder(own_data).metadata
+    assert table.loc["00012"].tolist() == ["2010", "NA"]
+
+
+def test_the_fingerprint_follows_names_and_sizes_of_the_training_photographs(own_data: Path) -> None:
+    before = DataFolder(own_data).fingerprint
+    shutil.copytree(own_data, own_data.parent / "moved")
+    assert DataFolder(own_data.parent / "moved").fingerprint == before
+    (own_data / "test" / f"{TEST_CARS[0]}_01.jpg").unlink()
+    (own_data / "metadata.csv").unlink()
+    assert DataFolder(own_data).fingerprint == before
+    photo = own_data / "train" / f"{FIRST}.jpg"
+    photo.write_bytes(photo.read_bytes() + b"\n")
+    assert DataFolder(own_data).fingerprint != before
+    photo.unlink()
+    assert DataFolder(own_data).fingerprint != before
+
+
+def test_runs_and_mask_agree(tiny_data: Path) -> None:
+    data = DataFolder(tiny_data)
+    for photo in data.train:
+        assert rle.area(data.truth_runs(photo)) == data.truth(photo).sum() > 500
