@@ -61,7 +61,7 @@ def one_line(error: Exception) -> str:
         return " ".join(str(error).split())
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{os_reason(error)}"
+        return " ".join(f"{where}{os_reason(error)}".split())
     return f"{type(error).__name__}: {' '.join(str(error).split())} (unforeseen; --debug shows where)"
 
 

@@ -175,6 +175,8 @@ def record(run: RunFolder, settings: Settings, data: DataFolder, device: str) ->
 def require_same_data(run: RunFolder, data: DataFolder) -> None:
     """Raise a Failure unless the training set is the one that the run was made from."""
     made_from = read_json(run.environment)
+    if not {"fingerprint", "data"} <= made_from.keys():
+        raise Failure(f"{run.environment} does not say which data the run was made from; use another RUN")
     if made_from["fingerprint"] != data.fingerprint:
         raise Failure(
             f"the training photographs in {data.root} are not those that run {run.name} was made from "
@@ -222,12 +224,18 @@ def _asked_for(arguments: Namespace, preset: str) -> dict[str, Any]:
 
 def _settings_of_existing(run: RunFolder, arguments: Namespace) -> Settings:
     stored = load_yaml(run.settings)
+    try:
+        own = resolve(stored)
+    except Failure as problem:
+        raise Failure(
+            f"{run.settings}: {problem}; the run needs the version that made it, or use another RUN"
+        ) from problem
     if arguments.preset:
         asked = resolve(_asked_for(arguments, arguments.preset))
     else:
         over = load_yaml(arguments.settings) if arguments.settings else {}
         asked = resolve(merge(stored, over, parse_assignments(arguments.set)))
-    before, now = flat(resolve(stored)), flat(asked)
+    before, now = flat(own), flat(asked)
     changed = [name for name in now if now[name] != before[name] and not name.startswith(FREE)]
     if changed:
         difference = ", ".join(f"{name} is {before[name]}, asked for {now[name]}" for name in changed)
@@ -240,7 +248,8 @@ def _settings_of_existing(run: RunFolder, arguments: Namespace) -> Settings:
 
 def _data(run: RunFolder, asked: Path | None, settings: Settings) -> DataFolder:
     if asked is None and run.environment.is_file():
-        asked = Path(read_json(run.environment)["data"])
+        known = read_json(run.environment).get("data")
+        asked = Path(known) if known else None
     return DataFolder(asked or DEFAULT_DATA, hq=settings.data.hq)
 
 

@@ -1,0 +1,164 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from competition.atomic import replacing, write_json, write_text
+from competition.command import Failure
+
+ROOT = Path(__file__).parent.parent
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_new_file_and_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "a" / "x.txt"
+    write_text(path, "ä\n")
+    assert path.read_bytes() == "ä\n".encode()
+    assert names(path.parent) == ["x.txt"]
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        assert temporary.parent == path.parent  # a rename across file systems would copy
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["x.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), Failure("no")])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["x.txt"]
+
+
+def test_json_is_readable_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "cv.json"
+    write_json(path, {"dice": 0.1 + 0.2, "folds": [{"fold": 0}]})
+    assert json.loads(path.read_text()) == {"dice": 0.1 + 0.2, "folds": [{"fold": 0}]}
+    assert path.read_text().endswith("}\n")
+    assert path.read_text().count("\n") > 3
+
+
+def test_what_is_no_json_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "cv.json"
+    write_json(path, {})
+    with pytest.raises(TypeError):
+        write_json(path, {"path": path})
+    assert json.loads(path.read_text()) == {}
+
+
+def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    writer = python(
+        "import sys, time; from pathlib import Path; from competition.atomic import replacing\n"
+        "with replacing(Path(sys.argv[1])) as temporary:\n"
+        "    file = temporary.open('w'); file.write('new' * 100_000); file.flush()\n"
+        "    print('half', flush=True); time.sleep(600)",
+        path,
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "half\n"
+    writer.send_signal(signal.SIGKILL)
+    writer.communicate(timeout=60)
+    assert path.read_text() == "old"
+    write_text(path, "new")  # and what the killed one left is in nobody's way
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.03])
+def test_killed_at_any_instant_the_file_is_whole(tmp_path: Path, delay: float) -> None:
+    path = tmp_path / "x.txt"
+    size = 200_000
+    writer = python(
+        "import sys, itertools; from pathlib import Path; from competition.atomic import write_text\n"
+        "for n in itertools.count():\n"
+        "    write_text(Path(sys.argv[1]), str(n % 10) * int(sys.argv[2])); n or print('begun', flush=True)",
+        path,
+        size,
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "begun\n"
+    signal.sigtimedwait([], delay)  # a pause; how long does not decide whether the test passes
+    writer.kill()
+    writer.communicate(timeout=60)
+    text = path.read_text()
+    assert len(text) == size
+    assert len(set(text)) == 1
+
+
+def test_a_file_that_cannot_grow_is_a_failure_that_names_it(tmp_path: Path) -> None:
+    """The kernel refuses the write itself, as it does on a full disk."""
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    writer = python(
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from competition.atomic import write_text; from competition.command import run_command\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "run_command(lambda: write_text(Path(sys.argv[1]), 'new' * 10_000))",
+        path,
+    )
+    _, error = writer.communicate(timeout=60)
+    assert writer.returncode == 1
+    assert error == f"error: cannot write {path}: File too large\n"
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["x.txt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with (
+        pytest.raises(Failure, match=f"cannot write {path}: no space left on the disk; free some"),
+        replacing(path) as temporary,
+    ):
+        temporary.write_text("half")
+        Path("/dev/full").write_text("a disk without space")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["x.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failure, match=r"cannot write .*file/x\.txt: "):
+        write_text(tmp_path / "file" / "x.txt", "new")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, where nobody can make a file")
+def test_a_folder_that_cannot_be_written_is_a_failure() -> None:
+    with pytest.raises(Failure, match=r"cannot write /proc/self/x\.txt: no such file or folder"):
+        write_text(Path("/proc/self/x.txt"), "new")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_a_failure(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(Failure, match="permission denied; check who owns it"):
+        write_text(tmp_path / "x.txt", "new")
+    tmp_path.chmod(0o700)

@@ -1,0 +1,142 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from competition.command import Failure, one_line, parser
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(tmp_path: Path, body: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """A command whose main is ``body``, in a process of its own."""
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    script = tmp_path / "some_command.py"
+    script.write_text(
+        "import os, signal, sys\nfrom competition.command import *\n"
+        f"def main():\n    parser('Something.').parse_args()\n{lines}\n"
+        "run_command(main)\n"
+    )
+    return subprocess.run(
+        [sys.executable, script, *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def test_success(tmp_path: Path) -> None:
+    done = run(tmp_path, "print('done')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("raise Failure('x.csv line 3: no;\\n  mend it')", "error: x.csv line 3: no; mend it\n"),
+        ("open('/nowhere/x.csv')", "error: /nowhere/x.csv: no such file or folder\n"),
+        ("raise OSError(28, 'No space left', 'x')", "error: x: no space left on the disk; free some and type the"),
+        ("raise ValueError('a\\nb')", "error: ValueError: a b (unforeseen; --debug shows where)\n"),
+    ],
+)
+def test_an_error_is_one_line_and_status_1(tmp_path: Path, body: str, line: str) -> None:
+    done = run(tmp_path, body)
+    assert done.returncode == 1
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = run(tmp_path, "raise Failure('no')", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "in main" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["more"], ["--deb"]])
+def test_a_usage_error_is_status_2(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(tmp_path, "pass", *arguments)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+
+
+def test_help_is_no_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "pass", "--help")
+    assert done.returncode == 0
+    assert "--debug" in done.stdout
+
+
+def test_ctrl_c_says_that_one_can_go_on(tmp_path: Path) -> None:
+    done = run(tmp_path, "os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()")
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr.strip() == "interrupted; the same command goes on where it stopped"
+
+
+def test_terminated_after_saving(tmp_path: Path) -> None:
+    done = run(tmp_path, "raise Terminated('saved; type it again')")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "saved; type it again\n")
+
+
+@pytest.mark.parametrize("body", ["print('x' * 10**6)", "print('short')"])
+def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path, body: str) -> None:
+    script = run(tmp_path, body).args[1]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_common_errors_of_the_system_say_what_to_do(code: int) -> None:
+    line = one_line(OSError(code, "raw", "some/file"))
+    assert line.startswith("some/file: ")
+    assert ";" in line
+    assert "raw" not in line
+
+
+def test_other_errors_of_the_system_keep_their_reason() -> None:
+    assert one_line(OSError(errno.EISDIR, "Is a directory", "x")) == "x: Is a directory"
+    assert one_line(OSError("two\nlines")) == "two lines"
+
+
+def test_a_failure_is_its_own_line() -> None:
+    assert one_line(Failure("a  b\nc")) == "a b c"
+
+
+def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    made = parser("Something.")
+    made.add_argument("--settings", default="x")
+    with pytest.raises(SystemExit) as stop:
+        made.parse_args(["--set", "y"])
+    assert stop.value.code == 2
+    assert "--set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "module", ["competition.rle", "competition.metrics", "competition.check", "submissions.validate"]
+)
+def test_what_needs_no_torch_does_not_import_it(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {module}; sys.exit('torch' in sys.modules or 'kaggle' in sys.modules)"],
+        cwd=ROOT,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0
