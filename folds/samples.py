@@ -1,5 +1,6 @@
 """Training samples: a photograph and its soft target, changed at random, as uint8."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -143,3 +144,12 @@ def around_one(change: float) -> tuple[float, float]:
 def hash_of(*parts: int) -> int:
     """A 31-bit seed from several whole numbers, alike for no two neighbours."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0]) >> 1
+
+
+def leave_signals_to_the_trainer(_worker: int) -> None:
+    """Start a loader's worker in a process group of its own.
+
+    Ctrl-C, `timeout` and many schedulers signal the whole group; workers must live until the trainer has saved. A
+    worker whose trainer is gone ends by itself.
+    """
+    os.setpgrp()

@@ -23,7 +23,7 @@ from competition.settings import Settings, Train
 from folds.checkpoint import State, load_state, save_state, save_weights
 from folds.device import autocast, resolve_precision
 from folds.losses import segmentation_loss
-from folds.samples import Batches, Samples
+from folds.samples import Batches, Samples, leave_signals_to_the_trainer
 from folds.validation import Scores, Validation
 
 
@@ -107,7 +107,7 @@ class Trainer:
             num_workers=train.workers,
             persistent_workers=train.workers > 0,
             pin_memory=device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_trainer,
+            worker_init_fn=leave_signals_to_the_trainer,
             # Its own generator: the global one's state belongs to the network and must not depend on how often a
             # loader was started.
             generator=torch.Generator().manual_seed(settings.seed),
@@ -120,7 +120,15 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.stop: signal.Signals | None = None
         if run.last(fold).is_file():
-            self.load(load_state(run.last(fold)))
+            state = load_state(run.last(fold))
+            try:
+                self.load(state)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                reason = str(error).partition("\n")[0][:120]
+                raise Failure(
+                    f"{run.last(fold)} is not the state of this training ({reason}); remove it to train this fold "
+                    "from its beginning"
+                ) from error
 
     @property
     def finished(self) -> bool:
@@ -140,8 +148,8 @@ class Trainer:
             Terminated: SIGTERM or Ctrl-C arrived; the state has been saved.
             Failure: the loss is no longer finite, or the disk refuses.
         """
-        # Events behind the point where training goes on are those of a process that was killed.
-        step = self.epoch * self.updates_per_epoch
+        # Events behind the last finished epoch are those of a process that was killed before it could save.
+        step = self.epoch * self.updates_per_epoch + 1
         with (
             self._listening_to_signals(),
             SummaryWriter(self.run.fold(self.fold) / "events", purge_step=step) as board,
@@ -172,10 +180,11 @@ class Trainer:
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where it was not needed: "auto" means another precision on another device
+            self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        if state["random_cuda"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
         self.epoch = state["epoch"]
         self.update = state["update"]
         self.loss_sum = state["loss_sum"].to(self.device)
@@ -183,13 +192,17 @@ class Trainer:
         self.history = state["history"]
 
     def save(self) -> None:
-        """Write last.pt, unless the loss is no longer finite."""
-        self._require_finite_loss()
+        """Write last.pt, unless the loss or the weights are no longer finite."""
+        self._require_finite()
         save_state(self.run.last(self.fold), self.state())
 
-    def _require_finite_loss(self) -> None:
-        """Refuse to go on, or to save anything, once the loss is infinite or no number: such weights are spoiled."""
-        if not torch.isfinite(self.loss_sum):
+    def _require_finite(self) -> None:
+        """Refuse to go on, or to save anything, once the loss or a weight is infinite or no number.
+
+        A finite loss may have had a gradient that was not: then only the weights tell until the next step.
+        """
+        finite = [torch.isfinite(parameter).all() for parameter in self.network.parameters()]
+        if not (torch.isfinite(self.loss_sum) & torch.stack(finite).all()):
             raise Failure(
                 f"the loss of fold {self.fold} is not finite after update {self.update} of epoch {self.epoch + 1}; "
                 f"{self.run.last(self.fold)} holds the state before that; try a smaller train.lr, or "
@@ -251,7 +264,7 @@ class Trainer:
 
     def _close_epoch(self, board: SummaryWriter) -> None:
         """Validate, write the history, keep the best weights, and save."""
-        self._require_finite_loss()
+        self._require_finite()
         train = self.settings.train
         images = self.updates_per_epoch * min(train.accumulate, len(self.batches)) * self.batches.batch_size
         line: dict[str, Any] = {
@@ -271,12 +284,13 @@ class Trainer:
         self.update = 0
         self.seconds = 0.0
         self.loss_sum.zero_()
-        # Before the state: a fold whose state says that it is finished must have its whole history.
-        atomic.write_text(self.run.history(self.fold), "".join(json.dumps(each) + "\n" for each in self.history))
-        self.save()
         for name in ("loss", "lr", "dice", "iou", "images_per_second"):
             if line[name] is not None:
                 board.add_scalar(name, line[name], self.epoch * self.updates_per_epoch)
+        board.flush()
+        # Before the state: a fold whose state says that it is finished must have its whole history.
+        atomic.write_text(self.run.history(self.fold), "".join(json.dumps(each) + "\n" for each in self.history))
+        self.save()
         print(self._progress(line), flush=True)
 
     def _validate(self, line: dict[str, Any]) -> None:
@@ -311,10 +325,3 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; workers must live until the trainer has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Workers inherit the trainer's handler, which would make them deaf to the SIGTERM that ends them.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

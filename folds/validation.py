@@ -16,6 +16,7 @@ from competition.rle import Runs
 from competition.settings import Precision
 from folds.device import autocast
 from folds.frame import Frame
+from folds.samples import leave_signals_to_the_trainer
 
 HALF = 128  # the level of probability 0.5 among 0..255
 
@@ -60,7 +61,12 @@ class Validation:
     ) -> None:
         self.photos = photos
         self.frame = frame
-        self.loader = DataLoader(HeldOut(photos, frame), batch_size=batch_size, num_workers=workers)
+        self.loader = DataLoader(
+            HeldOut(photos, frame),
+            batch_size=batch_size,
+            num_workers=workers,
+            worker_init_fn=leave_signals_to_the_trainer,
+        )
         with ThreadPoolExecutor() as pool:
             self.truths: list[Runs] = list(pool.map(data.truth_runs, photos))
 

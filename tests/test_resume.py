@@ -1,0 +1,155 @@
+"""Real trainings, killed at any instant and started again, end as if they had never been stopped."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from competition.run_folder import RunFolder
+from folds.checkpoint import load_state
+from folds.train import main as train
+
+ROOT = Path(__file__).parent.parent
+EPOCHS = 12
+# 8 images in batches of 2 with 2 steps an update: 2 updates an epoch, and a state after each of them.
+SETTINGS = [
+    "split.folds=5",
+    "input={height: 32, width: 64}",
+    "network={width: 8, depth: 2, stem: 2}",
+    f"train={{epochs: {EPOCHS}, batch_size: 2, accumulate: 2, lr: 0.01, ema: 0.9, validate_every: 2}}",
+    "train.save_seconds=0",
+]
+
+
+def arguments_of(run: RunFolder, data: Path, workers: int) -> list[str]:
+    return [
+        *("--fold", "0", "--run", str(run.root), "--data", str(data), "--preset", "demo"),
+        *("--set", *SETTINGS, f"train.workers={workers}", f"train.cache={str(workers == 0).lower()}"),
+    ]
+
+
+class Training:
+    """A process that trains fold 0, in a process group of its own as a shell starts it."""
+
+    def __init__(self, run: RunFolder, data: Path, workers: int = 0) -> None:
+        self.last = run.last(0)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "folds.train", *arguments_of(run, data, workers)],
+            cwd=run.root.parent,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_for_saves(self, count: int) -> None:
+        """Until last.pt has been replaced that many times."""
+        seen, before = 0, self._stamp()
+        deadline = time.monotonic() + 90
+        while seen < count:
+            assert self.process.poll() is None, f"ended too early: {self.process.communicate()}"
+            assert time.monotonic() < deadline, "nothing is saved"
+            now = self._stamp()
+            seen += now != before
+            before = now
+            time.sleep(0.0005)
+
+    def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
+        """Signal the whole group, if asked to, and wait; the exit status and what was printed."""
+        if number is not None:
+            os.killpg(self.process.pid, number)
+        out, err = self.process.communicate(timeout=90)
+        return self.process.returncode, out, err
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self.last.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+
+def progress(run: RunFolder) -> tuple[int, int]:
+    state = load_state(run.last(0))
+    return state["epoch"], state["update"]
+
+
+def tensors_of(state: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors in nested dicts and lists, with their places."""
+    if isinstance(state, torch.Tensor):
+        yield name, state
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
+    for key, value in items:
+        yield from tensors_of(value, f"{name}.{key}")
+
+
+def assert_same_end(run: RunFolder, reference: RunFolder) -> None:
+    best, expected = (safetensors.torch.load_file(one.best(0)) for one in (run, reference))
+    assert best.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in best.items())
+    states = [load_state(one.last(0)) for one in (run, reference)]
+    for part in ("network", "ema", "optimizer", "scaler", "random", "loss_sum"):
+        ours, theirs = (dict(tensors_of(state[part], part)) for state in states)
+        assert ours.keys() == theirs.keys()
+        different = [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])]
+        assert not different, different
+    timed = ("seconds", "images_per_second")
+    histories = [
+        [{name: value for name, value in line.items() if name not in timed} for line in state["history"]]
+        for state in states
+    ]
+    assert histories[0] == histories[1]
+    assert len(histories[0]) == EPOCHS
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A training that nothing disturbed."""
+    run = RunFolder(tmp_path_factory.mktemp("reference") / "run")
+    torch.set_num_threads(1)
+    train(arguments_of(run, tiny_data, workers=0))
+    return run
+
+
+def test_killed_at_random_moments(tiny_data: Path, tmp_path: Path, reference: RunFolder) -> None:
+    chance = random.Random(7)
+    run = RunFolder(tmp_path / "run")
+    reached = [(0, 0)]
+    for _ in range(2):
+        training = Training(run, tiny_data)
+        training.wait_for_saves(chance.randint(2, 9))
+        time.sleep(chance.uniform(0, 0.05))
+        assert training.end(signal.SIGKILL)[0] == -signal.SIGKILL
+        reached.append(progress(run))
+    assert reached == sorted(set(reached)), "each start goes on, none begins again"
+    assert reached[-1][0] < EPOCHS
+    status, out, err = Training(run, tiny_data).end()
+    assert status == 0, err
+    assert f"fold 0 goes on in epoch {reached[-1][0] + 1}" in out
+    assert_same_end(run, reference)
+
+
+def test_stopped_by_signals_with_workers(tiny_data: Path, tmp_path: Path, reference: RunFolder) -> None:
+    """SIGTERM and Ctrl-C reach the workers' group too; the step under way is saved, and the end is the same."""
+    run = RunFolder(tmp_path / "run")
+    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")):
+        training = Training(run, tiny_data, workers=1)
+        training.wait_for_saves(3)
+        status, _, err = training.end(number)
+        assert status == 143, err
+        epoch, update = progress(run)
+        expected = rf"stopped by {name} in epoch {epoch + 1} at step {update} of 2, which is saved; the same command"
+        assert re.fullmatch(rf"{expected} goes on from there\n", err), err
+    train(arguments_of(run, tiny_data, workers=1))
+    assert_same_end(run, reference)

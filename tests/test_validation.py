@@ -1,0 +1,122 @@
+"""Validation: the competition's score, image by image at full size, whatever the batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from competition import metrics
+from competition.data_folder import DataFolder
+from folds.frame import Frame
+from folds.validation import Scores, Validation, to_levels
+
+FRAME = Frame(32, 64, "resize")
+CPU = torch.device("cpu")
+
+
+class Bright(nn.Module):
+    """Car is what is bright; normalises badly in training mode, and counts the batches it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.sizes: list[int] = []
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.sizes.append(len(pixels))
+        logits: Tensor = self.norm(pixels.float().mean(1, keepdim=True) / 16 - 10)
+        return logits
+
+
+def plain(network: nn.Module, data: DataFolder, frame: Frame) -> tuple[float, float]:
+    """Each image alone, with nothing but its pixels."""
+    network.eval()
+    dice, iou = [], []
+    for photo in data.train:
+        pixels = torch.from_numpy(frame.read(photo.path)).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            levels = (network(pixels).sigmoid()[0, 0] * 255).round().byte().numpy()
+        truth = data.truth(photo)
+        mask = frame.full_size(levels, truth.shape) >= 128
+        dice.append(metrics.dice(mask, truth))
+        iou.append(metrics.iou(mask, truth))
+    return float(np.mean(dice)), float(np.mean(iou))
+
+
+def score(data: DataFolder, network: nn.Module, *, batch_size: int, workers: int = 0, frame: Frame = FRAME) -> Scores:
+    validation = Validation(data.train, data, frame, batch_size=batch_size, workers=workers)
+    return validation.score(network, CPU, "fp32")
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 10, 64])
+def test_it_is_the_mean_over_images(tiny_data: Path, batch_size: int) -> None:
+    """10 images in batches of 4: the last batch of 2 counts, and an image counts the same in whatever batch."""
+    data, network = DataFolder(tiny_data), Bright()
+    scores = score(data, network, batch_size=batch_size)
+    assert sum(network.sizes) == scores.images == len(data.train) == 10
+    dice, iou = plain(Bright(), data, FRAME)
+    assert 0.5 < dice < 1
+    assert scores.dice == pytest.approx(dice, abs=1e-12)
+    assert scores.iou == pytest.approx(iou, abs=1e-12)
+
+
+def test_images_of_different_sizes(own_data: Path) -> None:
+    for number, path in enumerate(sorted((own_data / "train").iterdir())[:4]):
+        size = (80 + 16 * number, 60 + 8 * number)
+        mask = own_data / "train_masks" / f"{path.stem}_mask.gif"
+        for file in (path, mask):
+            with Image.open(file) as image:
+                resized = image.resize(size, Image.Resampling.NEAREST)
+            resized.save(file)
+    (own_data / "train_masks.csv").unlink()
+    data = DataFolder(own_data)
+    scores = score(data, Bright(), batch_size=4)
+    assert scores.dice == pytest.approx(plain(Bright(), data, FRAME)[0], abs=1e-12)
+
+
+def test_padded_images(tiny_data: Path) -> None:
+    data, frame = DataFolder(tiny_data), Frame(96, 128, "pad")
+    scores = score(data, Bright(), batch_size=3, frame=frame)
+    assert scores.dice == pytest.approx(plain(Bright(), data, frame)[0], abs=1e-12)
+
+
+def test_workers_change_nothing(tiny_data: Path) -> None:
+    data = DataFolder(tiny_data)
+    assert score(data, Bright(), batch_size=4, workers=1) == score(data, Bright(), batch_size=4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_scores_in_evaluation_mode_and_restores_what_was(tiny_data: Path, training: bool) -> None:
+    network = Bright().train(training)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    score(DataFolder(tiny_data), network, batch_size=4)
+    assert network.training == training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_perfect_network_scores_almost_one(tiny_data: Path) -> None:
+    """It answers with the soft target, so what is missing is the frame's own loss."""
+    data = DataFolder(tiny_data)
+    targets = torch.stack([torch.from_numpy(FRAME.target(data.truth(photo))) for photo in data.train])
+
+    class Oracle(nn.Module):
+        seen = 0
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            chosen = targets[self.seen : self.seen + len(pixels)].float() / 255
+            self.seen += len(pixels)
+            return chosen.clamp(0.001, 0.999).logit().unsqueeze(1)
+
+    scores = score(data, Oracle(), batch_size=4)
+    assert scores.dice > 0.97
+    assert scores.iou == pytest.approx(scores.dice / (2 - scores.dice), abs=1e-3)
+
+
+def test_levels_are_rounded() -> None:
+    levels = to_levels(torch.tensor([0.0, 0.499 / 255, 0.501 / 255, 0.5, 1.0]).view(1, 1, 1, 5))
+    assert levels.dtype == np.uint8
+    assert levels.shape == (1, 1, 5)
+    assert levels[0, 0].tolist() == [0, 0, 1, 128, 255]
