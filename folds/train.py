@@ -67,6 +67,19 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
     )
 
 
+def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> None:
+    """Refuse what cannot be trained before the run exists: it would hold on to the settings that were refused.
+
+    Raises:
+        Failure: the network cannot be made, or there will be no such fold.
+    """
+    if fold is not None and not run.folds.is_file() and not 0 <= fold < settings.split.folds:
+        raise Failure(
+            f"there is no fold {fold} among {settings.split.folds}; FOLD is 0 to {settings.split.folds - 1}"
+        )
+    make_network(settings)
+
+
 def finished_history(run: RunFolder, settings: Settings, fold: int) -> str | None:
     """The last line of a fold's history if all its epochs are done and its weights are there, else None."""
     if not run.history(fold).is_file() or not run.best(fold).is_file():
@@ -98,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments.parse_args(argv)
     options.set = [*options.set, *assignments(options)]
     run, settings, data = open_run(options, default_preset())
+    if not run.settings.is_file():
+        require_possible(run, settings, options.fold)
     by_fold = ensure_split(run, settings, data)
     for fold in by_fold if options.all else [options.fold]:
         train_fold(run, settings, data, by_fold, fold)

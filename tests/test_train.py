@@ -1,0 +1,195 @@
+"""The command that trains: what it says, what it refuses, and what it leaves behind."""
+
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from competition.command import Failure, run_command
+from competition.run_folder import RunFolder
+from folds.checkpoint import load_state, load_weights
+from folds.train import main as train
+
+SMALL = [
+    "split.folds=3",
+    "input={height: 32, width: 64}",
+    "network={width: 4, depth: 1, stem: 2}",
+    "train={epochs: 2, batch_size: 2, workers: 0, save_seconds: 0}",
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "runs" / "mine")
+
+
+def arguments_of(run: RunFolder, data: Path, *which: str, settings: list[str] | None = None) -> list[str]:
+    chosen = SMALL if settings is None else settings
+    preset = ["--preset", "demo", "--set", *chosen] if chosen else []
+    return [*(which or ("--fold", "0")), "--run", str(run.root), "--data", str(data), *preset]
+
+
+def test_the_command_as_it_is_spelled(
+    tiny_data: Path, tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "carvana").symlink_to(tiny_data)
+    size = ("--set", "input.height=32", "input.width=64", "network.width=4", "train.workers=0")
+    done = command("folds.train", "--fold", 0, "--epochs", 2, "--batch-size", 4, *size)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "next: make cv RUN=default"
+    run = RunFolder(tmp_path / "runs" / "default")
+    _, settings, facts = load_weights(run.best(0))
+    assert (settings.train.epochs, settings.train.batch_size) == (2, 4)
+    assert facts["fold"] == 0
+    assert len(run.history(0).read_text().splitlines()) == 2
+    assert load_state(run.last(0))["epoch"] == 2
+
+
+def test_all_folds(tiny_data: Path, run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    train(arguments_of(run, tiny_data, "--fold", "1"))
+    before = run.last(1).read_bytes()
+    capsys.readouterr()
+    train(arguments_of(run, tiny_data, "--all"))
+    printed = capsys.readouterr().out
+    assert [f"fold {fold} begins" in printed for fold in range(3)] == [True, False, True]
+    assert "next: make score RUN=mine" in printed
+    assert all(run.best(fold).is_file() for fold in range(3))
+    assert run.last(1).read_bytes() == before, "a finished fold is left as it is"
+
+
+def test_a_finished_fold_says_so(tiny_data: Path, run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    train(arguments_of(run, tiny_data))
+    before = run.last(0).read_bytes()
+    capsys.readouterr()
+    train(arguments_of(run, tiny_data))
+    printed = capsys.readouterr().out
+    assert "fold 0 is trained" in printed
+    assert "begins" not in printed
+    assert run.last(0).read_bytes() == before
+
+
+def test_other_settings_are_refused_with_the_difference(tiny_data: Path, run: RunFolder) -> None:
+    train(arguments_of(run, tiny_data))
+    before = run.last(0).read_bytes()
+    with pytest.raises(Failure, match=r"train.lr is 0.004, asked for 0.5; name a new RUN"):
+        train([*arguments_of(run, tiny_data, settings=[]), "--set", "train.lr=0.5"])
+    assert run.last(0).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("which", "settings", "reason"),
+    [
+        (("--fold", "7"), SMALL, "there is no fold 7 among 3; FOLD is 0 to 2"),
+        (("--fold", "-1"), SMALL, "there is no fold -1 among 3; FOLD is 0 to 2"),
+        (("--fold", "0"), [*SMALL, "split.folds=9"], "5 cars cannot be divided into 9 folds"),
+        (("--fold", "0"), [*SMALL, "train.epochs=0"], "train.epochs=0 is not allowed"),
+        (
+            ("--fold", "0"),
+            [*SMALL, "network={width: 4, depth: 6, stem: 4}"],
+            "input.height=32 is not a multiple of 256",
+        ),
+        (
+            ("--fold", "0"),
+            [*SMALL, "network={name: timm_unet, encoder: resnet10t, weights: none.pth}"],
+            "no file of weights none.pth",
+        ),
+    ],
+)
+def test_what_is_refused_leaves_nothing_behind(
+    tiny_data: Path, run: RunFolder, which: tuple[str, ...], settings: list[str], reason: str
+) -> None:
+    """Else the run would exist with the settings that were refused, and refuse the corrected ones."""
+    with pytest.raises(Failure, match=reason):
+        train(arguments_of(run, tiny_data, *which, settings=settings))
+    assert not run.root.exists()
+
+
+def test_a_fold_that_the_split_lacks_is_refused(tiny_data: Path, run: RunFolder) -> None:
+    train(arguments_of(run, tiny_data))
+    with pytest.raises(Failure, match=r"there is no fold 3 in .*folds.csv; FOLD is one of 0, 1, 2"):
+        train(arguments_of(run, tiny_data, "--fold", "3"))
+
+
+def test_a_missing_mask_is_refused(own_data: Path, run: RunFolder) -> None:
+    photo = sorted((own_data / "train").iterdir())[3]
+    (own_data / "train_masks" / f"{photo.stem}_mask.gif").unlink()
+    (own_data / "train_masks.csv").unlink()
+    with pytest.raises(Failure, match=rf"{photo.name} has no mask"):
+        train(arguments_of(run, own_data))
+    assert not run.root.exists()
+
+
+def test_an_unknown_preset_is_one_line_and_status_1(
+    tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["--fold", "0", "--run", str(run.root), "--data", str(tiny_data), "--preset", "gpuu"]
+    monkeypatch.setattr(sys, "argv", ["train", *chosen])
+    with pytest.raises(SystemExit) as end:
+        run_command(train)
+    assert end.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: no preset 'gpuu'; did you mean gpu?")
+    assert printed.err.count("\n") == 1
+    assert not run.root.exists()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """Lets no file grow beyond a size, as on a full disk."""
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, heard)
+
+
+def test_a_full_disk_is_said_and_the_next_call_goes_on(
+    tiny_data: Path, run: RunFolder, small_disk: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """last.pt no longer fits after a few of its updates; what was saved before is where it goes on."""
+    from folds import trainer
+
+    saves = []
+
+    def save(path: Path, state: object) -> None:
+        saves.append(1)
+        small_disk(10_000 if len(saves) == 4 else 10_000_000)
+        save_state(path, state)
+
+    save_state = trainer.save_state
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "save_state", save)
+        with pytest.raises(Failure, match=r"cannot write .*last.pt: "):
+            train(arguments_of(run, tiny_data))
+    small_disk(10_000_000)
+    state = load_state(run.last(0))
+    assert (state["epoch"], state["update"]) == (0, 3)
+    assert not list(run.fold(0).glob(".*.part"))
+    train(arguments_of(run, tiny_data))
+    assert load_state(run.last(0))["epoch"] == 2
+
+
+def test_a_run_without_permission_is_one_line(
+    tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write anywhere, so the refusal itself is played."""
+
+    def refuse(self: Path, _content: object) -> int:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    train(arguments_of(run, tiny_data, "--fold", "1"))
+    with monkeypatch.context() as patched, pytest.raises(Failure, match=r"cannot write .*fold0/.*permission denied"):
+        patched.setattr(Path, "write_bytes", refuse)
+        train(arguments_of(run, tiny_data))
