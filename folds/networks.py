@@ -22,15 +22,7 @@ def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
     Raises:
         Failure: the weights cannot be had, or the input size does not suit the network.
     """
-    chosen = settings.network
-    network: UNet | TimmUNet
-    if chosen.name == "unet":
-        network = UNet(chosen.width, chosen.depth, chosen.stem, chosen.max_width)
-    else:
-        # timm takes seconds to import, which the plain U-Net need not wait for.
-        from folds.timm_unet import TimmUNet
-
-        network = TimmUNet(chosen.encoder, chosen.weights if pretrained else "none", list(chosen.decoder))
+    network = _plain(settings) if settings.network.name == "unet" else _timm(settings, pretrained)
     for name, size in (("height", settings.input.height), ("width", settings.input.width)):
         if size % network.divisor:
             near = max(1, round(size / network.divisor)) * network.divisor
@@ -38,3 +30,16 @@ def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
                 f"input.{name}={size} is not a multiple of {network.divisor}, as this network needs; {near} is"
             )
     return network
+
+
+def _plain(settings: Settings) -> UNet:
+    chosen = settings.network
+    return UNet(chosen.width, chosen.depth, chosen.stem, chosen.max_width)
+
+
+def _timm(settings: Settings, pretrained: bool) -> "TimmUNet":
+    # timm takes seconds to import, which the plain U-Net need not wait for.
+    from folds.timm_unet import TimmUNet
+
+    chosen = settings.network
+    return TimmUNet(chosen.encoder, chosen.weights if pretrained else "none", list(chosen.decoder))

@@ -12,7 +12,7 @@ from competition import atomic
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.run_folder import RunFolder, add_run_arguments, open_run, read_json, run_at
-from competition.settings import Settings
+from competition.settings import Settings, load_yaml, resolve
 
 
 def add_member_arguments(parser: ArgumentParser) -> None:
@@ -68,6 +68,17 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
         if not path.is_file():
             raise Failure(f"fold {fold} is not trained, {path} is missing: make train FOLD={fold} RUN={member.name}")
     return paths
+
+
+def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None:
+    """Say which folds answer with weights whose training has not ended."""
+    for member in members:
+        epochs = resolve(load_yaml(member.settings)).train.epochs
+        for fold in folds:
+            history = member.history(fold)
+            done = len(history.read_text(encoding="utf-8").splitlines()) if history.is_file() else 0
+            if done < epochs:
+                print(f"note: fold {fold} of run {member.name} has trained {done} of {epochs} epochs")
 
 
 def _make_together(together: RunFolder, members: Sequence[RunFolder]) -> None:

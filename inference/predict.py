@@ -13,7 +13,7 @@ from folds.device import pick_device, resolve_precision
 from folds.split import read_folds
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import level_of, runs_at
-from inference.members import add_member_arguments, checkpoints, open_members
+from inference.members import add_member_arguments, checkpoints, open_members, print_unfinished
 from inference.shards import digest, key_of, remove_others, run_shards
 from inference.stream import stream
 from submissions import submission_file
@@ -65,6 +65,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     photos = test_photos(data)
     folds = sorted(set(read_folds(run.folds).values()))
     paths = [path for fold in folds for path in checkpoints(members, fold)]
+    print_unfinished(members, folds)
     device = pick_device()
     chosen = settings.inference
     threshold = chosen_threshold(run, settings)

@@ -22,7 +22,7 @@ from folds.device import pick_device, resolve_precision
 from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import dice_curve, level_of, runs_at
-from inference.members import add_member_arguments, checkpoints, open_members
+from inference.members import add_member_arguments, checkpoints, open_members, print_unfinished
 from inference.shards import digest, key_of, remove_others, run_shards
 from inference.stream import stream
 from inference.tuning import Tuning, thresholds, tune
@@ -151,6 +151,7 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     """
     require_same_data(run, data)
     by_fold = photos_by_fold(run.folds, data.train)
+    print_unfinished(members, list(by_fold))
     asked = settings.inference.threshold
     level = level_of(0.5 if asked == "auto" else asked)
     levels = dict.fromkeys(by_fold, level)

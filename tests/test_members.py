@@ -56,6 +56,15 @@ def test_a_run_that_does_not_exist_is_named(trained: Trained) -> None:
         score(["--runs", str(trained.run.root), str(trained.run.root.parent / "nowhere")])
 
 
+def test_a_fold_that_is_still_training_is_mentioned(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    predict(trained.arguments)
+    assert "note:" not in capsys.readouterr().out
+    lines = trained.run.history(1).read_text().splitlines(keepends=True)
+    trained.run.history(1).write_text("".join(lines[:7]))
+    predict(trained.arguments)
+    assert "fold 1 of run small has trained 7 of 20 epochs" in capsys.readouterr().out
+
+
 def test_a_run_of_its_own_is_not_written_over(trained: Trained, other: RunFolder) -> None:
     third = RunFolder(trained.run.root.parent / "third")
     shutil.copytree(trained.run.root, third.root)
