@@ -94,11 +94,10 @@ def _labelled_problems(data: DataFolder, photo: Photo, rows: dict[str, tuple[int
         try:
             runs = rle.parse(code, shape)
             if mask is not None and mask.shape == shape:
-                differing = np.count_nonzero(rle.to_mask(runs, shape) != mask)
-                if differing:
-                    found.append(
-                        f"{data.masks_csv} line {line}: differs from {file} in {differing} pixels; remove the wrong one"
-                    )
+                count = np.count_nonzero(rle.to_mask(runs, shape) != mask)
+                if count:
+                    where = f"{data.masks_csv} line {line}"
+                    found.append(f"{where}: differs from {file} in {count} pixels; remove the wrong one")
         except ValueError as problem:
             found.append(f"{data.masks_csv} line {line}, {photo.img}: {problem}")
     elif file is None and complete:
