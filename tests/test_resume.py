@@ -20,7 +20,7 @@ from folds.checkpoint import load_state
 from folds.train import main as train
 
 ROOT = Path(__file__).parent.parent
-EPOCHS = 12
+EPOCHS = 30  # enough that a slow watcher does not come too late
 # 8 images in batches of 2 with 2 steps an update: 2 updates an epoch, and a state after each of them.
 SETTINGS = [
     "split.folds=5",
