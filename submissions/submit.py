@@ -161,13 +161,13 @@ def follow(ref: int, kaggle: Kaggle, seconds: float) -> Submission:
                 raise
             state = f"unknown ({error})"
         waited = time.monotonic() - start
+        if state != said:
+            print(f"ref {ref}: {state} ({waited:.0f} s)", flush=True)
+            said = state
         if waited + pause > seconds:
             raise KaggleError(
                 f"ref {ref} is submitted, and after {waited:.0f} s its state is {state}; make submissions asks again"
             )
-        if state != said:
-            print(f"ref {ref}: {state} ({waited:.0f} s)", flush=True)
-            said = state
         time.sleep(pause)
         pause = min(pause * 1.3, POLL_LAST)
 

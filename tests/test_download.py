@@ -65,14 +65,14 @@ def kaggle(server: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> KaggleServe
 
 
 def make_data(root: Path, *more: str) -> None:
-    quick = ["--deadline", "20", "--attempts", "3", "--pause", "0.05"]
+    quick = ["--deadline", "60", "--attempts", "3", "--pause", "0.05"]
     download.main(["--data", str(root), *quick, *more])
 
 
 def fetch(server: KaggleServer, root: Path) -> None:
     """What the command does about test.zip, without asking first what there is."""
     sizes = {name: len(content) for name, content in server.files.items()}
-    patience = Patience(deadline=20, attempts=3, pause=0.05)
+    patience = Patience(deadline=60, attempts=3, pause=0.05)
     download.Download(root, sizes).fetch(download.archives(hq=False)[-1], Kaggle(patience))
 
 
