@@ -14,12 +14,13 @@ from competition.command import Failure, os_reason
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; when the block ends well, flush it to disk and rename it.
 
-    When the block fails the temporary file is removed and ``path`` is what it was.
+    When the block fails the temporary file is removed and ``path`` is what it was. What a killed process left is
+    written over by the next one; two that may write the same file at once hold a lock.
 
     Raises:
         Failure: the disk is full, the folder cannot be written, or the like; it names ``path``.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -119,7 +119,9 @@ class Train(Section):
     warmup: float = Field(0.1, ge=0, lt=1, description="part of the training in which the rate rises")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 is no limit")
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0 trains without them")
-    precision: Precision = Field("auto", description="auto: bf16 where the device computes in it, else fp32")
+    precision: Precision = Field(
+        "auto", description="auto: bf16 where the device computes in it, else fp16 on a GPU, fp32 on a CPU"
+    )
     validate_every: Positive = Field(1, description="epochs between validations; the last is always validated")
     workers: int = Field(2, ge=0, le=64, description="processes that prepare samples; 0 prepares in the trainer")
     cache: bool = Field(False, description="keep the training images in memory at the network's size")

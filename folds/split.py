@@ -17,6 +17,7 @@ from competition import atomic, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
+from competition.lock import held
 from competition.run_folder import RunFolder, add_run_arguments, open_run, record, require_same_data
 from competition.settings import Settings
 from folds.device import default_preset, describe_device
@@ -123,9 +124,10 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
         require_same_data(run, data)
     fold_of = None if run.folds.is_file() else make_split(settings, data)
     # Only now: the settings of a run are never changed, so a split that was refused must not leave a run behind.
-    record(run, settings, data, describe_device())
-    if fold_of is not None:
-        write_folds(run.folds, data.train, fold_of)
+    with held(run.root / ".lock"):  # folds that begin at the same time on several GPUs share one split
+        record(run, settings, data, describe_device())
+        if fold_of is not None and not run.folds.is_file():
+            write_folds(run.folds, data.train, fold_of)
     return photos_by_fold(run.folds, data.train)
 
 

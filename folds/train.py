@@ -1,12 +1,15 @@
 """``make train FOLD=n``: train one fold, or all that are not finished."""
 
+import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
+from competition.lock import held
 from competition.run_folder import RunFolder, add_run_arguments, open_run
 from competition.settings import Settings
 from folds.device import default_preset, describe_device, pick_device, resolve_precision
@@ -14,10 +17,11 @@ from folds.frame import Frame
 from folds.networks import make_network
 from folds.samples import Samples
 from folds.split import ensure_split
-from folds.trainer import Trainer
+from folds.trainer import Trainer, best_line
 from folds.validation import Validation
 
 Folds = Mapping[int, list[Photo]]
+Line = dict[str, Any]
 
 
 def train_fold(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> None:
@@ -28,9 +32,14 @@ def train_fold(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Fo
     """
     if fold not in by_fold:
         raise Failure(f"there is no fold {fold} in {run.folds}; FOLD is one of {', '.join(map(str, by_fold))}")
-    if done := finished_history(run, settings, fold):
-        print(f"fold {fold} is trained: {done}")
-        return
+    busy = f"fold {fold} of run {run.name} is being trained by another process"
+    with held(run.fold(fold) / ".lock", busy):
+        best = best_of_finished(run, settings, fold) or fit(run, settings, data, by_fold, fold)
+    print(f"fold {fold} is trained: Dice {best['dice']:.5f}, IoU {best['iou']:.5f} (epoch {best['epoch']})")
+
+
+def fit(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> Line:
+    """Do the epochs that are left of a fold; returns the history's line of its best."""
     trainer = make_trainer(run, settings, data, by_fold, fold)
     device = trainer.device
     began = f"goes on in epoch {trainer.epoch + 1}" if trainer.epoch or trainer.update else "begins"
@@ -40,10 +49,13 @@ def train_fold(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Fo
         f"{parameters(trainer.network) / 1e6:.2f} M parameters",
         flush=True,
     )
+    if trainer.finished:
+        raise Failure(
+            f"{run.best(fold)} is gone, and its training has ended; remove {run.fold(fold)} to train it again"
+        )
     trainer.fit()
-    best = trainer.best
-    assert best is not None
-    print(f"fold {fold} is trained: Dice {best['dice']:.5f}, IoU {best['iou']:.5f} (epoch {best['epoch']})")
+    assert trainer.best is not None
+    return trainer.best
 
 
 def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> Trainer:
@@ -80,12 +92,12 @@ def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> No
     make_network(settings)
 
 
-def finished_history(run: RunFolder, settings: Settings, fold: int) -> str | None:
-    """The last line of a fold's history if all its epochs are done and its weights are there, else None."""
+def best_of_finished(run: RunFolder, settings: Settings, fold: int) -> Line | None:
+    """The history's best line if all epochs of a fold are done and its weights are there, else None."""
     if not run.history(fold).is_file() or not run.best(fold).is_file():
         return None
-    lines = run.history(fold).read_text(encoding="utf-8").splitlines()
-    return lines[-1] if len(lines) >= settings.train.epochs else None
+    lines: list[Line] = [json.loads(line) for line in run.history(fold).read_text(encoding="utf-8").splitlines()]
+    return best_line(lines) if len(lines) >= settings.train.epochs else None
 
 
 def parameters(network: torch.nn.Module) -> int:

@@ -4,7 +4,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -62,6 +62,12 @@ def make_optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=settings.lr)
+
+
+def best_line(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The history's line of the best validated epoch, if any is validated."""
+    validated = [line for line in history if line["dice"] is not None]
+    return max(validated, key=lambda line: line["dice"], default=None)
 
 
 class Trainer:
@@ -138,8 +144,7 @@ class Trainer:
     @property
     def best(self) -> dict[str, Any] | None:
         """The history's line of the best validated epoch so far, if any."""
-        validated = [line for line in self.history if line["dice"] is not None]
-        return max(validated, key=lambda line: line["dice"], default=None)
+        return best_line(self.history)
 
     def fit(self) -> None:
         """Train until all epochs are done.

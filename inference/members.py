@@ -6,11 +6,13 @@ fold's cars.
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from competition import atomic
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.lock import held
 from competition.run_folder import RunFolder, add_run_arguments, open_run, read_json, run_at
 from competition.settings import Settings, load_yaml, resolve
 
@@ -68,6 +70,11 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
         if not path.is_file():
             raise Failure(f"fold {fold} is not trained, {path} is missing: make train FOLD={fold} RUN={member.name}")
     return paths
+
+
+def one_at_a_time(run: RunFolder) -> AbstractContextManager[None]:
+    """Hold a run against another process that would predict or score it meanwhile."""
+    return held(run.root / ".inference.lock", busy=f"run {run.name} is being predicted or scored by another process")
 
 
 def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None:

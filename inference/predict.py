@@ -13,7 +13,13 @@ from folds.device import pick_device, resolve_precision
 from folds.split import read_folds
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import level_of, runs_at
-from inference.members import add_member_arguments, checkpoints, open_members, print_unfinished
+from inference.members import (
+    add_member_arguments,
+    checkpoints,
+    one_at_a_time,
+    open_members,
+    print_unfinished,
+)
 from inference.shards import digest, key_of, remove_others, run_shards
 from inference.stream import stream
 from submissions import submission_file
@@ -56,6 +62,14 @@ def chosen_threshold(run: RunFolder, settings: Settings) -> float:
     return float(read_json(run.cv)["threshold"]) if run.cv.is_file() else 0.5
 
 
+def is_done(submission: Path, record: Path, key: str) -> bool:
+    """Whether a submission is that of the prediction with this key, and whole."""
+    if not submission.is_file() or not record.is_file():
+        return False
+    made = read_json(record)
+    return made.get("key") == key and made.get("sha256") == digest(submission)
+
+
 def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
     """Write the run's submission; what an earlier call has finished is taken up.
 
@@ -83,7 +97,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     }
     key = key_of(**facts, names=[photo.img for photo in photos], data=str(data.root.resolve()))
     record = run.root / "submission.json"
-    if run.submission.is_file() and record.is_file() and read_json(record).get("key") == key:
+    if is_done(run.submission, record, key):
         print(f"{run.submission} is there: {facts['images']:,} images, {facts['networks']} networks")
         return
     parts = run.root / "shards"
@@ -108,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Predict the test set with all folds, into a submission file.")
     add_member_arguments(arguments)
     run, settings, data, members = open_members(arguments.parse_args(argv))
-    predict(run, settings, data, members)
+    with one_at_a_time(run):
+        predict(run, settings, data, members)
     print(f"next: make validate RUN={run.name}")
 
 

@@ -22,7 +22,13 @@ from folds.device import pick_device, resolve_precision
 from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import dice_curve, level_of, runs_at
-from inference.members import add_member_arguments, checkpoints, open_members, print_unfinished
+from inference.members import (
+    add_member_arguments,
+    checkpoints,
+    one_at_a_time,
+    open_members,
+    print_unfinished,
+)
 from inference.shards import digest, key_of, remove_others, run_shards
 from inference.stream import stream
 from inference.tuning import Tuning, thresholds, tune
@@ -254,7 +260,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("The offline CV: every training image by the fold that did not see it, at full size.")
     add_member_arguments(arguments)
     run, settings, data, members = open_members(arguments.parse_args(argv))
-    score_run(run, settings, data, members)
+    with one_at_a_time(run):
+        score_run(run, settings, data, members)
     print(f"{run.cv}  next: make predict RUN={run.name}, or make report RUN={run.name}")
 
 
