@@ -103,7 +103,7 @@ def main() -> None:
     found = measure(codes, arguments.repeats)
     found["source"] = str(arguments.data or "generated")
     print(
-        f"{found['masks']} masks of {SHAPE[1]} x {SHAPE[0]}, {found['runs']:.0f} runs on average, medians of processor time"
+        f"{found['masks']} masks of {SHAPE[1]} x {SHAPE[0]}, {found['runs']:.0f} runs on average; median processor time"
     )
     for name, value in found["milliseconds"].items():
         print(f"  {name:40} {value:6.3f} ms")

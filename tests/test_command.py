@@ -92,7 +92,7 @@ def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path, body: str) -> None
     os.close(reading)
     done = subprocess.run(
         [sys.executable, script],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},  # so that the short one waits in a buffer
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
