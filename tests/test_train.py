@@ -44,7 +44,7 @@ def test_the_command_as_it_is_spelled(
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "carvana").symlink_to(tiny_data)
-    size = ("--set", "input.height=32", "input.width=64", "network.width=4", "train.workers=0")
+    size = ("--set", "input.height=32", "input.width=64", "network={width: 4, depth: 2}", "train.workers=0")
     done = command("folds.train", "--fold", 0, "--epochs", 2, "--batch-size", 4, *size)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "next: make cv RUN=default"
