@@ -102,9 +102,7 @@ def main() -> None:
         codes = generated_codes(arguments.masks)
     found = measure(codes, arguments.repeats)
     found["source"] = str(arguments.data or "generated")
-    print(
-        f"{found['masks']} masks of {SHAPE[1]} x {SHAPE[0]}, {found['runs']:.0f} runs on average; median processor time"
-    )
+    print(f"{found['masks']} masks of {SHAPE[1]} x {SHAPE[0]}, {found['runs']:.0f} runs each; median processor time")
     for name, value in found["milliseconds"].items():
         print(f"  {name:40} {value:6.3f} ms")
     print("times as fast")

@@ -44,7 +44,8 @@ def read_rgb(path: Path, at_least: Shape | None = None) -> Pixels:
         for divisor, reduced in REDUCED.items():
             if -(-height // divisor) >= at_least[0] and -(-width // divisor) >= at_least[1]:
                 flag = reduced
-    # OpenCV fills the missing part of a truncated JPEG with grey and says nothing a program could hear.
+    # Some versions of OpenCV fill the missing part of a JPEG with grey and say nothing a program could hear; and the
+    # zeros that a broken copy may leave in its place decode well, to nonsense.
     if content.startswith(b"\xff\xd8") and END_OF_JPEG not in content[-1024:]:
         _decode_strictly(path, content)
     try:
