@@ -4,6 +4,8 @@ Both come from the same three counts, so that J = D / (2 - D) always holds betwe
 the same mask and score 1, as on Kaggle.
 """
 
+from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +32,19 @@ class Counts(NamedTuple):
         """Jaccard index |A∩B| / |A∪B| in [0, 1]."""
         union = self.first + self.second - self.both
         return self.both / union if union else 1.0
+
+
+class Scores(NamedTuple):
+    """Mean Dice and mean IoU over images, in [0, 1]: Kaggle's score is the first."""
+
+    dice: float
+    iou: float
+    images: int
+
+
+def mean(each: Sequence[Counts]) -> Scores:
+    """The mean over images of the score of each; not the score of the pooled pixels."""
+    return Scores(fmean(one.dice for one in each), fmean(one.iou for one in each), len(each))
 
 
 def counts(a: Mask, b: Mask) -> Counts:

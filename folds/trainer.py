@@ -18,13 +18,14 @@ from tqdm import tqdm
 
 from competition import atomic
 from competition.command import Failure, Terminated
+from competition.metrics import Scores
 from competition.run_folder import RunFolder
 from competition.settings import Settings, Train
 from folds.checkpoint import State, load_state, save_state, save_weights
 from folds.device import autocast, resolve_precision
 from folds.losses import segmentation_loss
 from folds.samples import Batches, Samples, leave_signals_to_the_trainer
-from folds.validation import Scores, Validation
+from folds.validation import Validation
 
 
 def learning_rate(settings: Train, update: int, updates: int) -> float:

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -12,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from competition import metrics, rle
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, shape_of
+from competition.metrics import Scores
 from competition.rle import Runs
 from competition.settings import Precision
 from folds.device import autocast
@@ -19,14 +18,6 @@ from folds.frame import Frame
 from folds.samples import leave_signals_to_the_trainer
 
 HALF = 128  # the level of probability 0.5 among 0..255
-
-
-class Scores(NamedTuple):
-    """Mean Dice and mean IoU over images, at full size."""
-
-    dice: float
-    iou: float
-    images: int
 
 
 class HeldOut(Dataset[Tensor]):
@@ -85,11 +76,7 @@ class Validation:
                 first = len(counts)
                 counts += pool.map(self.count, range(first, first + len(levels)), levels)
         network.train(was_training)
-        return Scores(
-            dice=float(np.mean([count.dice for count in counts])),
-            iou=float(np.mean([count.iou for count in counts])),
-            images=len(counts),
-        )
+        return metrics.mean(counts)
 
     def count(self, index: int, levels: Pixels) -> metrics.Counts:
         """The pixels of one photograph's answer, (h, w) uint8 levels in the network's frame, against its mask."""

@@ -4,19 +4,17 @@ that its training did not see."""
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from competition import metrics
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels
+from competition.metrics import Scores
 from competition.run_folder import DEFAULT_DATA, RunFolder, read_json
 from competition.settings import View
 from folds.checkpoint import load_weights
 from folds.device import pick_device
 from folds.frame import Frame
 from folds.split import photos_by_fold
-from folds.validation import Scores
 from inference.ensemble import FLIPS, Ensemble
 from inference.masks import level_of, runs_at
 from inference.stream import stream
@@ -52,12 +50,8 @@ def evaluate(model: Path, data_folder: Path | None, views: Sequence[View] | None
     def count(photo: Photo, levels: Pixels) -> metrics.Counts:
         return metrics.counts_of_runs(runs_at(levels, level_of(threshold)), data.truth_runs(photo))
 
-    counts = list(stream(held_out, [ensemble], count, batch_size=chosen.batch_size, readers=chosen.readers))
-    return Scores(
-        dice=float(np.mean([each.dice for each in counts])),
-        iou=float(np.mean([each.iou for each in counts])),
-        images=len(counts),
-    )
+    counts = stream(held_out, [ensemble], count, batch_size=chosen.batch_size, readers=chosen.readers)
+    return metrics.mean(list(counts))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,23 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
+from competition.metrics import Scores
 from competition.rle import Runs
 from competition.run_folder import RunFolder, read_json, run_at
 from submissions import submission_file
-
-
-class Scores(NamedTuple):
-    """Means over the images, in [0, 1]."""
-
-    dice: float
-    iou: float
-    images: int
 
 
 def grade(submission: Path, solution: Path) -> Scores:
@@ -34,8 +26,7 @@ def grade(submission: Path, solution: Path) -> Scores:
     truth = _codes(solution)
     if not truth:
         raise Failure(f"{solution} has no rows; there is nothing to grade by")
-    graded: set[str] = set()
-    dice = iou = 0.0
+    graded: dict[str, metrics.Counts] = {}
     rows = tqdm(submission_file.read(submission), total=len(truth), unit="image", disable=None, leave=False)
     for line, img, code in rows:
         where = f"{submission} line {line}"
@@ -43,19 +34,16 @@ def grade(submission: Path, solution: Path) -> Scores:
             raise Failure(f"{where}: {img} is not in {solution}; grade a submission by its own data's solution")
         if img in graded:
             raise Failure(f"{where}: {img} occurs a second time; `make validate` finds every such row")
-        graded.add(img)
-        counts = metrics.counts_of_runs(
-            _runs(where, img, code), _runs(f"{solution} line {truth[img][0]}", img, truth[img][1])
-        )
-        dice += counts.dice
-        iou += counts.iou
+        true_line, true_code = truth[img]
+        true_runs = _runs(f"{solution} line {true_line}", img, true_code)
+        graded[img] = metrics.counts_of_runs(_runs(where, img, code), true_runs)
     if len(graded) < len(truth):
         absent = next(img for img in truth if img not in graded)
         raise Failure(
             f"{submission} has no row for {absent}, one of {len(truth) - len(graded):,} missing; "
             "`make predict` writes it anew"
         )
-    return Scores(dice / len(truth), iou / len(truth), len(truth))
+    return metrics.mean(list(graded.values()))
 
 
 def _codes(solution: Path) -> dict[str, tuple[int, str]]:

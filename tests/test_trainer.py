@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.metrics import Scores
 from competition.run_folder import RunFolder
 from competition.settings import Settings, Train, merge, resolve
 from folds import trainer as module
@@ -21,7 +22,7 @@ from folds.samples import Key
 from folds.split import ensure_split
 from folds.train import make_trainer
 from folds.trainer import Trainer, learning_rate, make_optimizer
-from folds.validation import Scores, Validation
+from folds.validation import Validation
 
 SMALL: dict[str, Any] = {
     "split": {"folds": 5},

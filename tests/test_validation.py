@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from competition import metrics
 from competition.data_folder import DataFolder
+from competition.metrics import Scores
 from folds.frame import Frame
-from folds.validation import Scores, Validation, to_levels
+from folds.validation import Validation, to_levels
 
 FRAME = Frame(32, 64, "resize")
 CPU = torch.device("cpu")
