@@ -97,7 +97,7 @@ def test_a_missing_checkpoint_is_named_and_the_old_cv_stays(trained: Trained) ->
     score(trained.arguments)
     before = trained.run.cv.read_bytes()
     trained.run.best(1).unlink()
-    with pytest.raises(Failure, match="fold 1 is not trained.*make train FOLD=1"):
+    with pytest.raises(Failure, match=r"fold 1 is not trained.*make train FOLD=1"):
         score(trained.arguments)
     assert trained.run.cv.read_bytes() == before
 
