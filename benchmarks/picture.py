@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(photos) < count:
         raise Failure(f"{len(photos)} test photographs are too few for {count} tiles")
     # Every few photographs another car, and each time another view of it.
-    chosen = [photos[(number * len(photos)) // count + 3 * number % 16] for number in range(count)]
+    chosen = [photos[(number * len(photos) // count + 3 * number) % len(photos)] for number in range(count)]
     tiles = []
     for photo in chosen:
         image = read_rgb(photo.path)
