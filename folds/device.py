@@ -16,7 +16,8 @@ def describe_device() -> str:
     """The device in words, for the record of a run."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
 
 
 def default_preset() -> str:

@@ -14,7 +14,13 @@ CUDA = torch.device("cuda")
 def test_without_a_gpu_the_processor_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device() == CPU
-    assert describe_device() == f"CPU, {torch.get_num_threads()} threads"
+    before = torch.get_num_threads()
+    try:
+        for threads, words in ((1, "CPU, 1 thread"), (2, "CPU, 2 threads")):
+            torch.set_num_threads(threads)
+            assert describe_device() == words
+    finally:
+        torch.set_num_threads(before)
     assert default_preset() == "cpu"
     assert default_preset() in preset_names()
 
