@@ -2,10 +2,13 @@
 
 import csv
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +80,22 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@contextmanager
+def full_disk(size: int = 4096) -> Iterator[None]:
+    """While this lasts no file of this process can grow beyond a size in bytes, as on a full disk.
+
+    Only around what is tested: the tests' own report may go to a file, and is larger than that.
+    """
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heard)
 
 
 def tiny_car(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -3,15 +3,13 @@
 import json
 import os
 import pickle
-import resource
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from conftest import full_disk
 
 from competition.command import Failure
 from competition.settings import Settings, resolve
@@ -32,17 +30,6 @@ def state() -> dict[str, Any]:
         "random": torch.get_rng_state(),
         "history": [{"epoch": 1, "dice": 0.1 + 0.2, "best": True, "iou": None}],
     }
-
-
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Files cannot grow beyond a few kilobytes, as on a full disk."""
-    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, heard)
 
 
 def test_a_state_is_read_as_it_was(tmp_path: Path) -> None:
@@ -153,12 +140,11 @@ def test_killed_while_saving_leaves_the_old(tmp_path: Path, monkeypatch: pytest.
         assert load_state(path) == {"epoch": 1}
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_is_said_and_leaves_the_old(tmp_path: Path) -> None:
     save_state(tmp_path / "last.pt", {"epoch": 1})
-    with pytest.raises(Failure, match=r"cannot write .*last.pt: "):
+    with pytest.raises(Failure, match=r"cannot write .*last.pt: "), full_disk():
         save_state(tmp_path / "last.pt", {"epoch": 2, "network": torch.zeros(10_000)})
     assert load_state(tmp_path / "last.pt") == {"epoch": 1}
-    with pytest.raises(Failure, match=r"cannot write .*best.safetensors: "):
+    with pytest.raises(Failure, match=r"cannot write .*best.safetensors: "), full_disk():
         save_weights(tmp_path / "best.safetensors", make_network(tiny()), tiny(), {"long": "x" * 5000})
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

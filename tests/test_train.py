@@ -1,14 +1,15 @@
 """The command that trains: what it says, what it refuses, and what it leaves behind."""
 
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import full_disk
 
 from competition.command import Failure, run_command
 from competition.run_folder import RunFolder
@@ -145,18 +146,8 @@ def test_an_unknown_preset_is_one_line_and_status_1(
     assert not run.root.exists()
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[int], None]]:
-    """Lets no file grow beyond a size, as on a full disk."""
-    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, heard)
-
-
 def test_a_full_disk_is_said_and_the_next_call_goes_on(
-    tiny_data: Path, run: RunFolder, small_disk: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """last.pt no longer fits after a few of its updates; what was saved before is where it goes on."""
     from folds import trainer
@@ -165,15 +156,14 @@ def test_a_full_disk_is_said_and_the_next_call_goes_on(
 
     def save(path: Path, state: object) -> None:
         saves.append(1)
-        small_disk(10_000 if len(saves) == 4 else 10_000_000)
-        save_state(path, state)
+        with full_disk(10_000) if len(saves) == 4 else nullcontext():
+            save_state(path, state)
 
     save_state = trainer.save_state
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "save_state", save)
         with pytest.raises(Failure, match=r"cannot write .*last.pt: "):
             train(arguments_of(run, tiny_data))
-    small_disk(10_000_000)
     state = load_state(run.last(0))
     assert (state["epoch"], state["update"]) == (0, 3)
     assert not list(run.fold(0).glob(".*.part"))
