@@ -45,7 +45,8 @@ help: ## this list
 
 setup: $(STAMP) ## create .venv from requirements.txt; every other target does this first, once
 
-$(STAMP): requirements.txt
+# The stamp's name says which requirements it stands for, so that clones of any age may share an environment.
+$(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "error: Python 3.11 or newer is needed, and $(PYTHON) is" \
 			"$$($(PYTHON) --version 2>&1 || echo missing); install it, or name one: make PYTHON=python3.12 ..." >&2; \

@@ -1,6 +1,5 @@
 """The command that trains: what it says, what it refuses, and what it leaves behind."""
 
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
