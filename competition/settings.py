@@ -136,7 +136,8 @@ class Inference(Section):
         "auto", description="car is at or above it; auto: 0.5, or what cross-validation found better"
     )
     precision: Precision = Field("auto", description="as train.precision")
-    batch_size: Positive = Field(8, description="images that go through the network together")
+    compile: bool = Field(False, description="let torch.compile make code for the networks before predicting")
+    batch_size: Positive = Field(8, description="images that go through the network together, if memory allows")
     shard: Positive = Field(256, description="images between two points where a killed prediction goes on")
     readers: int = Field(2, ge=1, le=64, description="threads that read and that encode")
 

@@ -35,8 +35,15 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     return "bf16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "fp32"
 
 
+def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """What convolutions compute in."""
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return dtypes[resolve_precision(precision, device)]
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """The context in which the network computes."""
-    resolved = resolve_precision(precision, device)
-    dtype = torch.float16 if resolved == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=resolved != "fp32")
+    dtype = autocast_dtype(precision, device)
+    if dtype == torch.float32:
+        return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, dtype)

@@ -56,7 +56,8 @@ class Frame:
         """The network's answer, (height, width) uint8, in the (H, W) of the photograph; still soft."""
         if self.fit == "pad":
             return levels[: shape[0], : shape[1]]
-        enlarged: Pixels = cv2.resize(levels, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+        # Exact: the mode that OpenCV defines bit by bit, so that a GPU can do the same.
+        enlarged: Pixels = cv2.resize(levels, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR_EXACT)
         return enlarged
 
     def _resized(self, image: Pixels) -> Pixels:

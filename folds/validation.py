@@ -72,7 +72,7 @@ class Validation:
                 pixels = batch.to(device).permute(0, 3, 1, 2)
                 with autocast(precision, device):
                     logits = network(pixels)
-                levels = to_levels(logits.float().sigmoid())
+                levels = to_levels(logits.float().sigmoid()).cpu().numpy()
                 first = len(counts)
                 counts += pool.map(self.count, range(first, first + len(levels)), levels)
         network.train(was_training)
@@ -84,7 +84,6 @@ class Validation:
         return metrics.counts_of_runs(rle.from_mask(full >= HALF), self.truths[index])
 
 
-def to_levels(probabilities: Tensor) -> Pixels:
-    """(N, 1, h, w) probabilities to (N, h, w) uint8 levels of 1/255, on the host."""
-    levels: Pixels = probabilities[:, 0].mul(255).round().to(torch.uint8).cpu().numpy()
-    return levels
+def to_levels(probabilities: Tensor) -> Tensor:
+    """(N, 1, h, w) probabilities to (N, h, w) uint8 levels of 1/255, on the same device."""
+    return probabilities[:, 0].mul(255).round().to(torch.uint8)

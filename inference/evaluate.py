@@ -7,8 +7,8 @@ from pathlib import Path
 from competition import metrics
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels
 from competition.metrics import Scores
+from competition.rle import Runs
 from competition.run_folder import DEFAULT_DATA, RunFolder, read_json
 from competition.settings import View
 from folds.checkpoint import load_weights
@@ -16,8 +16,8 @@ from folds.device import pick_device
 from folds.frame import Frame
 from folds.split import photos_by_fold
 from inference.ensemble import FLIPS, Ensemble
-from inference.masks import level_of, runs_at
-from inference.stream import stream
+from inference.masks import level_of
+from inference.stream import stream_runs
 
 
 def evaluate(model: Path, data_folder: Path | None, views: Sequence[View] | None, threshold: float) -> Scores:
@@ -47,10 +47,17 @@ def evaluate(model: Path, data_folder: Path | None, views: Sequence[View] | None
         precision=chosen.precision,
     )
 
-    def count(photo: Photo, levels: Pixels) -> metrics.Counts:
-        return metrics.counts_of_runs(runs_at(levels, level_of(threshold)), data.truth_runs(photo))
+    def count(photo: Photo, runs: Runs) -> metrics.Counts:
+        return metrics.counts_of_runs(runs, data.truth_runs(photo))
 
-    counts = stream(held_out, [ensemble], count, batch_size=chosen.batch_size, readers=chosen.readers)
+    counts = stream_runs(
+        held_out,
+        [ensemble],
+        count,
+        level=level_of(threshold),
+        batch_size=chosen.batch_size,
+        readers=chosen.readers,
+    )
     return metrics.mean(list(counts))
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from competition import atomic, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels
+from competition.rle import Runs
 from competition.run_folder import RunFolder, read_json
 from competition.settings import Settings
 from folds.device import pick_device, resolve_precision
 from folds.split import read_folds
 from inference.ensemble import Ensemble, load_ensembles
-from inference.masks import level_of, runs_at
+from inference.masks import level_of
 from inference.members import (
     add_member_arguments,
     checkpoints,
@@ -21,7 +21,7 @@ from inference.members import (
     print_unfinished,
 )
 from inference.shards import digest, key_of, remove_others, run_shards
-from inference.stream import stream
+from inference.stream import stream_runs
 from submissions import submission_file
 
 
@@ -31,11 +31,11 @@ def predict_to(
     """Predict photographs and write their masks as one shard of a submission."""
     level = level_of(threshold)
 
-    def encode(photo: Photo, levels: Pixels) -> tuple[str, str]:
-        return photo.img, rle.to_text(runs_at(levels, level))
+    def encode(photo: Photo, runs: Runs) -> tuple[str, str]:
+        return photo.img, rle.to_text(runs)
 
     chosen = settings.inference
-    rows = stream(photos, ensembles, encode, batch_size=chosen.batch_size, readers=chosen.readers)
+    rows = stream_runs(photos, ensembles, encode, level=level, batch_size=chosen.batch_size, readers=chosen.readers)
     submission_file.write_shard(file, rows)
 
 
@@ -90,6 +90,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         "views": list(chosen.views),
         "threshold": threshold,
         "precision": resolve_precision(chosen.precision, device),
+        "compile": chosen.compile,
         "device": device.type,
         "checkpoints": {str(path): digest(path) for path in paths},
         "batch_size": chosen.batch_size,
@@ -102,7 +103,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         return
     parts = run.root / "shards"
     remove_others(parts, keep=key)
-    ensembles = load_ensembles(paths, chosen.views, device=device, precision=chosen.precision)
+    ensembles = load_ensembles(paths, chosen, device=device)
 
     def work(part: Sequence[Photo], file: Path) -> None:
         predict_to(file, part, ensembles, threshold=threshold, settings=settings)

@@ -30,7 +30,7 @@ from inference.members import (
     print_unfinished,
 )
 from inference.shards import digest, key_of, remove_others, run_shards
-from inference.stream import stream
+from inference.stream import stream_levels
 from inference.tuning import Tuning, thresholds, tune
 from submissions import submission_file
 
@@ -73,6 +73,7 @@ def predict_out_of_fold(
         views=list(chosen.views),
         levels=dict(level_of_fold),
         precision=resolve_precision(chosen.precision, device),
+        compile=chosen.compile,
         device=device.type,
         batch_size=chosen.batch_size,
         shard=chosen.shard,
@@ -82,9 +83,7 @@ def predict_out_of_fold(
     parts = run.root / "oof" / key
     shards: list[Path] = []
     for fold, photos in by_fold.items():
-        ensembles = load_ensembles(
-            checkpoints(members, fold), chosen.views, device=device, precision=chosen.precision
-        )
+        ensembles = load_ensembles(checkpoints(members, fold), chosen, device=device)
 
         def work(
             part: Sequence[Photo],
@@ -118,7 +117,8 @@ def predict_shard(
 
     chosen = settings.inference
     rows = []
-    for img, code, curve in stream(photos, ensembles, finish, batch_size=chosen.batch_size, readers=chosen.readers):
+    answered = stream_levels(photos, ensembles, finish, batch_size=chosen.batch_size, readers=chosen.readers)
+    for img, code, curve in answered:
         rows.append((img, code))
         curves.append(curve)
     with atomic.replacing(curve_file(file)) as temporary, temporary.open("wb") as opened:

@@ -1,28 +1,52 @@
 """Photographs in, results out, in order: reading, the networks and finishing go on at the same time.
 
 An image is decoded once for each frame, all networks and views see it together, and no more than a few batches are
-in memory whatever their number.
+in memory whatever their number. The networks are given their next batch before the last one's answer is awaited, so
+that a GPU never waits for the host where the host can keep up.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-import numpy as np
-import torch
+from torch import Tensor
 
 from competition.data_folder import Photo
 from competition.images import Pixels, shape_of
+from competition.rle import Runs, Shape
+from folds.frame import Frame
 from folds.validation import to_levels
+from inference import device_masks, masks
+from inference.device_masks import BatchAnswer
 from inference.ensemble import Ensemble
-from inference.masks import Answer, full_size
+from inference.masks import Answer
+from inference.overlap import Mark, Overlap
 
 Result = TypeVar("Result")
+# What is left to do for each photograph of a batch whose networks have answered.
+Conclude = Callable[[Sequence[Photo], Sequence[BatchAnswer]], Sequence[Callable[[], Result]]]
 READ_AHEAD = 2  # batches that are being read while one is with the networks
 
 
-def stream(
+class Reading(NamedTuple):
+    """A batch on its way from the disk into the memory that the device is sent it from."""
+
+    images: Tensor
+    reads: list[Future[None]]
+
+
+class Asked(NamedTuple):
+    """A batch that the networks have been given."""
+
+    photos: Sequence[Photo]
+    answers: list[BatchAnswer]
+    mark: Mark
+
+
+def stream_levels(
     photos: Sequence[Photo],
     ensembles: Sequence[Ensemble],
     finish: Callable[[Photo, Pixels], Result],
@@ -30,7 +54,7 @@ def stream(
     batch_size: int,
     readers: int,
 ) -> Iterator[Result]:
-    """Predict photographs.
+    """Predict photographs, up to soft levels at full size.
 
     Args:
         photos: what to predict.
@@ -45,13 +69,91 @@ def stream(
     Raises:
         Failure: a photograph cannot be read, or whatever ``finish`` raises.
     """
+
+    def enlarged(photo: Photo, answers: Sequence[Answer]) -> Result:
+        return finish(photo, masks.full_size(answers, shape_of(photo.path)))
+
+    def conclude(batch: Sequence[Photo], answers: Sequence[BatchAnswer]) -> list[Callable[[], Result]]:
+        said = zip(*[on_host(answer) for answer in answers], strict=True)
+        return [partial(enlarged, photo, each) for photo, each in zip(batch, said, strict=True)]
+
+    yield from _stream(photos, ensembles, conclude, batch_size=batch_size, readers=readers)
+
+
+def stream_runs(
+    photos: Sequence[Photo],
+    ensembles: Sequence[Ensemble],
+    finish: Callable[[Photo, Runs], Result],
+    *,
+    level: int,
+    batch_size: int,
+    readers: int,
+) -> Iterator[Result]:
+    """Predict photographs, up to the runs of the pixels at or above a level: on a GPU, only their ends come back.
+
+    The other arguments, the results and what is raised are those of ``stream_levels``.
+    """
+    if ensembles[0].device.type == "cpu":  # where each thread enlarges in the processor's cache
+
+        def finish_levels(photo: Photo, levels: Pixels) -> Result:
+            return finish(photo, masks.runs_at(levels, level))
+
+        yield from stream_levels(photos, ensembles, finish_levels, batch_size=batch_size, readers=readers)
+        return
+
+    def conclude(batch: Sequence[Photo], answers: Sequence[BatchAnswer]) -> list[Callable[[], Result]]:
+        runs = runs_of_batch([shape_of(photo.path) for photo in batch], answers, level)
+        return [partial(finish, photo, each) for photo, each in zip(batch, runs, strict=True)]
+
+    yield from _stream(photos, ensembles, conclude, batch_size=batch_size, readers=readers)
+
+
+def on_host(answer: BatchAnswer) -> list[Answer]:
+    """The answers for each photograph of a batch, in the host's memory."""
+    return [Answer(levels, answer.frame, answer.networks) for levels in answer.levels.cpu().numpy()]
+
+
+def runs_of_batch(shapes: Sequence[Shape], answers: Sequence[BatchAnswer], level: int) -> list[Runs]:
+    """The runs at a level for each photograph of a batch, found on the device.
+
+    Args:
+        shapes: the (H, W) of each photograph; those of one shape are done together.
+        answers: for all of them.
+        level: car is at or above it.
+    """
+    runs: dict[int, Runs] = {}
+    for shape in dict.fromkeys(shapes):
+        chosen = [index for index, each in enumerate(shapes) if each == shape]
+        part = answers
+        if len(chosen) < len(shapes):
+            part = [answer._replace(levels=answer.levels[chosen]) for answer in answers]
+        runs |= zip(chosen, device_masks.runs_at(device_masks.full_size(part, shape), level), strict=True)
+    return [runs[index] for index in range(len(shapes))]
+
+
+def _stream(
+    photos: Sequence[Photo],
+    ensembles: Sequence[Ensemble],
+    conclude: Conclude[Result],
+    *,
+    batch_size: int,
+    readers: int,
+) -> Iterator[Result]:
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
-    reading: deque[list[list[Future[Pixels]]]] = deque()
+    overlap = Overlap(ensembles[0].device)
+    reading: deque[list[Reading]] = deque()
+    asked: deque[Asked] = deque()
     finishing: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(readers) as read_pool, ThreadPoolExecutor(readers) as finish_pool:
 
-        def read(batch: Sequence[Photo]) -> list[list[Future[Pixels]]]:
-            return [[read_pool.submit(ensemble.frame.read, photo.path) for photo in batch] for ensemble in ensembles]
+        def read(batch: Sequence[Photo]) -> list[Reading]:
+            return [_read(batch, ensemble.frame, overlap, read_pool) for ensemble in ensembles]
+
+        def finish_oldest() -> None:
+            photos, answers, mark = asked.popleft()
+            with overlap.fetching(mark):
+                left = conclude(photos, answers)
+            finishing.extend(finish_pool.submit(each) for each in left)
 
         try:
             reading.extend(read(batch) for batch in batches[:READ_AHEAD])
@@ -59,11 +161,14 @@ def stream(
                 images = reading.popleft()
                 if number + READ_AHEAD < len(batches):
                     reading.append(read(batches[number + READ_AHEAD]))
-                answers = [answer(*pair) for pair in zip(ensembles, images, strict=True)]
-                for photo, said in zip(batch, zip(*answers, strict=True), strict=True):
-                    finishing.append(finish_pool.submit(_finish, finish, photo, said))
+                answers = [_ask(*pair, overlap) for pair in zip(ensembles, images, strict=True)]
+                asked.append(Asked(batch, answers, overlap.mark()))
+                if len(asked) > 1:
+                    finish_oldest()
                 while len(finishing) > READ_AHEAD * batch_size:
                     yield finishing.popleft().result()
+            while asked:
+                finish_oldest()
             while finishing:
                 yield finishing.popleft().result()
         finally:
@@ -72,12 +177,20 @@ def stream(
             finish_pool.shutdown(cancel_futures=True)
 
 
-def answer(ensemble: Ensemble, images: Sequence[Future[Pixels]]) -> list[Answer]:
-    """What an ensemble says of each image of a batch."""
-    batch = torch.from_numpy(np.stack([image.result() for image in images]))
-    levels = to_levels(ensemble.probabilities(batch))
-    return [Answer(each, ensemble.frame, len(ensemble)) for each in levels]
+def _read(batch: Sequence[Photo], frame: Frame, overlap: Overlap, pool: ThreadPoolExecutor) -> Reading:
+    """Begin to read a batch, each photograph straight into its place."""
+    images = overlap.staging(len(batch), frame.height, frame.width, 3)
+    places = images.numpy()
+
+    def read(index: int, path: Path) -> None:
+        places[index] = frame.read(path)
+
+    return Reading(images, [pool.submit(read, index, photo.path) for index, photo in enumerate(batch)])
 
 
-def _finish(finish: Callable[[Photo, Pixels], Result], photo: Photo, answers: Sequence[Answer]) -> Result:
-    return finish(photo, full_size(answers, shape_of(photo.path)))
+def _ask(ensemble: Ensemble, reading: Reading, overlap: Overlap) -> BatchAnswer:
+    """Give a batch to an ensemble; on a GPU the answer is there once the device has come to it."""
+    for read in reading.reads:
+        read.result()
+    levels = to_levels(ensemble.probabilities(overlap.upload(reading.images)))
+    return BatchAnswer(levels, ensemble.frame, len(ensemble))

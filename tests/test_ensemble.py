@@ -1,5 +1,6 @@
 """Networks and views that answer together."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from competition.command import Failure
-from competition.settings import resolve
+from competition.settings import Inference, resolve
 from folds.checkpoint import save_weights
 from folds.frame import Frame
 from folds.networks import make_network
@@ -71,10 +72,65 @@ def test_checkpoints_are_grouped_by_frame(tmp_path: Path) -> None:
         settings = resolve({"network": {"width": 4, "depth": 1}, "input": {"height": height, "width": 32}})
         paths.append(tmp_path / f"{number}.safetensors")
         save_weights(paths[-1], make_network(settings), settings, {})
-    groups = load_ensembles(paths, ["identity"], device=CPU, precision="fp32")
+    groups = load_ensembles(paths, Inference(precision="fp32"), device=CPU)
     assert {(group.frame.height, len(group)) for group in groups} == {(32, 2), (64, 1)}
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"fold0/best\.safetensors"):
-        load_ensembles([tmp_path / "fold0" / "best.safetensors"], ["identity"], device=CPU, precision="fp32")
+        load_ensembles([tmp_path / "fold0" / "best.safetensors"], Inference(), device=CPU)
+
+
+class Hungry(nn.Module):
+    """Has memory for two photographs at once."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.seen: list[int] = []
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if len(pixels) > self.room:
+            raise torch.OutOfMemoryError("too much")
+        self.seen.append(len(pixels))
+        return pixels[:, :1].float() / 255
+
+
+def test_what_does_not_fit_the_memory_goes_in_parts() -> None:
+    images = torch.randint(0, 256, (9, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    group = together([Hungry(2)], ["identity"])
+    whole = together([Hungry(9)], ["identity"]).probabilities(images)
+    assert torch.equal(group.probabilities(images), whole)
+    (network,) = group.networks
+    assert isinstance(network, Hungry)
+    assert network.seen == [2, 2, 2, 2, 1]
+    group.probabilities(images)
+    assert network.seen[5:] == [2, 2, 2, 2, 1], "the second time it is known what fits"
+
+
+def test_no_memory_for_one_photograph_is_said() -> None:
+    with pytest.raises(Failure, match="cpu has no memory for one photograph of 32 x 32; end what else uses it"):
+        together([Hungry(0)], ["identity"]).probabilities(photographs())
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_networks_say_the_same() -> None:
+    torch.manual_seed(1)
+    network = make_network(resolve({"network": {"width": 4, "depth": 1}, "input": {"height": 32, "width": 32}}))
+    plain, compiled = (together([network], ["identity", "hflip"]) for _ in range(2))
+    compiled.compile(3)
+    images = photographs()  # two, so that the batch has to be filled up
+    assert torch.allclose(compiled.probabilities(images), plain.probabilities(images), atol=1e-5)
+
+
+def test_a_compiler_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_network: nn.Module, **_options: object) -> nn.Module:
+        class Broken(nn.Module):
+            def forward(self, pixels: Tensor) -> Tensor:
+                raise RuntimeError("no working\nC++ compiler")
+
+        return Broken()
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(Failure, match=r"\(no working C\+\+ compiler\); .*SET=inference.compile=false"):
+        together([Constant(0.0)], ["identity"]).compile(2)

@@ -8,12 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from competition import rle
 from competition.command import Failure
 from competition.data_folder import Photo, photo_at
-from competition.images import Pixels
+from competition.images import Pixels, shape_of
+from competition.rle import Runs
 from folds.frame import Frame
+from folds.validation import to_levels
+from inference import masks
+from inference.device_masks import BatchAnswer
 from inference.ensemble import Ensemble
-from inference.stream import stream
+from inference.stream import on_host, runs_of_batch, stream_levels, stream_runs
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
 
 class Red(nn.Module):
@@ -41,9 +48,9 @@ def photos(tmp_path: Path) -> list[Photo]:
     return made
 
 
-def ensemble(network: nn.Module, frame: Frame | None = None) -> Ensemble:
+def ensemble(network: nn.Module, frame: Frame | None = None, device: str = "cpu") -> Ensemble:
     return Ensemble(
-        [network], frame or Frame(32, 64, "resize"), ["identity"], device=torch.device("cpu"), precision="fp32"
+        [network], frame or Frame(32, 64, "resize"), ["identity"], device=torch.device(device), precision="fp32"
     )
 
 
@@ -51,26 +58,62 @@ def measure(photo: Photo, levels: Pixels) -> tuple[str, tuple[int, ...], int]:
     return photo.img, levels.shape, int((levels >= 128)[20].sum())
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 16])
-def test_results_come_in_order_at_full_size(photos: list[Photo], batch_size: int) -> None:
-    network = Red()
-    results = list(stream(photos, [ensemble(network)], measure, batch_size=batch_size, readers=3))
+def test_results_come_in_order_at_full_size(photos: list[Photo], batch_size: int, device: str) -> None:
+    group = ensemble(Red(), device=device)
+    results = list(stream_levels(photos, [group], measure, batch_size=batch_size, readers=3))
     assert [img for img, _, _ in results] == [photo.img for photo in photos]
     assert [shape for _, shape, _ in results] == [(40 + number, 60) for number in range(7)]
     assert [width for _, _, width in results] == pytest.approx([6 * number for number in range(7)], abs=1)
+    (network,) = group.networks
+    assert isinstance(network, Red)
     assert sum(network.batches) == 7, "every photograph goes through a network once, the last batch included"
 
 
 def test_frames_are_averaged(photos: list[Photo]) -> None:
     groups = [ensemble(Red()), ensemble(Red(), Frame(64, 64, "pad"))]
-    results = list(stream(photos, groups, measure, batch_size=2, readers=2))
+    results = list(stream_levels(photos, groups, measure, batch_size=2, readers=2))
     assert [width for _, _, width in results] == pytest.approx([6 * number for number in range(7)], abs=1)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("frames", [[Frame(32, 64, "resize")], [Frame(32, 64, "resize"), Frame(64, 64, "pad")]])
+def test_runs_are_those_of_the_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
+    groups = [ensemble(Red(), frame, device) for frame in frames]
+
+    def encode(photo: Photo, runs: Runs) -> tuple[str, str]:
+        return photo.img, rle.to_text(runs)
+
+    def encode_levels(photo: Photo, levels: Pixels) -> tuple[str, str]:
+        return photo.img, rle.encode(levels >= 100)
+
+    found = list(stream_runs(photos, groups, encode, level=100, batch_size=3, readers=2))
+    assert found == list(stream_levels(photos, groups, encode_levels, batch_size=3, readers=2))
+    assert sum(bool(code) for _, code in found) == 6, "all but the first have some red"
+
+
+def test_a_batch_has_the_same_runs_on_the_device(photos: list[Photo]) -> None:
+    """What a GPU is told to do for a batch of several sizes, against what the host's threads do for each."""
+    random = torch.Generator().manual_seed(3)
+    frames = [Frame(32, 64, "resize"), Frame(64, 64, "pad")]
+    answers = [
+        BatchAnswer(to_levels(torch.rand(7, 1, frame.height, frame.width, generator=random)), frame, count)
+        for frame, count in zip(frames, (1, 3), strict=True)
+    ]
+    shapes = [shape_of(photo.path) for photo in photos]
+    shapes[5] = shapes[2]
+    found = runs_of_batch(shapes, answers, 128)
+    said = zip(*map(on_host, answers), strict=True)
+    for runs, each, shape in zip(found, said, shapes, strict=True):
+        assert runs.tolist() == masks.runs_at(masks.full_size(each, shape), 128).tolist()
+        assert len(runs) > 100
 
 
 def test_a_damaged_photograph_is_named(photos: list[Photo]) -> None:
     photos[4].path.write_bytes(b"not an image")
     with pytest.raises(Failure, match="car_04"):
-        list(stream(photos, [ensemble(Red())], measure, batch_size=2, readers=2))
+        list(stream_levels(photos, [ensemble(Red())], measure, batch_size=2, readers=2))
 
 
 def test_an_error_while_finishing_is_raised(photos: list[Photo]) -> None:
@@ -78,8 +121,8 @@ def test_an_error_while_finishing_is_raised(photos: list[Photo]) -> None:
         raise Failure(f"no room for {photo.img}")
 
     with pytest.raises(Failure, match="no room for car_00"):
-        list(stream(photos, [ensemble(Red())], fail, batch_size=2, readers=2))
+        list(stream_levels(photos, [ensemble(Red())], fail, batch_size=2, readers=2))
 
 
 def test_no_photographs_give_no_results() -> None:
-    assert list(stream([], [ensemble(Red())], measure, batch_size=2, readers=2)) == []
+    assert list(stream_levels([], [ensemble(Red())], measure, batch_size=2, readers=2)) == []

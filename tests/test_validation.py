@@ -118,6 +118,6 @@ def test_a_perfect_network_scores_almost_one(tiny_data: Path) -> None:
 
 def test_levels_are_rounded() -> None:
     levels = to_levels(torch.tensor([0.0, 0.499 / 255, 0.501 / 255, 0.5, 1.0]).view(1, 1, 1, 5))
-    assert levels.dtype == np.uint8
+    assert levels.dtype == torch.uint8
     assert levels.shape == (1, 1, 5)
     assert levels[0, 0].tolist() == [0, 0, 1, 128, 255]

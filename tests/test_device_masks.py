@@ -1,0 +1,60 @@
+"""Runs found on the device are those that the host would find."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from competition import rle
+from folds.frame import Frame
+from inference import masks
+from inference.device_masks import BatchAnswer, enlarge, full_size, runs_at
+from inference.masks import Answer
+
+SIDES = st.integers(1, 60)
+SMALL = st.integers(1, 12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 2**32 - 1))
+def test_enlarging_is_opencvs_pixel_for_pixel(height: int, width: int, new_height: int, new_width: int, seed: int):
+    levels = np.random.default_rng(seed).integers(0, 256, (2, height, width), dtype=np.uint8)
+    ours = enlarge(torch.from_numpy(levels), (new_height, new_width)).numpy()
+    for image, enlarged in zip(levels, ours, strict=True):
+        theirs = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR_EXACT)
+        assert np.array_equal(enlarged, theirs.reshape(enlarged.shape))
+
+
+@pytest.mark.parametrize("size", [(512, 768), (1024, 1024), (256, 384)])
+def test_at_the_sizes_that_are_used(size: tuple[int, int]) -> None:
+    levels = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)
+    ours = enlarge(torch.from_numpy(levels)[None], (1280, 1918))[0].numpy()
+    assert np.array_equal(ours, Frame(*size, "resize").full_size(levels, (1280, 1918)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(arrays(np.uint8, st.tuples(st.integers(1, 3), SMALL, SMALL), elements=st.integers(0, 3)))
+def test_runs_are_those_of_each_mask_by_itself(levels: np.ndarray) -> None:
+    found = runs_at(torch.from_numpy(levels), 2)
+    assert [runs.tolist() for runs in found] == [rle.from_mask(image >= 2).tolist() for image in levels]
+
+
+def test_runs_do_not_go_on_into_the_next_image() -> None:
+    levels = torch.full((3, 4, 5), 200, dtype=torch.uint8)
+    levels[1] = 0
+    assert [runs.tolist() for runs in runs_at(levels, 128)] == [[[0, 20]], [], [[0, 20]]]
+    assert rle.to_text(runs_at(levels, 128)[0]) == "1 20"
+
+
+def test_answers_of_several_frames_are_averaged_as_on_the_host() -> None:
+    random = np.random.default_rng(2)
+    groups = [(Frame(32, 64, "resize"), 2), (Frame(64, 96, "pad"), 1), (Frame(96, 96, "resize"), 5)]
+    levels = [random.integers(0, 256, (2, frame.height, frame.width), dtype=np.uint8) for frame, _ in groups]
+    together = zip(levels, groups, strict=True)
+    ours = full_size([BatchAnswer(torch.from_numpy(each), *group) for each, group in together], (50, 90)).numpy()
+    for number in range(2):
+        alone = [Answer(each[number], *group) for each, group in zip(levels, groups, strict=True)]
+        assert np.array_equal(ours[number], masks.full_size(alone, (50, 90)))

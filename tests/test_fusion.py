@@ -1,0 +1,99 @@
+"""Batch normalisation folded into convolutions: the same answers with fewer steps."""
+
+import pytest
+import torch
+from torch import nn
+
+from competition.settings import resolve
+from folds.networks import make_network
+from inference.fusion import fused, stored_as
+
+
+def network_of(**chosen: object) -> nn.Module:
+    """A network whose normalisations have learned something."""
+    torch.manual_seed(1)
+    network = make_network(resolve({"input": {"height": 64, "width": 64}, "network": chosen}))
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+                module.weight.uniform_(0.5, 2)
+                module.bias.normal_()
+    return network.eval()
+
+
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def answer(network: nn.Module) -> torch.Tensor:
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        return network(pixels)
+
+
+TIMM = {"name": "timm_unet", "decoder": [16, 8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "left"),
+    [
+        ({"width": 4, "depth": 2}, 0),
+        ({**TIMM, "encoder": "mobilenetv2_100"}, 0),
+        ({**TIMM, "encoder": "resnet18"}, 0),
+        ({**TIMM, "encoder": "tf_efficientnet_lite0"}, 0),  # its convolutions pad by the size of what they see
+        ({**TIMM, "encoder": "resnetv2_50d"}, None),  # normalises sums, which no convolution can take over
+        ({**TIMM, "encoder": "convnext_atto"}, 0),
+    ],
+)
+def test_the_answers_stay(chosen: dict[str, object], left: int | None) -> None:
+    network = network_of(**chosen)
+    before = answer(network)
+    had = norms(network)
+    made = fused(network)
+    assert torch.allclose(answer(made), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+    assert torch.equal(answer(network), before), "the original is not touched"
+    assert norms(network) == had
+    assert norms(made) == left if left is not None else 0 < norms(made) < had
+
+
+class Twice(nn.Module):
+    """One convolution whose result is used twice, and one that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.split, self.shared = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(3))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        x = self.split(pixels.float() / 255)
+        x = x + self.norms[0](x)
+        return self.norms[2](self.shared(self.norms[1](self.shared(x))))
+
+
+class Undecided(nn.Module):
+    """What it does depends on what it sees, so that it cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        x = self.block(pixels.float())
+        return x if x.mean() > 0 else -x
+
+
+@pytest.mark.parametrize("kind", [Twice, Undecided])
+def test_what_cannot_be_folded_stays(kind: type[nn.Module]) -> None:
+    torch.manual_seed(3)
+    network = kind().eval()
+    made = fused(network)
+    assert norms(made) == norms(network)
+    assert torch.equal(answer(made), answer(network))
+
+
+def test_weights_are_kept_in_the_dtype_of_the_computation() -> None:
+    network = stored_as(fused(network_of(width=4, depth=1)), torch.bfloat16)
+    kinds = {type(module): {p.dtype for p in module.parameters()} for module in network.modules()}
+    assert kinds[nn.Conv2d] == {torch.bfloat16}
