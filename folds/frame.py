@@ -42,7 +42,10 @@ class Frame:
             self._require_room(photo.shape[:2], path)
             return self._padded(photo)
         photo = read_rgb(path, at_least=(self.height, self.width))
-        return self._resized(photo)
+        # Below half the size every pixel has to be averaged in. Above it, which is the usual case after libjpeg's own
+        # scaling, four neighbours hold nearly all there is, in a fifth of the time.
+        halved = photo.shape[0] >= 2 * self.height or photo.shape[1] >= 2 * self.width
+        return self._resized(photo, cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
 
     def target(self, mask: Pixels) -> Pixels:
         """A full-size mask of 0 and 1 as what the network should answer: (height, width) uint8, 255 is car.
@@ -50,7 +53,10 @@ class Frame:
         Resized masks are averaged by area, so that a pixel on the outline holds the part of it that is car.
         """
         full = mask * np.uint8(255)
-        return self._padded(full) if self.fit == "pad" else self._resized(full)
+        if self.fit == "pad":
+            return self._padded(full)
+        shrinks = full.shape[0] >= self.height and full.shape[1] >= self.width
+        return self._resized(full, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
     def full_size(self, levels: Pixels, shape: Shape) -> Pixels:
         """The network's answer, (height, width) uint8, in the (H, W) of the photograph; still soft."""
@@ -60,13 +66,10 @@ class Frame:
         enlarged: Pixels = cv2.resize(levels, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR_EXACT)
         return enlarged
 
-    def _resized(self, image: Pixels) -> Pixels:
+    def _resized(self, image: Pixels, interpolation: int) -> Pixels:
         if image.shape[:2] == (self.height, self.width):
             return image
-        # Averaging by area is right for shrinking; a photograph smaller than the frame is enlarged smoothly.
-        shrinks = image.shape[0] >= self.height and image.shape[1] >= self.width
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized: NDArray[np.uint8] = cv2.resize(image, (self.width, self.height), interpolation=how)
+        resized: NDArray[np.uint8] = cv2.resize(image, (self.width, self.height), interpolation=interpolation)
         return resized
 
     def _padded(self, image: Pixels) -> Pixels:

@@ -97,6 +97,20 @@ def test_a_jpeg_read_at_a_fraction_looks_the_same(tmp_path: Path) -> None:
     assert np.abs(seen - whole).mean() < 1.5
 
 
+def test_a_photograph_that_shrinks_much_is_averaged_by_area(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "car.png", (150, 300))
+    seen = Frame(64, 96, "resize").read(tmp_path / "car.png")
+    assert np.array_equal(seen, cv2.resize(photo, (96, 64), interpolation=cv2.INTER_AREA))
+
+
+def test_a_photograph_that_shrinks_little_looks_as_if_averaged(tmp_path: Path) -> None:
+    smooth = cv2.GaussianBlur(write_photo(tmp_path / "noise.png", (120, 180)), (0, 0), 2)
+    cv2.imwrite(str(tmp_path / "car.png"), smooth)
+    seen = Frame(64, 96, "resize").read(tmp_path / "car.png").astype(float)
+    averaged = cv2.resize(read_rgb(tmp_path / "car.png"), (96, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(seen - averaged).mean() < 1
+
+
 @pytest.mark.parametrize("size", [(64, 96), (320, 480), (1024, 1024)])
 def test_the_target_is_averaged_by_area(size: tuple[int, int]) -> None:
     mask = car_like(FULL)
