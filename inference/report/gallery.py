@@ -1,9 +1,10 @@
-"""Images with their mistakes: the worst, the usual and the best."""
+"""Images with their mistakes: the worst, those whose labels may be wrong, the usual and the best."""
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,9 +19,10 @@ from competition.data_folder import DataFolder, Photo, read_rle_rows
 from competition.images import Pixels, read_rgb, shape_of
 from inference.report.mistakes import Window, count, mistakes, worst_windows
 from inference.report.results import ROUNDING, Results
+from inference.report.suspects import measure, suspects
 from inference.report.tables import description
 
-WORST, USUAL, BEST = 12, 4, 2
+WORST, SUSPECTS, USUAL, BEST = 12, 6, 4, 2
 MOST_OF_A_CAR = 3  # one difficult car shall not fill the list
 CROPS = 2
 CROP = (288, 352)  # height, width in pixels: two of them and the whole photograph make a row of the page
@@ -73,21 +75,20 @@ class Chapter:
 
 
 def gallery(results: Results, data: DataFolder) -> list[Chapter]:
-    """The chapters of the gallery, each image at most once.
+    """The chapters of the gallery; an image may be among the worst and have a suspicious label.
 
     Raises:
         Failure: a photograph, a mask or a prediction is missing or damaged, or oof_scores.csv has another score
             than the masks give.
     """
-    chosen = choose(results.scores)
-    imgs = [img for _, _, chapter in chosen for img in chapter]
-    predicted = _predictions(results, imgs)
     photos = {photo.img: photo for photo in data.train}
+    predicted = _predictions(results, photos)
+    chosen = choose(results.scores)
+    chosen[1:1] = _suspicious(results, data, predicted, photos)
+    imgs = list(dict.fromkeys(img for _, _, chapter in chosen for img in chapter))
     scores = {str(row["img"]): row for _, row in results.scores[results.scores["img"].isin(imgs)].iterrows()}
     cases = {}
     for img in tqdm(imgs, desc="gallery", unit="image", disable=None):
-        if img not in photos:
-            raise Failure(f"{data.root} has no training photograph {img}, which {results.run.oof_scores} scores")
         cases[img] = _case(results, data, photos[img], scores[img], predicted[img])
     return [Chapter(title, explanation, [cases[img] for img in chapter]) for title, explanation, chapter in chosen]
 
@@ -130,9 +131,32 @@ def view_thumbnails(results: Results, data: DataFolder, views: Iterable[int]) ->
     return small
 
 
-def _predictions(results: Results, imgs: list[str]) -> dict[str, str]:
-    """The run-length codes of these images in oof.csv.gz."""
-    wanted = set(imgs)
+def _suspicious(
+    results: Results, data: DataFolder, predicted: Mapping[str, str], photos: Mapping[str, Photo]
+) -> list[tuple[str, str, list[str]]]:
+    """The chapter of labels that may be wrong, if there are any."""
+    try:
+        found = suspects(measure(predicted.items(), photos, data), SUSPECTS)
+    except ValueError as error:
+        raise Failure(f"{results.run.oof}, {error}; make score RUN={results.run.name}") from error
+    if not found:
+        return []
+    names = [Path(suspect.img).stem for suspect in found]
+    text = (
+        "Images whose mask differs from the label over patches, and not along an edge, far more than those of the "
+        "same car do: the network has blundered, or the label is wrong. Look. What is wrong can be left out of "
+        f"training, never out of the score: SET='data.leave_out=[{', '.join(names)}]'"
+    )
+    return [("Suspicious labels", text, [suspect.img for suspect in found])]
+
+
+def _predictions(results: Results, photos: Mapping[str, Photo]) -> dict[str, str]:
+    """The run-length codes of all scored images, from oof.csv.gz."""
+    wanted = set(results.scores["img"])
+    if wanted - photos.keys():
+        raise Failure(
+            f"{results.run.oof_scores} scores {min(wanted - photos.keys())}, of which there is no training photograph"
+        )
     rows = tqdm(_rows(results), desc="masks", unit="image", disable=None, leave=False)
     found = {img: code for img, code in rows if img in wanted}
     missing = sorted(wanted - set(found))
