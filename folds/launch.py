@@ -13,7 +13,7 @@ import uuid
 from argparse import REMAINDER
 from collections.abc import Iterable, Sequence
 
-from competition.command import Failure, parser, run_command
+from competition.command import TERMINATED, Failure, parser, run_command
 
 # What one thinks of when several processes share a machine's cores: they must not wait for each other by spinning.
 SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "TORCH_CPP_LOG_LEVEL": "ERROR", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
@@ -69,17 +69,20 @@ def threads(processes: int, module: str) -> dict[str, str]:
 
 
 def status_of(exitcodes: Iterable[int]) -> int:
-    """The exit status for those of the processes that ended by themselves.
+    """The exit status for those of the processes that failed: what they say themselves.
+
+    SIGTERM is what torchrun ends the others with, once one has failed.
 
     Raises:
-        Failure: one was killed by a signal, so that nobody has said anything yet.
+        Failure: one was killed by another signal, so that nobody has said anything yet.
     """
     codes = list(exitcodes)
-    killed = [-code for code in codes if code < 0]
+    killed = [signal.Signals(-code).name for code in codes if code < 0 and -code != signal.SIGTERM]
     if killed:
-        name = signal.Signals(killed[0]).name
-        raise Failure(f"a process was killed by {name} (out of memory?); the same command goes on where it stopped")
-    return max(codes)
+        raise Failure(
+            f"a process was killed by {killed[0]} (out of memory?); the same command goes on where it stopped"
+        )
+    return max((code for code in codes if code > 0), default=TERMINATED)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,7 +4,9 @@ With one process everything here does nothing, and torch.distributed is not init
 """
 
 import contextlib
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,10 +16,13 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from competition.command import INTERRUPTED, TERMINATED, Failure, Terminated
 
 Value = TypeVar("Value")
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def rank() -> int:
@@ -50,11 +55,12 @@ def joined() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    store, number, count = next(dist.rendezvous("env://"))
+    _end_with_launcher()
+    store, number, count = next(rendezvous("env://"))
     # CPU tensors are what the processes agree with, so that no agreement waits for a GPU.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=number, world_size=count)
-    said = dist.PrefixStore("said", store)
+    dist.init_process_group(backend, store=PrefixStore("group", store), rank=number, world_size=count)
+    said = PrefixStore("said", store)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(sys.stdout if first() else nowhere):
         try:
             yield
@@ -103,7 +109,8 @@ def share_statistics(network: nn.Module) -> None:
     if world() == 1 or not floats:
         return
     together = mean(torch.cat([buffer.flatten() for buffer in floats]))
-    for buffer, part in zip(floats, together.split([buffer.numel() for buffer in floats]), strict=True):
+    parts = torch.split(together, [buffer.numel() for buffer in floats])
+    for buffer, part in zip(floats, parts, strict=True):
         buffer.copy_(part.view_as(buffer))
 
 
@@ -121,7 +128,17 @@ def on_behalf_of_all(entered: AbstractContextManager[None]) -> Iterator[None]:
         yield
 
 
-def _speaks_first(said: dist.Store) -> bool:
+def _end_with_launcher() -> None:
+    """Be sent SIGTERM when the launcher dies.
+
+    torchrun starts processes in sessions of their own; a kill that it cannot pass on would leave them at work, and
+    holding their locks against the next call.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
+def _speaks_first(said: Store) -> bool:
     try:
         return int(said.add("errors", 1)) == 1
     except RuntimeError:  # the process that kept the store is gone
@@ -131,7 +148,7 @@ def _speaks_first(said: dist.Store) -> bool:
 def _is_lost_peer(error: BaseException) -> bool:
     """Whether an error only says that another process is gone: torch has no type of its own for that."""
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("gloo" in text or "nccl" in text or "connection closed" in text)
+    return isinstance(error, RuntimeError) and ("by peer" in text or "broken pipe" in text)
 
 
 def _status_of(error: BaseException) -> int:

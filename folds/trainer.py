@@ -288,8 +288,9 @@ class Trainer:
 
     def _sharing_gradients(self, last: bool) -> AbstractContextManager[None]:
         """The processes' gradients are averaged once an update, in the last of its batches."""
-        wrapped = isinstance(self.parallel, DistributedDataParallel)
-        return self.parallel.no_sync() if wrapped and not last else nullcontext()
+        if isinstance(self.parallel, DistributedDataParallel) and not last:
+            return self.parallel.no_sync()
+        return nullcontext()
 
     def _close_epoch(self, board: SummaryWriter | None) -> None:
         """Validate, write the history, keep the best weights, and save."""
