@@ -22,6 +22,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 OVER := $(if $(SETTINGS),--settings $(SETTINGS)) \
 	$(if $(SET)$(FOLDS),--set $(if $(FOLDS),split.folds=$(FOLDS)) $(foreach each,$(SET),'$(each)'))
 OF_RUN := --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) $(OVER)
+RANKS := $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
 SIZED := $(if $(SIZE),--size $(SIZE))
 OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) \
 	$(filter-out --run $(RUN),$(OF_RUN))
@@ -39,6 +40,7 @@ help: ## this list
 	@echo '  PRESET       demo, cpu, gpu, fullres, or a .yaml file (gpu or cpu, by the machine)'
 	@echo '  FOLD, FOLDS  number of the fold, from 0; number of folds'
 	@echo '  SET          "train.epochs=50 train.batch_size=16": any setting (make settings)'
+	@echo '  NPROC        processes that train, score and predict together, one a GPU  (one)'
 	@echo '  CARS, TEST_CARS, SIZE  of generated data (20, 4, 1918x1280)'
 	@echo '  MESSAGE      what to call a submission on Kaggle'
 	@echo '  VENV         where the packages are installed       (.venv)'
@@ -101,17 +103,17 @@ folds: $(STAMP) ## write the split of RUN
 	@$(PY) -m folds.split $(OF_RUN)
 
 train: $(STAMP) ## train FOLD of RUN; goes on by itself where it stopped
-	@$(PY) -m folds.train --fold $(FOLD) $(OF_RUN)
+	@$(RANKS) folds.train --fold $(FOLD) $(OF_RUN)
 
 cv: $(STAMP) ## train every fold of RUN that is not finished, then score
-	@$(PY) -m folds.train --all $(OF_RUN)
-	@$(PY) -m inference.score $(OF_RUN)
+	@$(RANKS) folds.train --all $(OF_RUN)
+	@$(RANKS) inference.score $(OF_RUN)
 
 score: $(STAMP) ## the offline CV of RUN, or of RUNS together
-	@$(PY) -m inference.score $(OF_RUNS)
+	@$(RANKS) inference.score $(OF_RUNS)
 
 predict: $(STAMP) ## the test set by all folds and views of RUN, or RUNS, into a submission; goes on where it stopped
-	@$(PY) -m inference.predict $(OF_RUNS)
+	@$(RANKS) inference.predict $(OF_RUNS)
 
 validate: $(STAMP) ## check the submission of RUN (or FILE) against the sample submission
 	@$(PY) -m submissions.validate --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(FILE),--file $(FILE))

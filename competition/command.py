@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 USAGE_ERROR = 2
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
@@ -19,11 +20,19 @@ class Terminated(Exception):
     """SIGTERM arrived and everything worth keeping has been saved; the message says how to go on."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser for a command that may run in several processes: of the same complaint, one is enough."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end with status 2."""
+        if os.environ.get("RANK", "0") != "0":
+            sys.exit(USAGE_ERROR)
+        super().error(message)
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the one option that every command has."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-    )
+    made = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
     made.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     return made
 

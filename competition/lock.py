@@ -19,6 +19,23 @@ def held(path: Path, busy: str | None = None) -> Iterator[None]:
     Raises:
         Failure: another process holds it, and ``busy`` says so; or the file cannot be made.
     """
+    with claimed(path, wait=not busy) as mine:
+        if not mine:
+            raise Failure(f"{busy} (it holds {path})")
+        yield
+
+
+@contextmanager
+def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock if it is free, or wait until it is, and tell whether it is held.
+
+    Args:
+        path: the lock's file; it stays, empty.
+        wait: wait for another process that holds the lock.
+
+    Raises:
+        Failure: the file cannot be made.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
@@ -26,7 +43,9 @@ def held(path: Path, busy: str | None = None) -> Iterator[None]:
         raise Failure(f"cannot write {path}: {os_reason(error)}") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise Failure(f"{busy} (it holds {path})") from None
-        yield
+            mine = False
+        else:
+            mine = True
+        yield mine

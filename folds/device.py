@@ -4,12 +4,26 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from competition.command import Failure
 from competition.settings import Precision
+from folds import ranks
 
 
 def pick_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where there is one, else the CPU; of several processes each has a GPU of its own.
+
+    Raises:
+        Failure: this machine has more processes than GPUs.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if ranks.world() == 1:
+        return torch.device("cuda")
+    number, count = ranks.local_rank(), torch.cuda.device_count()
+    if number >= count:
+        raise Failure(f"there are more processes than GPUs on this machine; NPROC={count} at most")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 def describe_device() -> str:
@@ -18,6 +32,11 @@ def describe_device() -> str:
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
     return "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
+
+
+def cpu_threads(device: torch.device) -> int | None:
+    """How many threads a network computes with, on which its last bits depend on a CPU; None on a GPU."""
+    return torch.get_num_threads() if device.type == "cpu" else None
 
 
 def default_preset() -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels
 from competition.settings import Augment
@@ -89,12 +90,25 @@ class Batches(Sampler[list[Key]]):
 
     Set ``epoch`` and ``start`` before iterating: the batches before ``start`` are left out, which is how a resumed
     epoch goes on where it stopped. A last batch that would be smaller is left out too.
+
+    Args:
+        samples: the number of photographs.
+        batch_size: of all processes together.
+        seed: of the order.
+        rank: number of this process, which gets its share of every batch.
+        world: how many processes there are.
+
+    Raises:
+        Failure: the batches cannot be shared evenly.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+    def __init__(self, samples: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1) -> None:
         self.samples = samples
         self.batch_size = min(batch_size, samples)
+        require_shareable(self.batch_size, world)
         self.seed = seed
+        self.rank = rank
+        self.world = world
         self.epoch = 0
         self.start = 0
 
@@ -103,11 +117,21 @@ class Batches(Sampler[list[Key]]):
         return self.samples // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """The keys of each batch from ``start`` on."""
+        """This process's keys of each batch from ``start`` on."""
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)
         for batch in range(self.start, len(self)):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [Key(self.epoch, int(photo)) for photo in chosen]
+            yield [Key(self.epoch, int(photo)) for photo in chosen[self.rank :: self.world]]
+
+
+def require_shareable(batch_size: int, world: int) -> None:
+    """Raise a Failure unless processes can have equal shares of a batch; else its images would not count alike."""
+    if batch_size % world:
+        fewer = max(number for number in range(1, world) if batch_size % number == 0)
+        raise Failure(
+            f"train.batch_size={batch_size} is the batch of all processes and cannot be shared evenly by {world}; "
+            f"take NPROC={fewer}, or train.batch_size={-(-batch_size // world) * world} in a new RUN"
+        )
 
 
 def augmentation(settings: Augment) -> albumentations.Compose:

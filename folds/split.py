@@ -20,6 +20,7 @@ from competition.images import shape_of
 from competition.lock import held
 from competition.run_folder import RunFolder, add_run_arguments, open_run, record, require_same_data
 from competition.settings import Settings
+from folds import ranks
 from folds.device import default_preset, describe_device
 
 COLUMNS = ["img", "car", "fold"]
@@ -122,13 +123,21 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
     data.require_masks(data.train)
     if run.settings.is_file():
         require_same_data(run, data)
+    ranks.barrier()  # all have seen whether there is a run before there is one
+    if ranks.first():
+        begin_run(run, settings, data)
+    ranks.barrier()
+    return photos_by_fold(run.folds, data.train)
+
+
+def begin_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
+    """Write what is missing of a run's settings and split."""
     fold_of = None if run.folds.is_file() else make_split(settings, data)
     # Only now: the settings of a run are never changed, so a split that was refused must not leave a run behind.
     with held(run.root / ".lock"):  # folds that begin at the same time on several GPUs share one split
         record(run, settings, data, describe_device())
         if fold_of is not None and not run.folds.is_file():
             write_folds(run.folds, data.train, fold_of)
-    return photos_by_fold(run.folds, data.train)
 
 
 def make_split(settings: Settings, data: DataFolder) -> list[int]:

@@ -12,10 +12,11 @@ from competition.data_folder import DataFolder, Photo
 from competition.lock import held
 from competition.run_folder import RunFolder, add_run_arguments, open_run
 from competition.settings import Settings
+from folds import ranks
 from folds.device import default_preset, describe_device, pick_device, resolve_precision
 from folds.frame import Frame
 from folds.networks import make_network
-from folds.samples import Samples
+from folds.samples import Samples, require_shareable
 from folds.split import ensure_split
 from folds.trainer import Trainer, best_line
 from folds.validation import Validation
@@ -33,7 +34,7 @@ def train_fold(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Fo
     if fold not in by_fold:
         raise Failure(f"there is no fold {fold} in {run.folds}; FOLD is one of {', '.join(map(str, by_fold))}")
     busy = f"fold {fold} of run {run.name} is being trained by another process"
-    with held(run.fold(fold) / ".lock", busy):
+    with ranks.on_behalf_of_all(held(run.fold(fold) / ".lock", busy)):
         best = best_of_finished(run, settings, fold) or fit(run, settings, data, by_fold, fold)
     print(f"fold {fold} is trained: Dice {best['dice']:.5f}, IoU {best['iou']:.5f} (epoch {best['epoch']})")
 
@@ -44,7 +45,8 @@ def fit(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fo
     device = trainer.device
     began = f"goes on in epoch {trainer.epoch + 1}" if trainer.epoch or trainer.update else "begins"
     print(
-        f"fold {fold} {began}: {len(trainer.loader.dataset)} images, {describe_device()}, "  # type: ignore[arg-type]
+        f"fold {fold} {began}: {len(trainer.loader.dataset)} images, "  # type: ignore[arg-type]
+        f"{f'{ranks.world()} x ' if ranks.world() > 1 else ''}{describe_device()}, "
         f"{resolve_precision(settings.train.precision, device)}, {settings.input.width} x {settings.input.height}, "
         f"{parameters(trainer.network) / 1e6:.2f} M parameters",
         flush=True,
@@ -83,8 +85,9 @@ def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> No
     """Refuse what cannot be trained before the run exists: it would hold on to the settings that were refused.
 
     Raises:
-        Failure: the network cannot be made, or there will be no such fold.
+        Failure: the network cannot be made, there will be no such fold, or the batch cannot be shared.
     """
+    require_shareable(settings.train.batch_size, ranks.world())
     if fold is not None and not run.folds.is_file() and not 0 <= fold < settings.split.folds:
         raise Failure(
             f"there is no fold {fold} among {settings.split.folds}; FOLD is 0 to {settings.split.folds - 1}"
@@ -111,6 +114,7 @@ def assignments(options: Namespace) -> list[str]:
     return [f"{name}={value}" for name, value in named.items() if value is not None]
 
 
+@ranks.joined()
 def main(argv: Sequence[str] | None = None) -> None:
     """Train what the command line names."""
     arguments = parser("Train one fold, or all folds that are not finished. Goes on by itself where it stopped.")

@@ -5,13 +5,15 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -21,6 +23,7 @@ from competition.command import Failure, Terminated
 from competition.metrics import Scores
 from competition.run_folder import RunFolder
 from competition.settings import Settings, Train
+from folds import ranks
 from folds.checkpoint import State, load_state, save_state, save_weights
 from folds.device import autocast, resolve_precision
 from folds.losses import segmentation_loss
@@ -74,6 +77,8 @@ def best_line(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 class Trainer:
     """Trains one fold, from its beginning or from where ``last.pt`` says.
 
+    Several processes share every batch and have the same weights at all times; the first one writes.
+
     Args:
         network: with its first weights.
         samples: the training samples.
@@ -103,11 +108,13 @@ class Trainer:
         train = settings.train
         # Channels last is how convolutions read memory, on tensor cores and in oneDNN.
         self.network: nn.Module = network.to(device).to(memory_format=torch.channels_last)
+        if ranks.world() > 1 and device.type == "cuda":
+            self.network = convert_sync_batchnorm(self.network)
         self.ema = ModelEmaV3(self.network, decay=train.ema, use_warmup=True) if train.ema else None
         self.optimizer = make_optimizer(self.network, train)
         self.precision = resolve_precision(train.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
-        self.batches = Batches(len(samples), train.batch_size, settings.seed)
+        self.batches = Batches(len(samples), train.batch_size, settings.seed, rank=ranks.rank(), world=ranks.world())
         self.loader = DataLoader(
             samples,
             batch_sampler=self.batches,
@@ -136,6 +143,8 @@ class Trainer:
                     f"{run.last(fold)} is not the state of this training ({reason}); remove it to train this fold "
                     "from its beginning"
                 ) from error
+        # What goes forward and backward; all else is done with the bare network.
+        self.parallel = DistributedDataParallel(self.network) if ranks.world() > 1 else self.network
 
     @property
     def finished(self) -> bool:
@@ -158,7 +167,9 @@ class Trainer:
         step = self.epoch * self.updates_per_epoch + 1
         with (
             self._listening_to_signals(),
-            SummaryWriter(self.run.fold(self.fold) / "events", purge_step=step) as board,
+            SummaryWriter(self.run.fold(self.fold) / "events", purge_step=step)
+            if ranks.first()
+            else nullcontext() as board,
         ):
             while not self.finished:
                 self._finish_epoch()
@@ -198,9 +209,11 @@ class Trainer:
         self.history = state["history"]
 
     def save(self) -> None:
-        """Write last.pt, unless the loss or the weights are no longer finite."""
+        """Write last.pt, unless the loss or the weights are no longer finite; all processes wait for that."""
         self._require_finite()
-        save_state(self.run.last(self.fold), self.state())
+        if ranks.first():
+            save_state(self.run.last(self.fold), self.state())
+        ranks.barrier()
 
     def _require_finite(self) -> None:
         """Refuse to go on, or to save anything, once the loss or a weight is infinite or no number.
@@ -226,20 +239,23 @@ class Trainer:
         self.batches.start = self.update * train.accumulate
         batches = iter(self.loader)
         title = f"fold {self.fold} epoch {self.epoch + 1}/{train.epochs}"
-        with tqdm(total=total, initial=self.update, desc=title, unit="step", disable=None, leave=False) as bar:
+        hidden = None if ranks.first() else True
+        with tqdm(total=total, initial=self.update, desc=title, unit="step", disable=hidden, leave=False) as bar:
             while self.update < total:
                 loss = self._step(batches)
                 self.loss_sum += loss
                 self.update += 1
                 self.seconds = before + time.monotonic() - began
                 bar.update()
-                if self.stop:
+                late = time.monotonic() - saved >= train.save_seconds
+                stop, save = ranks.largest(self.stop or 0, late)
+                if stop:
                     self.save()
                     raise Terminated(
-                        f"stopped by {self.stop.name} in epoch {self.epoch + 1} at step {self.update} of {total}, "
-                        "which is saved; the same command goes on from there"
+                        f"stopped by {signal.Signals(stop).name} in epoch {self.epoch + 1} at step {self.update} of "
+                        f"{total}, which is saved; the same command goes on from there"
                     )
-                if time.monotonic() - saved >= train.save_seconds:
+                if save:
                     self.save()
                     saved = time.monotonic()
 
@@ -251,12 +267,13 @@ class Trainer:
             group["lr"] = learning_rate(train, number, train.epochs * self.updates_per_epoch)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         accumulate = min(train.accumulate, len(self.batches))
-        for _ in range(accumulate):
+        for number_of_batch in range(accumulate):
             image, target = (tensor.to(self.device, non_blocking=True) for tensor in next(batches))
-            with autocast(self.precision, self.device):
-                logits = self.network(image.permute(0, 3, 1, 2))
-            loss = segmentation_loss(self.settings.loss, logits, target.unsqueeze(1).float() / 255) / accumulate
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            with self._sharing_gradients(number_of_batch == accumulate - 1):
+                with autocast(self.precision, self.device):
+                    logits = self.parallel(image.permute(0, 3, 1, 2))
+                loss = segmentation_loss(self.settings.loss, logits, target.unsqueeze(1).float() / 255) / accumulate
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if train.clip:
             self.scaler.unscale_(self.optimizer)
@@ -264,11 +281,18 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        ranks.share_statistics(self.network)
         if self.ema:
             self.ema.update(self.network, step=number + 1)
-        return total
+        return ranks.mean(total)
 
-    def _close_epoch(self, board: SummaryWriter) -> None:
+    def _sharing_gradients(self, last: bool) -> AbstractContextManager[None]:
+        """The processes' gradients are averaged once an update, in the last of its batches."""
+        if isinstance(self.parallel, DistributedDataParallel) and not last:
+            return self.parallel.no_sync()
+        return nullcontext()
+
+    def _close_epoch(self, board: SummaryWriter | None) -> None:
         """Validate, write the history, keep the best weights, and save."""
         self._require_finite()
         train = self.settings.train
@@ -290,14 +314,20 @@ class Trainer:
         self.update = 0
         self.seconds = 0.0
         self.loss_sum.zero_()
+        if board:
+            self._write_history(board)
+        self.save()
+        print(self._progress(line), flush=True)
+
+    def _write_history(self, board: SummaryWriter) -> None:
+        """Write the last line to TensorBoard, and all to the history."""
+        line = self.history[-1]
         for name in ("loss", "lr", "dice", "iou", "images_per_second"):
             if line[name] is not None:
                 board.add_scalar(name, line[name], self.epoch * self.updates_per_epoch)
         board.flush()
         # Before the state: a fold whose state says that it is finished must have its whole history.
         atomic.write_text(self.run.history(self.fold), "".join(json.dumps(each) + "\n" for each in self.history))
-        self.save()
-        print(self._progress(line), flush=True)
 
     def _validate(self, line: dict[str, Any]) -> None:
         """Score the averaged weights, fill in the history's line, and keep the weights if they are the best."""
@@ -307,7 +337,8 @@ class Trainer:
         if self.best is None or scores.dice > self.best["dice"]:
             line["best"] = True
             facts = {"fold": self.fold, "epoch": line["epoch"], "dice": scores.dice, "iou": scores.iou}
-            save_weights(self.run.best(self.fold), network, self.settings, facts)
+            if ranks.first():
+                save_weights(self.run.best(self.fold), network, self.settings, facts)
 
     def _progress(self, line: dict[str, Any]) -> str:
         left = line["seconds"] * (self.settings.train.epochs - self.epoch)

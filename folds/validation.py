@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from competition.images import Pixels, shape_of
 from competition.metrics import Scores
 from competition.rle import Runs
 from competition.settings import Precision
+from folds import ranks
 from folds.device import autocast
 from folds.frame import Frame
 from folds.samples import leave_signals_to_the_trainer
@@ -37,7 +39,7 @@ class HeldOut(Dataset[Tensor]):
 
 
 class Validation:
-    """Scores networks on the held-out photographs of a fold.
+    """Scores networks on the held-out photographs of a fold, of which each process takes its share.
 
     Args:
         photos: the held-out photographs.
@@ -50,16 +52,16 @@ class Validation:
     def __init__(
         self, photos: Sequence[Photo], data: DataFolder, frame: Frame, *, batch_size: int, workers: int
     ) -> None:
-        self.photos = photos
+        self.photos = photos[ranks.rank() :: ranks.world()]
         self.frame = frame
         self.loader = DataLoader(
-            HeldOut(photos, frame),
+            HeldOut(self.photos, frame),
             batch_size=batch_size,
             num_workers=workers,
             worker_init_fn=leave_signals_to_the_trainer,
         )
         with ThreadPoolExecutor() as pool:
-            self.truths: list[Runs] = list(pool.map(data.truth_runs, photos))
+            self.truths: list[Runs] = list(pool.map(data.truth_runs, self.photos))
 
     @torch.inference_mode()
     def score(self, network: nn.Module, device: torch.device, precision: Precision) -> Scores:
@@ -76,7 +78,8 @@ class Validation:
                 first = len(counts)
                 counts += pool.map(self.count, range(first, first + len(levels)), levels)
         network.train(was_training)
-        return metrics.mean(counts)
+        shares = zip_longest(*ranks.gathered(counts))  # as they were dealt, which restores their order
+        return metrics.mean([each for dealt in shares for each in dealt if each is not None])
 
     def count(self, index: int, levels: Pixels) -> metrics.Counts:
         """The pixels of one photograph's answer, (h, w) uint8 levels in the network's frame, against its mask."""

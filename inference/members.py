@@ -15,6 +15,7 @@ from competition.data_folder import DataFolder
 from competition.lock import held
 from competition.run_folder import RunFolder, add_run_arguments, open_run, read_json, run_at
 from competition.settings import Settings, load_yaml, resolve
+from folds import ranks
 
 
 def add_member_arguments(parser: ArgumentParser) -> None:
@@ -53,7 +54,9 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
         if arguments.run
         else RunFolder(members[0].root.parent / "+".join(member.name for member in members))
     )
-    _make_together(together, members)
+    if ranks.first():
+        _make_together(together, members)
+    ranks.barrier()
     arguments.run = str(together.root)
     run, settings, data = open_run(arguments)
     return run, settings, data, members
@@ -73,8 +76,9 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
 
 
 def one_at_a_time(run: RunFolder) -> AbstractContextManager[None]:
-    """Hold a run against another process that would predict or score it meanwhile."""
-    return held(run.root / ".inference.lock", busy=f"run {run.name} is being predicted or scored by another process")
+    """Hold a run against another command that would predict or score it meanwhile."""
+    busy = f"run {run.name} is being predicted or scored by another process"
+    return ranks.on_behalf_of_all(held(run.root / ".inference.lock", busy))
 
 
 def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None:

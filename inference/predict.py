@@ -9,7 +9,8 @@ from competition.data_folder import DataFolder, Photo
 from competition.rle import Runs
 from competition.run_folder import RunFolder, read_json
 from competition.settings import Settings
-from folds.device import pick_device, resolve_precision
+from folds import ranks
+from folds.device import cpu_threads, pick_device, resolve_precision
 from folds.split import read_folds
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import level_of
@@ -92,6 +93,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         "precision": resolve_precision(chosen.precision, device),
         "compile": chosen.compile,
         "device": device.type,
+        "threads": cpu_threads(device),
         "checkpoints": {str(path): digest(path) for path in paths},
         "batch_size": chosen.batch_size,
         "shard": chosen.shard,
@@ -102,13 +104,19 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         print(f"{run.submission} is there: {facts['images']:,} images, {facts['networks']} networks")
         return
     parts = run.root / "shards"
-    remove_others(parts, keep=key)
+    ranks.require_same("what they would predict", key)
+    if ranks.first():
+        remove_others(parts, keep=key)
+    ranks.barrier()
     ensembles = load_ensembles(paths, chosen, device=device)
 
     def work(part: Sequence[Photo], file: Path) -> None:
         predict_to(file, part, ensembles, threshold=threshold, settings=settings)
 
     shards = run_shards(parts / key, photos, chosen.shard, work, "predict")
+    ranks.barrier()  # the parts are removed in the end, when nobody looks for them any more
+    if not ranks.first():
+        return
     submission_file.join(run.submission, shards)
     atomic.write_json(record, {"key": key, **facts, "sha256": digest(run.submission)})
     remove_others(parts)
@@ -118,6 +126,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     )
 
 
+@ranks.joined()
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict the test set."""
     arguments = parser("Predict the test set with all folds, into a submission file.")

@@ -18,7 +18,8 @@ from competition.data_folder import DataFolder, Photo, read_rle_rows
 from competition.images import Pixels, shape_of
 from competition.run_folder import RunFolder, require_same_data
 from competition.settings import Settings
-from folds.device import pick_device, resolve_precision
+from folds import ranks
+from folds.device import cpu_threads, pick_device, resolve_precision
 from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import dice_curve, level_of, runs_at
@@ -75,11 +76,13 @@ def predict_out_of_fold(
         precision=resolve_precision(chosen.precision, device),
         compile=chosen.compile,
         device=device.type,
+        threads=cpu_threads(device),
         batch_size=chosen.batch_size,
         shard=chosen.shard,
         folds=digest(run.folds),
         data=data.fingerprint,
     )
+    ranks.require_same("what they would predict", key)
     parts = run.root / "oof" / key
     shards: list[Path] = []
     for fold, photos in by_fold.items():
@@ -96,6 +99,7 @@ def predict_out_of_fold(
         shards += run_shards(parts / f"fold{fold}", photos, chosen.shard, work, f"score fold {fold}")
     curves = np.concatenate([np.load(curve_file(shard)) for shard in shards])
     folds = np.concatenate([np.full(len(photos), fold) for fold, photos in by_fold.items()])
+    ranks.barrier()  # the parts are removed in the end, when nobody reads them any more
     return shards, curves, folds
 
 
@@ -172,6 +176,8 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
         shards, _, _ = predict_out_of_fold(
             run, settings, data, members=members, by_fold=by_fold, level_of_fold=levels
         )
+    if not ranks.first():
+        return
     submission_file.join(run.oof, shards)
     scores = score_file(run.oof, data, by_fold)
     write_scores(run.oof_scores, scores)
@@ -255,6 +261,7 @@ def print_table(cv: Mapping[str, object], tuning: Tuning, used: bool) -> None:
     )
 
 
+@ranks.joined()
 def main(argv: Sequence[str] | None = None) -> None:
     """Score a run, or several together."""
     arguments = parser("The offline CV: every training image by the fold that did not see it, at full size.")

@@ -14,6 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 from competition.data_folder import Photo
+from competition.lock import claimed
+from folds import ranks
 
 Work = Callable[[Sequence[Photo], Path], None]
 
@@ -30,7 +32,10 @@ def digest(path: Path) -> str:
 
 
 def run_shards(folder: Path, photos: Sequence[Photo], size: int, work: Work, title: str) -> list[Path]:
-    """Do the work on every part of the photographs that is not done yet.
+    """Do the work on every part of the photographs that is not done yet, together with other processes.
+
+    A part is claimed by a lock beside its file, which goes with the process: a part whose process died is free again.
+    What others are at is left to them at first, and then waited for.
 
     Args:
         folder: where the parts are kept.
@@ -44,17 +49,26 @@ def run_shards(folder: Path, photos: Sequence[Photo], size: int, work: Work, tit
     """
     parts = [photos[start : start + size] for start in range(0, len(photos), size)]
     files = [folder / f"{number:05d}-of-{len(parts):05d}.csv.gz" for number in range(len(parts))]
-    done = sum(len(part) for part, file in zip(parts, files, strict=True) if file.is_file())
-    with tqdm(total=len(photos), initial=done, desc=title, unit="image", disable=None, leave=False) as bar:
-        for part, file in zip(parts, files, strict=True):
-            if file.is_file():
-                continue
-            work(part, file)
-            bar.update(len(part))
-            done += len(part)
-            if bar.disable:
-                print(f"{title}: {done:,} of {len(photos):,} images", flush=True)
+    hidden = None if ranks.first() else True
+    with tqdm(total=len(photos), desc=title, unit="image", disable=hidden, leave=False) as bar:
+        bar.update(done := _images(parts, files))
+        for wait in (False, True):
+            for part, file in zip(parts, files, strict=True):
+                if file.is_file():
+                    continue
+                with claimed(file.with_name(f".{file.name}.lock"), wait=wait) as mine:
+                    if mine and not file.is_file():
+                        work(part, file)
+                before, done = done, _images(parts, files)
+                bar.update(done - before)
+                if bar.disable and done > before:
+                    print(f"{title}: {done:,} of {len(photos):,} images", flush=True)
     return files
+
+
+def _images(parts: Sequence[Sequence[Photo]], files: Sequence[Path]) -> int:
+    """How many photographs are done, whoever did them."""
+    return sum(len(part) for part, file in zip(parts, files, strict=True) if file.is_file())
 
 
 def remove_others(parent: Path, keep: str | None = None) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from competition.command import Failure
 from competition.settings import Precision, preset_names
 from folds import device
 from folds.device import autocast, default_preset, describe_device, pick_device, resolve_precision
@@ -62,3 +63,17 @@ def test_the_context_computes_in_the_precision(precision: Precision, dtype: torc
     with autocast(precision, CPU):
         assert (a @ a).dtype == dtype
     assert (a @ a).dtype == torch.float32
+
+
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(device.ranks, "world", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pick_device() == torch.device("cuda", 1)
+    assert chosen == [1]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(Failure, match="NPROC=2 at most"):
+        pick_device()

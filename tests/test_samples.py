@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.images import Pixels
 from competition.settings import Augment
@@ -181,3 +182,19 @@ def test_neighbouring_seeds_are_unlike() -> None:
     assert len(hashes) == 5 * 20 * 50
     assert all(0 <= value < 2**31 for value in hashes)
     assert hash_of(1, 2, 3) == hash_of(1, 2, 3) != hash_of(3, 2, 1)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_processes_share_every_batch(world: int) -> None:
+    whole = list(Batches(10, 4, seed=3))
+    shares = [list(Batches(10, 4, seed=3, rank=rank, world=world)) for rank in range(world)]
+    assert {len(batch) for share in shares for batch in share} == {4 // world}
+    for number, batch in enumerate(whole):
+        assert sorted(key for share in shares for key in share[number]) == sorted(batch)
+
+
+def test_a_batch_that_processes_cannot_share_evenly_is_refused() -> None:
+    with pytest.raises(Failure, match=r"by 3; take NPROC=2, or train.batch_size=9 in a new RUN"):
+        Batches(100, 8, seed=1, world=3)
+    with pytest.raises(Failure, match=r"train.batch_size=5 "):
+        Batches(5, 8, seed=1, world=2)

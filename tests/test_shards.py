@@ -1,11 +1,13 @@
 """A long prediction in parts."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from competition.data_folder import Photo
+from competition.lock import claimed
 from inference.shards import key_of, remove_others, run_shards
 
 PHOTOS = [Photo(f"{number}.jpg", "car", number, Path(f"{number}.jpg")) for number in range(10)]
@@ -35,6 +37,38 @@ def test_a_restart_does_only_what_is_missing(tmp_path: Path) -> None:
     def note(part: Sequence[Photo], file: Path) -> None:
         done.append(part[0].img)
         write_names(part, file)
+
+    run_shards(tmp_path, PHOTOS, 4, note, "test")
+    assert done == ["4.jpg", "8.jpg"]
+
+
+def test_a_part_that_another_process_holds_is_left_to_it_and_then_waited_for(tmp_path: Path) -> None:
+    """It dies without finishing: its lock is free, and the part is done here."""
+    done: list[str] = []
+    other = ExitStack()
+    assert other.enter_context(claimed(tmp_path / ".00000-of-00003.csv.gz.lock", wait=False))
+
+    def note(part: Sequence[Photo], file: Path) -> None:
+        done.append(part[0].img)
+        write_names(part, file)
+        if part[0].img == "8.jpg":
+            other.close()
+
+    run_shards(tmp_path, PHOTOS, 4, note, "test")
+    assert done == ["4.jpg", "8.jpg", "0.jpg"]
+
+
+def test_a_part_that_another_process_has_finished_is_not_done_again(tmp_path: Path) -> None:
+    done: list[str] = []
+    other = ExitStack()
+    other.enter_context(claimed(tmp_path / ".00000-of-00003.csv.gz.lock", wait=False))
+
+    def note(part: Sequence[Photo], file: Path) -> None:
+        done.append(part[0].img)
+        write_names(part, file)
+        if part[0].img == "8.jpg":
+            write_names(PHOTOS[:4], tmp_path / "00000-of-00003.csv.gz")
+            other.close()
 
     run_shards(tmp_path, PHOTOS, 4, note, "test")
     assert done == ["4.jpg", "8.jpg"]
