@@ -129,6 +129,19 @@ def run_at(name: str) -> RunFolder:
     return RunFolder(Path(name) if "/" in name else RUNS / name)
 
 
+def source_of(settings: Settings) -> RunFolder | None:
+    """The run from whose weights a run begins, as ``network.init_from`` says; raises Failure if it has no split."""
+    if settings.network.init_from == "none":
+        return None
+    source = run_at(settings.network.init_from)
+    if not source.folds.is_file():
+        raise Failure(
+            f"no split {source.folds} of the run that network.init_from names; train that one first: "
+            f"make cv RUN={source.name}"
+        )
+    return source
+
+
 def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[RunFolder, Settings, DataFolder]:
     """The run that the command line names, with its settings and its data.
 

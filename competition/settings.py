@@ -40,6 +40,9 @@ class Data(Section):
     """Which photographs are read."""
 
     hq: bool = Field(False, description="read train_hq and test_hq where both kinds exist")
+    leave_out: list[str] = Field(
+        [], description="img or car names that no fold learns from, such as wrong masks; they are scored all the same"
+    )
 
 
 class Split(Section):
@@ -70,7 +73,16 @@ class Augment(Section):
     brightness: float = Field(0.15, ge=0, le=1, description="largest relative change")
     contrast: float = Field(0.15, ge=0, le=1, description="largest relative change")
     saturation: float = Field(0.2, ge=0, le=1, description="largest relative change")
+    hue: float = Field(0.0, ge=0, le=0.5, description="largest change, as a part of the colour circle; with colour")
     grey: Fraction = Field(0.05, description="probability of losing all colour")
+    blur: Fraction = Field(0.0, description="probability of a Gaussian blur over 3 or 5 pixels")
+    jpeg: Fraction = Field(0.0, description="probability of a JPEG's losses, quality 50 to 95")
+    crop: Literal[0] | Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+        0, description="height and width of a random part of the frame to learn from; 0 is the whole frame"
+    )
+
+
+Norm = Literal["batch", "group", "none"]
 
 
 class Network(Section):
@@ -88,18 +100,49 @@ class Network(Section):
     decoder: list[Positive] = Field(
         [128, 64, 32, 24, 16], min_length=1, description="timm_unet: channels of its levels, coarse to fine"
     )
+    norm: Norm = Field("batch", description="timm_unet: normalisation in the decoder; group suits small batches")
+    attention: Literal["none", "scse"] = Field("none", description="timm_unet: attention behind each decoder level")
+    enlarge: Literal["nearest", "bilinear"] = Field("nearest", description="timm_unet: how a decoder level doubles")
+    detail: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="timm_unet: channels of two convolutions that join at full size; 0 joins the bare photograph",
+    )
+    init_from: str = Field(
+        "none", description="run of the same split from whose best weights each fold starts, in place of weights"
+    )
 
 
 class Loss(Section):
-    """The weights of the terms of the loss."""
+    """The weights of the terms of the loss, and of the pixels in them."""
 
     bce: float = Field(1.0, ge=0, description="binary cross-entropy on logits")
     dice: float = Field(0.0, ge=0, description="1 - soft Dice, per image")
+    boundary: float = Field(
+        1.0, ge=1, le=100, description="weight in bce of the pixels near the outline, where all others have 1"
+    )
+    boundary_width: int = Field(
+        41,
+        ge=3,
+        le=1023,
+        description="near is a square window of so many pixels of the input that the outline crosses",
+    )
 
     @model_validator(mode="after")
     def _not_nothing(self) -> Self:
         if self.bce == self.dice == 0:
             raise ValueError("loss.bce and loss.dice cannot both be 0; one of them has to train the network")
+        return self
+
+    @model_validator(mode="after")
+    def _possible_boundary(self) -> Self:
+        if self.boundary > 1 and self.bce == 0:
+            raise ValueError("loss.boundary weights the pixels of loss.bce, which is 0; give loss.bce a weight")
+        if self.boundary_width % 2 == 0:
+            raise ValueError(
+                f"loss.boundary_width={self.boundary_width} has no middle pixel; {self.boundary_width + 1} has"
+            )
         return self
 
 
@@ -115,7 +158,13 @@ class Train(Section):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has Nesterov momentum 0.9")
     lr: float = Field(1e-3, gt=0, le=10, description="highest learning rate")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="not applied to biases and normalisation")
-    schedule: Literal["onecycle", "cosine", "constant"] = Field("onecycle", description="of the learning rate")
+    schedule: Literal["onecycle", "cosine", "step", "constant"] = Field(
+        "onecycle", description="of the learning rate"
+    )
+    milestones: list[Fraction] = Field(
+        [0.5, 0.75], description="step: parts of the training after which the rate is multiplied by gamma"
+    )
+    gamma: float = Field(0.1, gt=0, le=1, description="step: factor of the rate at each milestone")
     warmup: float = Field(0.1, ge=0, lt=1, description="part of the training in which the rate rises")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 is no limit")
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0 trains without them")
@@ -154,6 +203,16 @@ class Settings(Section):
     loss: Loss = Loss()
     train: Train = Train()
     inference: Inference = Inference()
+
+    @model_validator(mode="after")
+    def _crop_within_input(self) -> Self:
+        crop, frame = self.augment.crop, self.input
+        if crop and (crop[0] > frame.height or crop[1] > frame.width):
+            raise ValueError(
+                f"augment.crop={crop} is larger than the input of height {frame.height} and width {frame.width} that "
+                "it is cut from; give a smaller crop or a larger input"
+            )
+        return self
 
 
 Tree = dict[str, Any]

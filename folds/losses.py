@@ -1,4 +1,6 @@
-"""The loss: binary cross-entropy on logits, and Dice, weighted by the settings."""
+"""The loss: binary cross-entropy on logits, heavier near the outline where asked for, and Dice."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,55 @@ from competition.settings import Loss
 def bce(logits: Tensor, target: Tensor) -> Tensor:
     """Mean binary cross-entropy of (N, 1, H, W) logits against a soft target in [0, 1] of the same shape."""
     return F.binary_cross_entropy_with_logits(logits, target)
+
+
+def weighted_bce(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy averaged with weights over the pixels of each image, and then over the images.
+
+    Dividing by the sum of the weights keeps the loss, and with it the learning rate, at the scale of ``bce``. By
+    image and not by batch: the mean of two halves of a batch is then that of the batch.
+
+    Args:
+        logits, target, weights: (N, 1, H, W) each.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return ((losses * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)).mean()
+
+
+def boundary_weights(target: Tensor, weight: float, width: int) -> Tensor:
+    """Pixel weights: ``weight`` where the window around a pixel is neither all car nor all background, else 1.
+
+    The winners of Carvana weighted a border of 41 pixels three times (Giannakopoulos, 2017, with an average pool).
+    The window is cut off at the image's border, which therefore is no outline.
+
+    Args:
+        target: (N, 1, H, W) float, soft: a pixel on the outline is neither car nor background.
+        weight: near the outline.
+        width: side of the square window in pixels, odd.
+
+    Returns:
+        (N, 1, H, W), of target's dtype.
+    """
+    radius = width // 2
+    padded = F.pad(target, (radius, radius, radius, radius), mode="replicate")
+    mixed = extreme(padded, width, torch.maximum) > extreme(padded, width, torch.minimum)
+    return 1 + (weight - 1) * mixed.to(target.dtype)
+
+
+def extreme(padded: Tensor, width: int, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The maximum or minimum in every square window of (N, C, H, W), which shrinks by width - 1.
+
+    Columns first, then rows, and each by doubling: two windows that overlap make one of up to twice the length. 41
+    pixels take 6 passes over memory, where max_pool2d takes 41 comparisons a pixel and 13 times as long on a CPU.
+    """
+    for dim in (2, 3):
+        length = 1
+        while length < width:
+            step = min(length, width - length)
+            rest = padded.shape[dim] - step
+            padded = of_two(padded.narrow(dim, 0, rest), padded.narrow(dim, step, rest))
+            length += step
+    return padded
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -37,6 +88,15 @@ def segmentation_loss(settings: Loss, logits: Tensor, target: Tensor) -> Tensor:
         A scalar.
     """
     logits, target = logits.float(), target.float()
-    terms = ((settings.bce, bce), (settings.dice, dice_loss))
+    terms = ((settings.bce, cross_entropy(settings)), (settings.dice, dice_loss))
     weighted = [weight * term(logits, target) for weight, term in terms if weight]
     return torch.stack(weighted).sum()
+
+
+def cross_entropy(settings: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    """The cross-entropy that settings describe: plain, or heavier near the outline."""
+    if settings.boundary == 1:
+        return bce
+    return lambda logits, target: weighted_bce(
+        logits, target, boundary_weights(target, settings.boundary, settings.boundary_width)
+    )

@@ -18,17 +18,19 @@ def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
     Args:
         settings: of the run.
         pretrained: load the encoder's weights as ``network.weights`` says; False where a checkpoint follows.
+            Those of ``network.init_from`` follow too.
 
     Raises:
         Failure: the weights cannot be had, or the input size does not suit the network.
     """
     network = _plain(settings) if settings.network.name == "unet" else _timm(settings, pretrained)
-    for name, size in (("height", settings.input.height), ("width", settings.input.width)):
+    sizes = [("input.height", settings.input.height), ("input.width", settings.input.width)]
+    if settings.augment.crop:
+        sizes += zip(("the height of augment.crop", "the width of augment.crop"), settings.augment.crop, strict=True)
+    for name, size in sizes:
         if size % network.divisor:
             near = max(1, round(size / network.divisor)) * network.divisor
-            raise Failure(
-                f"input.{name}={size} is not a multiple of {network.divisor}, as this network needs; {near} is"
-            )
+            raise Failure(f"{name}={size} is not a multiple of {network.divisor}, as this network needs; {near} is")
     return network
 
 
@@ -42,4 +44,12 @@ def _timm(settings: Settings, pretrained: bool) -> "TimmUNet":
     from folds.timm_unet import TimmUNet
 
     chosen = settings.network
-    return TimmUNet(chosen.encoder, chosen.weights if pretrained else "none", list(chosen.decoder))
+    return TimmUNet(
+        chosen.encoder,
+        chosen.weights if pretrained and chosen.init_from == "none" else "none",
+        list(chosen.decoder),
+        norm=chosen.norm,
+        attention=chosen.attention,
+        enlarge=chosen.enlarge,
+        detail=chosen.detail,
+    )

@@ -73,7 +73,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return len(self.photos)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        """The sample of a key: (h, w, 3) uint8 RGB and (h, w) uint8 target, 255 is car."""
+        """The sample of a key: (h, w, 3) uint8 RGB and (h, w) uint8 target, 255 is car; h x w is the crop if any."""
         pair = self.cached[key.photo] if self.cached else self.read(key.photo)
         self.transform.set_random_seed(hash_of(self.seed, *key))
         changed = self.transform(image=pair.image, mask=pair.target)
@@ -135,29 +135,50 @@ def require_shareable(batch_size: int, world: int) -> None:
 
 
 def augmentation(settings: Augment) -> albumentations.Compose:
-    """What is done to a sample at random. The mask stays soft: it is interpolated as the photograph is."""
-    return albumentations.Compose(
-        [
-            albumentations.HorizontalFlip(p=settings.flip),
-            albumentations.Affine(
-                scale=(1 - settings.scale, 1 + settings.scale),
-                translate_percent=(-settings.shift, settings.shift),
-                rotate=(-settings.rotate, settings.rotate),
-                interpolation=cv2.INTER_LINEAR,
-                mask_interpolation=cv2.INTER_LINEAR,
-                border_mode=cv2.BORDER_REPLICATE,
-                p=settings.affine,
-            ),
-            albumentations.ColorJitter(
-                brightness=around_one(settings.brightness),
-                contrast=around_one(settings.contrast),
-                saturation=around_one(settings.saturation),
-                hue=(0, 0),
-                p=settings.colour,
-            ),
-            albumentations.ToGray(p=settings.grey),
-        ]
-    )
+    """What is done to a sample at random. The mask stays soft: it is interpolated as the photograph is.
+
+    All of it works on uint8. A crop comes before the colours, which need not be computed for what is cut off, and
+    after the shift, which would leave a border in it.
+    """
+    return albumentations.Compose([*geometry(settings), *colours(settings)])
+
+
+def geometry(settings: Augment) -> list[albumentations.BasicTransform]:
+    """What moves the photograph and the mask."""
+    transforms: list[albumentations.BasicTransform] = [
+        albumentations.HorizontalFlip(p=settings.flip),
+        albumentations.Affine(
+            scale=(1 - settings.scale, 1 + settings.scale),
+            translate_percent=(-settings.shift, settings.shift),
+            rotate=(-settings.rotate, settings.rotate),
+            interpolation=cv2.INTER_LINEAR,
+            mask_interpolation=cv2.INTER_LINEAR,
+            border_mode=cv2.BORDER_REPLICATE,
+            p=settings.affine,
+        ),
+    ]
+    if settings.crop:
+        transforms.append(albumentations.RandomCrop(*settings.crop))
+    return transforms
+
+
+def colours(settings: Augment) -> list[albumentations.BasicTransform]:
+    """What changes the photograph alone. What is switched off draws no random number either."""
+    transforms: list[albumentations.BasicTransform] = [
+        albumentations.ColorJitter(
+            brightness=around_one(settings.brightness),
+            contrast=around_one(settings.contrast),
+            saturation=around_one(settings.saturation),
+            hue=(-settings.hue, settings.hue),
+            p=settings.colour,
+        ),
+        albumentations.ToGray(p=settings.grey),
+    ]
+    if settings.blur:
+        transforms.append(albumentations.GaussianBlur(blur_limit=(3, 5), p=settings.blur))
+    if settings.jpeg:
+        transforms.append(albumentations.ImageCompression(quality_range=(50, 95), p=settings.jpeg))
+    return transforms
 
 
 def around_one(change: float) -> tuple[float, float]:

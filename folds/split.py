@@ -18,10 +18,11 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
 from competition.lock import held
-from competition.run_folder import RunFolder, add_run_arguments, open_run, record, require_same_data
+from competition.run_folder import RunFolder, add_run_arguments, open_run, record, require_same_data, source_of
 from competition.settings import Settings
 from folds import ranks
 from folds.device import default_preset, describe_device
+from folds.leave_out import require_known
 
 COLUMNS = ["img", "car", "fold"]
 
@@ -60,13 +61,13 @@ def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, se
     return [int(fold) for fold in fold_of]
 
 
-def write_folds(path: Path, photos: Sequence[Photo], fold_of: Sequence[int]) -> None:
-    """Write folds.csv, atomically."""
+def folds_text(photos: Sequence[Photo], fold_of: Sequence[int]) -> str:
+    """The content of folds.csv."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     rows.writerows((photo.img, photo.car, fold) for photo, fold in zip(photos, fold_of, strict=True))
-    atomic.write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def read_folds(path: Path) -> dict[str, int]:
@@ -116,11 +117,14 @@ def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]
 def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[int, list[Photo]]:
     """The run's split: the one in its folder, written now if there is none yet.
 
+    A run that begins from the weights of another takes that one's split.
+
     Raises:
-        Failure: a photograph has no mask or one of a wrong size, the data are not the run's, or ``read_folds`` or
-            ``split_by_car`` refuses.
+        Failure: a photograph has no mask or one of a wrong size, ``data.leave_out`` names one that is not there, the
+            data are not the run's, or ``read_folds`` or ``split_by_car`` refuses.
     """
     data.require_masks(data.train)
+    require_known(data.train, settings.data.leave_out)
     if run.settings.is_file():
         require_same_data(run, data)
     ranks.barrier()  # all have seen whether there is a run before there is one
@@ -132,12 +136,21 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
 
 def begin_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
     """Write what is missing of a run's settings and split."""
-    fold_of = None if run.folds.is_file() else make_split(settings, data)
+    split = None if run.folds.is_file() else first_split(settings, data)
     # Only now: the settings of a run are never changed, so a split that was refused must not leave a run behind.
     with held(run.root / ".lock"):  # folds that begin at the same time on several GPUs share one split
         record(run, settings, data, describe_device())
-        if fold_of is not None and not run.folds.is_file():
-            write_folds(run.folds, data.train, fold_of)
+        if split is not None and not run.folds.is_file():
+            atomic.write_text(run.folds, split)
+
+
+def first_split(settings: Settings, data: DataFolder) -> str:
+    """The content of a new run's folds.csv: that of the run it begins from, else a split made now."""
+    source = source_of(settings)
+    if source is None:
+        return folds_text(data.train, make_split(settings, data))
+    photos_by_fold(source.folds, data.train)
+    return source.folds.read_bytes().decode()
 
 
 def make_split(settings: Settings, data: DataFolder) -> list[int]:

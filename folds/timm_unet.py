@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import timm
@@ -12,33 +12,58 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from competition.command import Failure
+from competition.settings import Norm
 from folds.unet import DoubleConvolution, Normalise
 
 
 class TimmUNet(nn.Module):
     """A timm encoder, and a decoder with a skip connection at every level where the encoder has one.
 
-    At full size, where no encoder has a feature, the normalised photograph itself is the skip connection: one-pixel
-    antennas are drawn from it.
+    At full size, where most encoders have no feature, the normalised photograph itself is the skip connection, or
+    what two convolutions make of it: one-pixel antennas are drawn from it.
 
     Args:
         encoder: name of a timm model that can give features.
         weights: "hub", "none", or a file of weights of that model.
         decoder: channels of the decoder's levels, coarse to fine. With fewer levels than the encoder halves the
             size, the answer is enlarged to full size at the end.
+        norm: normalisation in the decoder.
+        attention: scse puts ``ScSE`` behind each level of the decoder.
+        enlarge: how a level of the decoder doubles the size.
+        detail: channels of the convolutions on the photograph at full size; 0 is the photograph itself.
 
     Raises:
-        Failure: there is no such encoder, the weights do not fit it, or the hub cannot be reached.
+        Failure: there is no such encoder, the weights do not fit it, the hub cannot be reached, or the decoder does
+            not suit the encoder.
     """
 
-    def __init__(self, encoder: str, weights: str, decoder: list[int]) -> None:
+    def __init__(
+        self,
+        encoder: str,
+        weights: str,
+        decoder: list[int],
+        *,
+        norm: Norm = "batch",
+        attention: Literal["none", "scse"] = "none",
+        enlarge: Literal["nearest", "bilinear"] = "nearest",
+        detail: int = 0,
+    ) -> None:
         super().__init__()
         self.encoder: Any = make_encoder(encoder, weights)
+        self.enlarge = enlarge
         config = self.encoder.pretrained_cfg
         self.normalise = Normalise(tuple(config["mean"]), tuple(config["std"]))
         channels = dict(zip(self.encoder.feature_info.reduction(), self.encoder.feature_info.channels(), strict=True))
-        channels.setdefault(1, 3)
         self.coarsest = max(channels)
+        if detail and 1 in channels:
+            raise Failure(f"{encoder} has a feature at full size itself; network.detail={detail} has no place, 0 has")
+        if detail and 2 ** len(decoder) < self.coarsest:
+            raise Failure(
+                f"network.detail={detail} joins at full size, which {len(decoder)} levels of network.decoder do not "
+                f"reach; give channels of {self.coarsest.bit_length() - 1} levels, or network.detail=0"
+            )
+        channels.setdefault(1, detail or 3)
+        self.detail = DoubleConvolution(3, detail, norm) if detail else None
         if 2 ** len(decoder) > self.coarsest:
             raise Failure(
                 f"network.decoder has {len(decoder)} levels, but {encoder} halves the size only "
@@ -47,7 +72,8 @@ class TimmUNet(nn.Module):
         below = channels[self.coarsest]
         self.blocks = nn.ModuleList()
         for level, width in enumerate(decoder, start=1):
-            self.blocks.append(DoubleConvolution(below + channels.get(self.coarsest >> level, 0), width))
+            block = DoubleConvolution(below + channels.get(self.coarsest >> level, 0), width, norm)
+            self.blocks.append(block.append(ScSE(width)) if attention == "scse" else block)
             below = width
         self.head = nn.Conv2d(below, 1, 1)
 
@@ -60,12 +86,12 @@ class TimmUNet(nn.Module):
         """(N, 3, H, W) uint8 RGB to (N, 1, H, W) logits."""
         image = self.normalise(pixels)
         skips = dict(zip(self.encoder.feature_info.reduction(), self.encoder(image), strict=True))
-        skips.setdefault(1, image)
+        skips.setdefault(1, self.detail(image) if self.detail else image)
         reduction = self.coarsest
         x = skips[reduction]
         for block in self.blocks:
             reduction //= 2
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = F.interpolate(x, scale_factor=2.0, mode=self.enlarge)
             x = block(torch.cat([x, skips[reduction]], dim=1) if reduction in skips else x)
         logits: Tensor = self.head(x)
         if reduction > 1:
@@ -73,10 +99,36 @@ class TimmUNet(nn.Module):
         return logits
 
 
+class ScSE(nn.Module):
+    """Concurrent spatial and channel squeeze and excitation (Roy et al., 2018), the two added as in the paper.
+
+    Args:
+        channels: of the input and the output.
+        reduction: how many times fewer the squeezed channels are; the paper's best is 2.
+    """
+
+    def __init__(self, channels: int, reduction: int = 2) -> None:
+        super().__init__()
+        squeezed = max(1, channels // reduction)
+        self.channel = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, squeezed, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(squeezed, channels, 1),
+            nn.Sigmoid(),
+        )
+        self.spatial = nn.Sequential(nn.Conv2d(channels, 1, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) to the same shape."""
+        excited: Tensor = x * (self.channel(x) + self.spatial(x))
+        return excited
+
+
 def make_encoder(name: str, weights: str) -> Any:
     """A timm encoder that returns its features, with weights; see ``TimmUNet``."""
-    if weights == "hub" and (timm.is_model(name) or ":" in name):  # hf-hub:OWNER/NAME
-        return _from_hub(name)
+    if ":" in name or (weights == "hub" and timm.is_model(name)):  # hf-hub:OWNER/NAME
+        return _from_hub(name, weights)
     try:
         encoder = timm.create_model(name, features_only=True, pretrained=False)
     except (RuntimeError, ValueError, AttributeError) as error:
@@ -90,11 +142,24 @@ def make_encoder(name: str, weights: str) -> Any:
     return encoder
 
 
-def _from_hub(name: str) -> Any:
+def _from_hub(name: str, weights: str) -> Any:
+    """An encoder for which the hub is asked: for its weights, or for what it is."""
+    if ":" not in name:
+        _require_pretrained(name)
+    elif weights not in ("hub", "none"):
+        raise Failure(
+            f"network.encoder={name} is the hub's, and network.weights={weights} a file; name one of timm's own "
+            "encoders with a file, or network.weights=hub"
+        )
     try:
-        return timm.create_model(name, features_only=True, pretrained=True)
+        return timm.create_model(name, features_only=True, pretrained=weights == "hub")
     except Exception as error:  # the hub's client, its HTTP library and timm each have errors of their own
         reason = str(error).split("\n")[0][:200]
+        if weights == "none":
+            raise Failure(
+                f"cannot load {name} from the hub, which alone knows what it is ({type(error).__name__}: {reason}); "
+                "name one of timm's own encoders, which need no hub"
+            ) from error
         raise Failure(
             f"cannot load {name}'s pretrained weights from timm's hub ({type(error).__name__}: {reason}); fetch them "
             "on a machine that reaches it and name the file with SET=network.weights=FILE, or train from scratch "
@@ -102,17 +167,43 @@ def _from_hub(name: str) -> Any:
         ) from error
 
 
+def _require_pretrained(name: str) -> None:
+    """Raise a Failure if timm has no weights for a name: no hub that is reached could give them."""
+    try:
+        config = timm.get_pretrained_cfg(name)
+        reason = "" if config is not None and config.has_weights else "none were published"
+    except RuntimeError as error:
+        reason = str(error)
+    if reason:
+        near = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}*")[:5])
+        raise Failure(
+            f"timm has no pretrained weights for network.encoder={name} ({reason}); "
+            + (f"there are {near}" if near else "name a file with SET=network.weights=FILE, or none")
+        )
+
+
 def _load(encoder: nn.Module, name: str, path: Path) -> None:
-    """Load a file of weights of the whole model, with timm's own names or with another library's in timm's order."""
-    model = timm.create_model(name, pretrained=False)
-    weights = match_weights(read_weights(path), model.state_dict(), path, name)
-    # What gives features is the whole model without its head; timm flattens some names, stages.0 to stages_0.
-    flat = {key.replace(".", "_"): value for key, value in weights.items()}
+    """Load a file of weights, with timm's own names or with another library's of the whole model in timm's order."""
+    weights = read_weights(path)
     wanted = encoder.state_dict()
-    missing = [key for key in wanted if key.replace(".", "_") not in flat]
-    if missing:
-        raise Failure(f"{path} has no weights for {len(missing)} tensors of {name}'s encoder, such as {missing[0]}")
+    if not _named_alike(weights, wanted):
+        model = timm.create_model(name, pretrained=False)
+        weights = match_weights(weights, model.state_dict(), path, name)
+        if not _named_alike(weights, wanted):
+            raise Failure(f"{path} fits {name}, but not what of {name} gives features; choose another encoder")
+    flat = _flat(weights)
     encoder.load_state_dict({key: flat[key.replace(".", "_")] for key in wanted})
+
+
+def _flat(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by names that a whole model and what of it gives features share: timm makes stages.0 stages_0 there."""
+    return {key.replace(".", "_"): value for key, value in weights.items()}
+
+
+def _named_alike(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
+    """Whether weights hold all that an encoder wants, whatever head was trained on it."""
+    flat = _flat(weights)
+    return all(key in flat and flat[key].shape == value.shape for key, value in _flat(wanted).items())
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

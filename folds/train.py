@@ -10,14 +10,16 @@ import torch
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.lock import held
-from competition.run_folder import RunFolder, add_run_arguments, open_run
+from competition.run_folder import RunFolder, add_run_arguments, open_run, source_of
 from competition.settings import Settings
 from folds import ranks
 from folds.device import default_preset, describe_device, pick_device, resolve_precision
 from folds.frame import Frame
+from folds.init_from import first_weights
+from folds.leave_out import without
 from folds.networks import make_network
 from folds.samples import Samples, require_shareable
-from folds.split import ensure_split
+from folds.split import ensure_split, read_folds
 from folds.trainer import Trainer, best_line
 from folds.validation import Validation
 
@@ -66,8 +68,12 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
     device = pick_device()
     train = settings.train
     frame = Frame.of(settings.input)
-    network = make_network(settings, pretrained=not run.last(fold).is_file())
-    learned = [photo for other, photos in by_fold.items() if other != fold for photo in photos]
+    begins = not run.last(fold).is_file()
+    network = make_network(settings, pretrained=begins)
+    if begins and (weights := first_weights(run, settings, fold)):
+        network.load_state_dict(weights)
+    others = (photo for other, photos in by_fold.items() if other != fold for photo in photos)
+    learned = without(others, settings.data.leave_out)
     held_out = by_fold[fold]
     assert not {photo.car for photo in learned} & {photo.car for photo in held_out}, "a car on both sides"
     return Trainer(
@@ -85,14 +91,17 @@ def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> No
     """Refuse what cannot be trained before the run exists: it would hold on to the settings that were refused.
 
     Raises:
-        Failure: the network cannot be made, there will be no such fold, or the batch cannot be shared.
+        Failure: the network cannot be made, there will be no such fold, the batch cannot be shared, or
+            ``first_weights`` refuses.
     """
     require_shareable(settings.train.batch_size, ranks.world())
-    if fold is not None and not run.folds.is_file() and not 0 <= fold < settings.split.folds:
-        raise Failure(
-            f"there is no fold {fold} among {settings.split.folds}; FOLD is 0 to {settings.split.folds - 1}"
-        )
+    known = run if run.folds.is_file() else source_of(settings)
+    count = max(read_folds(known.folds).values()) + 1 if known else settings.split.folds
+    if fold is not None and not 0 <= fold < count:
+        raise Failure(f"there is no fold {fold} among {count}; FOLD is 0 to {count - 1}")
     make_network(settings)
+    for number in range(count) if fold is None else [fold]:
+        first_weights(run, settings, number)
 
 
 def best_of_finished(run: RunFolder, settings: Settings, fold: int) -> Line | None:

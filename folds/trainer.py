@@ -1,7 +1,6 @@
 """The training of one fold: steps, epochs, validations, and a state from which it goes on as if never stopped."""
 
 import json
-import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -28,31 +27,8 @@ from folds.checkpoint import State, load_state, save_state, save_weights
 from folds.device import autocast, resolve_precision
 from folds.losses import segmentation_loss
 from folds.samples import Batches, Samples, leave_signals_to_the_trainer
+from folds.schedule import learning_rate
 from folds.validation import Validation
-
-
-def learning_rate(settings: Train, update: int, updates: int) -> float:
-    """The learning rate of one update, as a function of its number alone, so that no schedule can be lost.
-
-    It rises linearly over the first ``warmup`` of the updates, and then stays (constant) or falls to nothing along
-    half a cosine (onecycle and cosine; Loshchilov and Hutter, SGDR, 2017). Onecycle rises along a cosine too and
-    starts at a 25th (Smith and Topin, 2018).
-
-    Args:
-        settings: lr, schedule and warmup.
-        update: number of the update, from 0.
-        updates: how many there will be.
-    """
-    rising = settings.warmup * updates
-    if update < rising:
-        part = (update + 1) / (rising + 1)
-        if settings.schedule == "onecycle":
-            return settings.lr * (0.04 + 0.96 * (1 - math.cos(math.pi * part)) / 2)
-        return settings.lr * part
-    if settings.schedule == "constant":
-        return settings.lr
-    part = (update - rising) / max(1, updates - rising)
-    return settings.lr * (1 + math.cos(math.pi * part)) / 2
 
 
 def make_optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
@@ -130,6 +106,7 @@ class Trainer:
         self.epoch = 0  # finished epochs
         self.update = 0  # finished updates of the epoch under way
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.sound = torch.zeros((), dtype=torch.int64, device=device)  # updates of it up to which the loss is finite
         self.seconds = 0.0  # spent on the epoch under way
         self.history: list[dict[str, Any]] = []
         self.stop: signal.Signals | None = None
@@ -222,8 +199,9 @@ class Trainer:
         """
         finite = [torch.isfinite(parameter).all() for parameter in self.network.parameters()]
         if not (torch.isfinite(self.loss_sum) & torch.stack(finite).all()):
+            update = min(int(self.sound) + 1, self.update)
             raise Failure(
-                f"the loss of fold {self.fold} is not finite after update {self.update} of epoch {self.epoch + 1}; "
+                f"the loss of fold {self.fold} is not finite after update {update} of epoch {self.epoch + 1}; "
                 f"{self.run.last(self.fold)} holds the state before that; try a smaller train.lr, or "
                 "train.precision=fp32, under a new RUN"
             )
@@ -235,6 +213,7 @@ class Trainer:
         began = saved = time.monotonic()
         before = self.seconds
         self.network.train()
+        self.sound.fill_(self.update)
         self.batches.epoch = self.epoch
         self.batches.start = self.update * train.accumulate
         batches = iter(self.loader)
@@ -244,6 +223,8 @@ class Trainer:
             while self.update < total:
                 loss = self._step(batches)
                 self.loss_sum += loss
+                # Counted on the device: the line that refuses can name the update, and no step has to wait for it.
+                self.sound += torch.isfinite(self.loss_sum)
                 self.update += 1
                 self.seconds = before + time.monotonic() - began
                 bar.update()

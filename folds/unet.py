@@ -3,9 +3,13 @@
 Every network of this project takes (N, 3, H, W) uint8 RGB and returns (N, 1, H, W) logits.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from competition.settings import Norm
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -29,17 +33,30 @@ class Normalise(nn.Module):
 
 
 class DoubleConvolution(nn.Sequential):
-    """Two 3 x 3 convolutions, each normalised and rectified."""
+    """Two 3 x 3 convolutions, each normalised and rectified.
 
-    def __init__(self, channels_in: int, channels: int) -> None:
+    Args:
+        channels_in: channels of the input.
+        channels: channels of the output.
+        norm: batch, group (Wu and He, 2018), which does not depend on the batch, or none.
+    """
+
+    def __init__(self, channels_in: int, channels: int, norm: Norm = "batch") -> None:
         super().__init__(
-            nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
+            nn.Conv2d(channels_in, channels, 3, padding=1, bias=norm == "none"),
+            normalisation(norm, channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"),
+            normalisation(norm, channels),
             nn.ReLU(inplace=True),
         )
+
+
+def normalisation(norm: Norm, channels: int) -> nn.Module:
+    """A layer that normalises (N, channels, H, W); groups are 8, or as many as divide the channels."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.GroupNorm(math.gcd(channels, 8), channels) if norm == "group" else nn.Identity()
 
 
 class UNet(nn.Module):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from competition.command import Failure
-from competition.settings import load_preset, preset_names, resolve
+from competition.settings import load_preset, merge, preset_names, resolve
 from folds import timm_unet
 from folds.networks import make_network
-from folds.timm_unet import TimmUNet, make_encoder
+from folds.timm_unet import ScSE, TimmUNet, make_encoder
 from folds.unet import UNet
 
 
@@ -41,6 +41,30 @@ def test_a_size_that_does_not_halve_is_refused(size: dict[str, int], reason: str
         make_network(resolve(tree))
 
 
+@pytest.mark.parametrize(
+    ("crop", "reason"),
+    [
+        ([96, 64], "the height of augment.crop=96 is not a multiple of 64, as this network needs; 128 is"),
+        ([64, 100], "the width of augment.crop=100 is not a multiple of 64, as this network needs; 128 is"),
+    ],
+)
+def test_a_crop_that_does_not_halve_is_refused(crop: list[int], reason: str) -> None:
+    tree: dict[str, Any] = {"input": {"height": 128, "width": 128}, "network": {"width": 4, "depth": 6}}
+    make_network(resolve(tree | {"augment": {"crop": [64, 128]}}))
+    with pytest.raises(Failure, match=reason):
+        make_network(resolve(tree | {"augment": {"crop": crop}}))
+
+
+def test_the_decoder_by_its_settings() -> None:
+    chosen = {"norm": "group", "attention": "scse", "enlarge": "bilinear", "detail": 6, "decoder": [8] * 5}
+    network = make_network(resolve({"network": {"name": "timm_unet", "encoder": "resnet10t"} | chosen}))
+    assert isinstance(network, TimmUNet)
+    assert network.enlarge == "bilinear"
+    assert network.detail is not None
+    kinds = [type(module) for module in network.blocks.modules()]
+    assert (kinds.count(torch.nn.GroupNorm), kinds.count(ScSE), kinds.count(torch.nn.BatchNorm2d)) == (10, 5, 0)
+
+
 def test_weights_are_not_fetched_where_a_checkpoint_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
@@ -52,7 +76,8 @@ def test_weights_are_not_fetched_where_a_checkpoint_follows(monkeypatch: pytest.
     settings = resolve({"network": {"name": "timm_unet", "encoder": "resnet10t", "weights": "hub"}})
     make_network(settings)
     make_network(settings, pretrained=False)
-    assert seen == ["hub", "none"]
+    make_network(resolve(merge(settings.model_dump(), {"network": {"init_from": "other"}})))
+    assert seen == ["hub", "none", "none"]
 
 
 def test_the_seed_decides_the_first_weights() -> None:

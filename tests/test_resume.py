@@ -15,8 +15,10 @@ import pytest
 import safetensors.torch
 import torch
 
+from competition.command import Terminated
 from competition.run_folder import RunFolder
 from folds.checkpoint import load_state
+from folds.samples import Key, Samples
 from folds.train import main as train
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +96,7 @@ def tensors_of(state: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]
         yield from tensors_of(value, f"{name}.{key}")
 
 
-def assert_same_end(run: RunFolder, reference: RunFolder) -> None:
+def assert_same_end(run: RunFolder, reference: RunFolder, epochs: int = EPOCHS) -> None:
     best, expected = (safetensors.torch.load_file(one.best(0)) for one in (run, reference))
     assert best.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in best.items())
@@ -110,7 +112,7 @@ def assert_same_end(run: RunFolder, reference: RunFolder) -> None:
         for state in states
     ]
     assert histories[0] == histories[1]
-    assert len(histories[0]) == EPOCHS
+    assert len(histories[0]) == epochs
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +155,49 @@ def test_stopped_by_signals_with_workers(tiny_data: Path, tmp_path: Path, refere
         assert re.fullmatch(rf"{expected} goes on from there\n", err), err
     train(arguments_of(run, tiny_data, workers=1))
     assert_same_end(run, reference)
+
+
+WHOLE = ["loss={boundary: 3, boundary_width: 5}", "augment={hue: 0.1, blur: 0.5, jpeg: 0.5}"]
+CROPS = ["augment.crop=[16, 32]"]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        [*WHOLE, "train.optimizer=sgd", "train.schedule=step", "train.milestones=[0.3, 0.6]"],
+        [*CROPS, "train.schedule=cosine", "train.ema=0", "loss={bce: 0, dice: 1}"],
+        [*CROPS, "train.schedule=step", "train.warmup=0", "train.precision=bf16", "loss={dice: 1, boundary: 2}"],
+        [*WHOLE, "train.optimizer=sgd", "train.schedule=constant", "train.precision=fp16"],
+    ],
+    ids=["boundary-step-sgd", "dice-cosine-crops", "boundary-step-bf16-crops", "boundary-constant-fp16-sgd"],
+)
+def test_every_recipe_resumes_within_an_epoch(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: list[str]
+) -> None:
+    """Stopped by a signal while a sample is prepared, in the first update of an epoch and again of the next."""
+    torch.set_num_threads(1)
+    short = ["train.epochs=5", "train.validate_every=5", "train.save_seconds=1000", *recipe]
+
+    def start(run: RunFolder) -> None:
+        train([*arguments_of(run, tiny_data, workers=0), *short])
+
+    reference, run = RunFolder(tmp_path / "reference"), RunFolder(tmp_path / "run")
+    start(reference)
+    prepare, prepared = Samples.__getitem__, []
+
+    def signalled(samples: Samples, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
+        prepared.append(key)
+        if len(prepared) in (2 * 8 + 3, 3 * 8 + 1):
+            signal.raise_signal(signal.SIGTERM)
+        return prepare(samples, key)
+
+    monkeypatch.setattr(Samples, "__getitem__", signalled)
+    reached = []
+    for _ in range(2):
+        with pytest.raises(Terminated):
+            start(run)
+        reached.append(progress(run))
+    start(run)
+    assert reached == [(2, 1), (3, 1)]
+    assert len(prepared) == 5 * 8, "nothing is done twice"
+    assert_same_end(run, reference, epochs=5)

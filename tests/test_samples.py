@@ -139,6 +139,57 @@ def test_colour_leaves_the_mask_alone() -> None:
     assert not np.array_equal(changed["image"], image)
 
 
+def test_switched_off_changes_draw_nothing() -> None:
+    """So a setting that a later version adds leaves the samples of today's settings as they are."""
+    names = [type(transform).__name__ for transform in augmentation(Augment()).transforms]
+    assert names == ["HorizontalFlip", "Affine", "ColorJitter", "ToGray"]
+
+
+@pytest.mark.parametrize("change", [{"blur": 1}, {"jpeg": 1}, {"hue": 0.2, "colour": 1}])
+def test_each_change_of_colour_leaves_the_mask_alone(change: dict[str, float]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    off = {"flip": 0, "affine": 0, "colour": 0, "grey": 0, "brightness": 0, "contrast": 0, "saturation": 0}
+    transform = augmentation(Augment(**(off | change)))
+    mask = noise[..., 0]
+    for seed in range(5):
+        transform.set_random_seed(seed)
+        changed = transform(image=noise, mask=mask)
+        assert changed["image"].dtype == np.uint8
+        assert np.array_equal(changed["mask"], mask)
+        assert not np.array_equal(changed["image"], noise)
+
+
+def test_a_crop_is_a_part_of_the_photograph_and_of_its_mask(data: DataFolder) -> None:
+    """Found again where it was cut from; all places come, the frame's edges among them."""
+    crop = Augment(flip=0, affine=0, colour=0, grey=0, crop=[24, 32])
+    samples, whole = samples_of(data, crop, cache=True), samples_of(data, PLAIN)[Key(0, 0)]
+    places = set()
+    for epoch in range(60):
+        image, target = samples[Key(epoch, 0)]
+        assert (image.shape, target.shape) == ((24, 32, 3), (24, 32))
+        found = [
+            (top, left)
+            for top in range(32 - 24 + 1)
+            for left in range(64 - 32 + 1)
+            if torch.equal(image, whole[0][top : top + 24, left : left + 32])
+        ]
+        assert len(found) == 1
+        top, left = found[0]
+        assert torch.equal(target, whole[1][top : top + 24, left : left + 32])
+        places.add((top, left))
+    assert {top for top, _ in places} == set(range(9))
+    assert len({left for _, left in places}) > 20
+
+
+def test_crops_are_decided_by_their_key(data: DataFolder) -> None:
+    crop = WILD.model_copy(update={"crop": [16, 32]})
+    keys = [Key(epoch, photo) for epoch in range(3) for photo in range(3)]
+    samples, again = samples_of(data, crop), samples_of(data, crop, cache=True)
+    forwards = {key: samples[key] for key in keys}
+    assert all(same(forwards[key], again[key]) for key in reversed(keys))
+    assert not same(forwards[Key(0, 1)], forwards[Key(1, 1)])
+
+
 def epoch_of(batches: Batches, epoch: int, start: int = 0) -> list[list[Key]]:
     batches.epoch, batches.start = epoch, start
     return list(batches)

@@ -10,7 +10,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder, Photo, photo_at
 from competition.run_folder import RunFolder
 from competition.settings import Settings, resolve
-from folds.split import ensure_split, mask_area, photos_by_fold, read_folds, split_by_car, write_folds
+from folds.split import ensure_split, folds_text, mask_area, photos_by_fold, read_folds, split_by_car
 
 
 def cars(count: int, views: int = 16) -> tuple[list[Photo], list[float]]:
@@ -57,7 +57,7 @@ def test_more_folds_than_cars_are_refused() -> None:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     photos, areas = cars(6, views=3)
     fold_of = split_by_car(photos, areas, 3, seed=1)
-    write_folds(tmp_path / "folds.csv", photos, fold_of)
+    (tmp_path / "folds.csv").write_text(folds_text(photos, fold_of))
     assert read_folds(tmp_path / "folds.csv") == {
         photo.img: fold for photo, fold in zip(photos, fold_of, strict=True)
     }

@@ -4,6 +4,7 @@ import os
 import time
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from competition.command import Failure
-from folds.timm_unet import TimmUNet, match_weights, read_weights
+from folds.timm_unet import ScSE, TimmUNet, match_weights, read_weights
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,78 @@ def test_skip_connections_join_where_the_encoder_has_a_feature() -> None:
     assert [block[0].in_channels for block in network.blocks] == [512 + 256, 40 + 128, 30 + 64, 20 + 64, 10 + 3]
     sparse = TimmUNet("convnext_atto", "none", [40, 30, 20, 10, 5])
     assert [block[0].in_channels for block in sparse.blocks] == [320 + 160, 40 + 80, 30 + 40, 20, 10 + 3]
+
+
+def test_the_defaults_are_the_network_that_old_checkpoints_hold() -> None:
+    names = [name for name in TimmUNet("resnet18", "none", [8, 4]).state_dict() if not name.startswith("encoder.")]
+    norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    block = ["0.weight", *(f"1.{part}" for part in norm), "3.weight", *(f"4.{part}" for part in norm)]
+    assert names == [*(f"blocks.{level}.{part}" for level in range(2) for part in block), "head.weight", "head.bias"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"norm": "group"}, {"norm": "none"}, {"attention": "scse"}, {"enlarge": "bilinear"}, {"detail": 6}]
+)
+def test_every_option_answers_and_all_of_it_learns(options: dict[str, Any]) -> None:
+    network = TimmUNet("resnet10t", "none", [16, 12, 8, 8, 4], **options)
+    logits = network(torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8))
+    assert logits.shape == (2, 1, 64, 96)
+    logits.square().mean().backward()
+    parameters = [each for name, each in network.named_parameters() if not name.startswith("encoder.")]
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in parameters)
+
+
+def test_scse_by_hand() -> None:
+    """Weights of 0 leave two gates of one half; then a channel gate of sigmoid(2) and a spatial one of the pixel."""
+    attention = ScSE(2)
+    for parameter in attention.parameters():
+        torch.nn.init.zeros_(parameter)
+    x = torch.tensor([[[[1.0, 2.0]], [[3.0, -4.0]]]])
+    assert torch.equal(attention(x), x)
+    torch.nn.init.constant_(attention.channel[3].bias, 2.0)
+    attention.spatial[0].weight.data[0, 0] = 1.0
+    gates = torch.tensor(2.0).sigmoid() + x[:, :1].sigmoid()
+    assert torch.allclose(attention(x), x * gates)
+
+
+def test_bilinear_enlargement_is_smooth() -> None:
+    """The decoder's first block sees a ramp where nearest enlargement shows it steps."""
+    seen = {}
+    for enlarge in ("nearest", "bilinear"):
+        torch.manual_seed(1)
+        network = TimmUNet("resnet10t", "none", [4], enlarge=enlarge)  # type: ignore[arg-type]
+        network.blocks[0].register_forward_pre_hook(lambda _, inputs, name=enlarge: seen.update({name: inputs[0]}))
+        answer(network, 64, 64)
+    steps = (seen["nearest"][:, :512, 0, 1], seen["bilinear"][:, :512, 0, 1])
+    ends = seen["nearest"][:, :512, 0, 0], seen["nearest"][:, :512, 0, 2]
+    assert torch.equal(steps[0], ends[0])
+    assert torch.allclose(steps[1], 0.75 * ends[0] + 0.25 * ends[1], atol=1e-5)
+
+
+def test_detail_draws_one_pixel_at_full_size() -> None:
+    """Two convolutions on the photograph: the last level sees 7 channels of them, each from 5 x 5 pixels."""
+    network = TimmUNet("resnet18", "none", [40, 30, 20, 10, 5], detail=7).eval()
+    assert network.blocks[-1][0].in_channels == 10 + 7
+    assert network.detail is not None
+    photo = torch.zeros(1, 3, 16, 16)
+    other = photo.clone()
+    other[..., 8, 8] = 1
+    with torch.inference_mode():
+        changed = (network.detail(photo) != network.detail(other)).any(1)[0]
+    assert torch.nonzero(changed).amin(0).tolist() == [6, 6]
+    assert torch.nonzero(changed).amax(0).tolist() == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "levels", "reason"),
+    [
+        ("vgg11", 5, "vgg11 has a feature at full size itself; network.detail=4 has no place, 0 has"),
+        ("resnet18", 4, "network.detail=4 joins at full size, which 4 levels of network.decoder do not reach; .* 5 "),
+    ],
+)
+def test_detail_without_a_place_is_refused(encoder: str, levels: int, reason: str) -> None:
+    with pytest.raises(Failure, match=reason), torch.device("meta"):
+        TimmUNet(encoder, "none", [8] * levels, detail=4)
 
 
 def test_pixels_are_normalised_as_the_encoder_was_trained() -> None:
@@ -116,6 +189,16 @@ def test_weights_in_order(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, weights[name]) for name, tensor in network.encoder.state_dict().items())
 
 
+@pytest.mark.parametrize("head", [None, 7])
+def test_weights_trained_under_another_head(tmp_path: Path, head: int | None) -> None:
+    """The encoder is what is needed: a file without its head, or with one of other classes, gives it."""
+    weights = {name: tensor for name, tensor in trained("resnet10t").items() if not name.startswith("fc.")}
+    if head:
+        weights |= {"fc.weight": torch.rand(head, 512), "fc.bias": torch.rand(head)}
+    network = TimmUNet("resnet10t", write(tmp_path / "w.pth", weights), [8])
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.encoder.state_dict().items())
+
+
 def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "resnet18.pth", trained("resnet18"))
     with pytest.raises(Failure, match=r"resnet18.pth does not fit mobilenetv2_100: its conv1.weight has shape") as no:
@@ -168,12 +251,50 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) ->
         read_weights(tmp_path / "w.pth")
 
 
-def test_an_unreachable_hub_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("encoder", "reason"),
+    [
+        ("resnet18.nonsense", r"for network.encoder=resnet18.nonsense \(Invalid .*\); there are resnet18.a1_in1k"),
+        ("coatnet_0_224", r"for network.encoder=coatnet_0_224 \(none were published\); "),
+    ],
+)
+def test_weights_that_no_hub_has_are_not_blamed_on_the_network(encoder: str, reason: str) -> None:
+    with pytest.raises(Failure, match=f"timm has no pretrained weights {reason}") as refused:
+        TimmUNet(encoder, "hub", [8])
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        ("hub", "cannot load hf-hub:a/b's pretrained weights from timm's hub"),
+        ("none", "cannot load hf-hub:a/b from the hub, which alone knows what it is"),
+        (
+            "w.pth",
+            "network.encoder=hf-hub:a/b is the hub's, and network.weights=w.pth a file; name one of timm's own",
+        ),
+    ],
+)
+def test_an_encoder_of_the_hub_that_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, reason: str
+) -> None:
+    offline(tmp_path, monkeypatch)
+    with pytest.raises(Failure, match=reason) as refused:
+        TimmUNet("hf-hub:a/b", weights, [8])
+    assert "\n" not in str(refused.value)
+
+
+def offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client without a network and with nothing of before."""
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+
+
+def test_an_unreachable_hub_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offline(tmp_path, monkeypatch)
     began = time.monotonic()
     with pytest.raises(Failure, match=r"cannot load resnet18's pretrained weights from timm's hub") as refused:
         TimmUNet("resnet18", "hub", [8])

@@ -1,7 +1,6 @@
-"""The trainer: its learning rates, its updates, what it keeps and what it refuses."""
+"""The trainer: its updates, what it keeps and what it refuses."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from folds import trainer as module
 from folds.checkpoint import load_state, load_weights, save_state
 from folds.losses import segmentation_loss
 from folds.samples import Key
+from folds.schedule import learning_rate
 from folds.split import ensure_split
 from folds.train import make_trainer
-from folds.trainer import Trainer, learning_rate, make_optimizer
+from folds.trainer import Trainer, make_optimizer
 from folds.validation import Validation
 
 SMALL: dict[str, Any] = {
@@ -49,37 +49,6 @@ def trainer_of(data: Path, root: Path, **train: Any) -> Trainer:
 
 def lines_of(trainer: Trainer) -> list[dict[str, Any]]:
     return [json.loads(line) for line in trainer.run.history(0).read_text().splitlines()]
-
-
-# The learning rate.
-
-
-def test_onecycle_by_hand() -> None:
-    settings = Train(lr=1.0, schedule="onecycle", warmup=0.1)
-    rates = [learning_rate(settings, update, 100) for update in range(100)]
-    assert rates[0] == pytest.approx(0.04 + 0.96 * (1 - math.cos(math.pi / 11)) / 2)
-    assert rates[10] == max(rates) == 1.0
-    assert rates[55] == pytest.approx(0.5), "half way down the cosine"
-    assert rates[99] == pytest.approx((1 + math.cos(math.pi * 89 / 90)) / 2)
-    assert rates[:11] == sorted(rates[:11])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-
-
-def test_cosine_and_constant_by_hand() -> None:
-    cosine = Train(lr=0.2, schedule="cosine", warmup=0.2)
-    assert [learning_rate(cosine, update, 10) for update in (0, 1, 2, 6)] == pytest.approx(
-        [0.2 / 3, 0.4 / 3, 0.2, 0.1]
-    )
-    constant = Train(lr=0.2, schedule="constant", warmup=0)
-    assert {learning_rate(constant, update, 10) for update in range(10)} == {0.2}
-
-
-@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
-@pytest.mark.parametrize(("warmup", "updates"), [(0, 1), (0.9, 1), (0.5, 2), (0.99, 7)])
-def test_short_trainings_have_a_rate(schedule: Any, warmup: float, updates: int) -> None:
-    settings = Train(lr=0.3, schedule=schedule, warmup=warmup)
-    for update in range(updates):
-        assert 0 < learning_rate(settings, update, updates) <= 0.3
 
 
 # The updates.
@@ -288,6 +257,27 @@ def test_weights_that_are_no_numbers_are_not_saved(
     with pytest.raises(Failure, match="is not finite after update 1 of epoch 1"):
         trainer.fit()
     assert load_state(trainer.run.last(0))["update"] == 0
+
+
+def test_the_line_names_the_update_and_the_best_weights_stay(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is saved within the epoch, so the loss is looked at only at its end, two updates after it broke."""
+    trainer = trainer_of(tiny_data, tmp_path, epochs=3)
+    calls = []
+
+    def spoiled(*arguments: Any) -> Tensor:
+        calls.append(1)
+        return segmentation_loss(*arguments) * (float("inf") if len(calls) == 6 else 1)
+
+    monkeypatch.setattr(module, "segmentation_loss", spoiled)
+    with pytest.raises(Failure, match=r"loss of fold 0 is not finite after update 2 of epoch 2; "):
+        trainer.fit()
+    assert len(calls) == 8
+    network, _, facts = load_weights(trainer.run.best(0))
+    assert facts["epoch"] == 1
+    assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
+    assert load_state(trainer.run.last(0))["epoch"] == 1
 
 
 @pytest.mark.parametrize("state", [{"weights": 1}, [1, 2], {"network": {"head.weight": torch.zeros(3)}}])

@@ -106,6 +106,20 @@ def test_blocks_keep_the_size() -> None:
     assert DoubleConvolution(3, 5)(torch.randn(2, 3, 7, 9)).shape == (2, 5, 7, 9)
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(4, 4), (12, 4), (16, 8), (256, 8)])
+def test_group_normalisation(channels: int, groups: int) -> None:
+    """Of each image by itself: another image in the batch changes nothing, in training too."""
+    block = DoubleConvolution(3, channels, "group").train()
+    assert block[1].num_groups == groups
+    images = torch.randn(2, 3, 6, 6)
+    assert torch.allclose(block(images)[:1], block(images[:1]), atol=1e-6)
+
+
+def test_without_normalisation_the_convolutions_have_biases() -> None:
+    names = DoubleConvolution(3, 5, "none").state_dict().keys()
+    assert set(names) == {"0.weight", "0.bias", "3.weight", "3.bias"}
+
+
 def test_channels_last_computes_the_same() -> None:
     network = UNet(8, 2, stem=2).eval()
     image = pixels(32, 48, count=2)

@@ -1,0 +1,61 @@
+"""The first weights of a fold from the same fold of another run: fine-tuning, at a larger size for example.
+
+A network may only begin with weights that have not seen the cars it will be validated on. So both runs must have the
+same split, to the byte, and fold n begins from fold n.
+"""
+
+from torch import Tensor
+
+from competition.command import Failure
+from competition.run_folder import RunFolder, source_of
+from competition.settings import Network, Settings
+from folds.checkpoint import load_weights
+
+# Where a network begins is not what it is.
+BEGINNING = {"weights", "init_from"}
+
+
+def first_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str, Tensor] | None:
+    """The best weights of a fold in the run that ``network.init_from`` names; None where it names none.
+
+    Raises:
+        Failure: the split of that run is another one, its fold is not trained, or its network is another one.
+    """
+    source = source_of(settings)
+    if source is None:
+        return None
+    require_same_split(run, source)
+    if not source.best(fold).is_file():
+        raise Failure(
+            f"fold {fold} of {source.root}, which network.init_from names, is not trained; train it first: "
+            f"make train FOLD={fold} RUN={source.name}"
+        )
+    network, their_settings, facts = load_weights(source.best(fold))
+    if facts["fold"] != fold:
+        raise Failure(
+            f"{source.best(fold)} holds the weights of fold {facts['fold']}, which have seen the cars that fold "
+            f"{fold} is validated on; train it: make train FOLD={fold} RUN={source.name}"
+        )
+    require_same_network(settings.network, their_settings.network, source)
+    return network.state_dict()
+
+
+def require_same_split(run: RunFolder, source: RunFolder) -> None:
+    """Raise a Failure if a run has a split already, and it differs from its source's in any byte."""
+    if run.root.resolve() == source.root.resolve():
+        raise Failure(f"network.init_from names {run.root}, the run itself; name another one, or none")
+    if run.folds.is_file() and run.folds.read_bytes() != source.folds.read_bytes():
+        raise Failure(
+            f"{run.folds} is not the split of {source.folds}: weights from there may have seen the cars that "
+            f"validate them here, which is a leak; name another RUN, which will take the split of {source.name}"
+        )
+
+
+def require_same_network(ours: Network, theirs: Network, source: RunFolder) -> None:
+    """Raise a Failure that names the first difference of two networks, apart from where they begin."""
+    for (name, value), other in zip(ours, dict(theirs).values(), strict=True):
+        if name not in BEGINNING and value != other:
+            raise Failure(
+                f"network.{name} is {value}, but {other} in {source.root}, whose weights network.init_from asks for; "
+                f"SET=network.{name}={str(other).replace(' ', '')} for a network like that"
+            )

@@ -1,0 +1,78 @@
+"""Photographs left out of training: of every fold, and never out of the score."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from competition.command import Failure
+from competition.data_folder import DataFolder, photo_at
+from competition.run_folder import RunFolder
+from competition.settings import Settings, resolve
+from folds.leave_out import require_known, without
+from folds.split import ensure_split
+from folds.train import make_trainer
+
+PHOTOS = [photo_at(Path(f"{car}_{view:02d}.jpg")) for car in ("aaaaaaaaaaaa", "bbbbbbbbbbbb") for view in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("names", "remaining"),
+    [
+        ([], [0, 1, 2, 3]),
+        (["aaaaaaaaaaaa_02.jpg"], [0, 2, 3]),
+        (["bbbbbbbbbbbb"], [0, 1]),
+        (["bbbbbbbbbbbb", "aaaaaaaaaaaa_01.jpg", "bbbbbbbbbbbb_01.jpg"], [1]),
+    ],
+)
+def test_images_and_cars_are_left_out(names: list[str], remaining: list[int]) -> None:
+    assert without(PHOTOS, names) == [PHOTOS[index] for index in remaining]
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    with pytest.raises(Failure, match=r"data.leave_out=\['aaaaaaaaaaaa', 'bbbbbbbbbbbb'\] leaves nothing to learn"):
+        without(PHOTOS, ["aaaaaaaaaaaa", "bbbbbbbbbbbb"])
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("aaaaaaaaaaaa_03.jpg", "aaaaaaaaaaaa_0"), ("bbbbbbbbbbb", "bbbbbbbbbbbb"), ("zzz", "")],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(Failure, match=f"data.leave_out names {name}, which is no image and no car .*; {near}.* is$"):
+        require_known(PHOTOS, [PHOTOS[0].car, PHOTOS[0].img, name])
+
+
+def settings_without(names: list[str]) -> Settings:
+    return resolve(
+        {
+            "split": {"folds": 5},
+            "data": {"leave_out": names},
+            "input": {"height": 32, "width": 64},
+            "network": {"width": 4, "depth": 1},
+            "train": {"workers": 0},
+        }
+    )
+
+
+def test_no_fold_learns_from_it_and_its_own_fold_is_scored_on_it(tiny_data: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    data, run = DataFolder(tiny_data), RunFolder(tmp_path / "run")
+    left_out = data.train[0]
+    settings = settings_without([left_out.img])
+    by_fold = ensure_split(run, settings, data)
+    scored = []
+    for fold in by_fold:
+        trainer = make_trainer(run, settings, data, by_fold, fold)
+        learned: list[object] = trainer.loader.dataset.photos  # type: ignore[attr-defined]
+        assert left_out not in learned
+        scored += trainer.validation.photos
+        assert len(learned) == len(data.train) - len(by_fold[fold]) - (left_out not in by_fold[fold])
+    assert sorted(scored, key=lambda photo: photo.img) == data.train
+
+
+def test_an_unknown_name_leaves_no_run(tiny_data: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(Failure, match=r"data.leave_out names nobody"):
+        ensure_split(run, settings_without(["nobody"]), DataFolder(tiny_data))
+    assert not run.root.exists()
