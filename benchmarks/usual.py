@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from competition.rle import Mask, Shape
 
 FloatArray = NDArray[np.float32]
-MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
-STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+MEAN = np.array([0.485, 0.456, 0.406])
+STD = np.array([0.229, 0.224, 0.225])
 
 
 def read(path: Path, height: int, width: int) -> FloatArray:
-    """A photograph as (3, height, width) floats, normalised as ImageNet's."""
+    """A photograph as (3, height, width) float32, normalised as segmentation-models-pytorch's ``preprocess_input`` does
+    it, and converted as its examples do."""
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     image = cv2.resize(image, (width, height))
-    normalised: FloatArray = (image.astype(np.float32) / 255 - MEAN) / STD
-    return normalised.transpose(2, 0, 1)
+    normalised = (image / 255.0 - MEAN) / STD
+    return normalised.transpose(2, 0, 1).astype(np.float32)
 
 
 def mask_of(probabilities: FloatArray, shape: Shape) -> NDArray[np.uint8]:
