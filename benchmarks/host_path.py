@@ -87,7 +87,7 @@ def usual_path(file: Path, photos: Sequence[Photo], network: Replay, settings: S
 def compare(
     photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, repeats: int, folder: Path
 ) -> dict[str, Any]:
-    """Images a second of both ways, by the clock and by the processor's time, and whether their masks are the same."""
+    """Images a second of both ways, by the clock and by the processor's time, and whether their masks agree."""
     ours, usuals = folder / "ours.csv.gz", folder / "usual.csv.gz"
     network = Replay(answers)
     busy: dict[str, list[float]] = {"ours": [], "usual": []}
@@ -147,8 +147,8 @@ class Stopwatch:
 def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, folder: Path) -> dict[str, float]:
     """Milliseconds of processor time an image of each stage of our path, one after the other in one thread.
 
-    A batch at a time, as on the way itself: what is kept of all photographs would have to be found by the kernel, page
-    by page, and that takes longer than the work.
+    A batch at a time, as on the way itself: memory for all photographs at once would have to be found by the kernel,
+    page by page, and that takes longer than the work.
     """
     frame = Frame.of(settings.input)
     size = settings.inference.batch_size
@@ -197,8 +197,9 @@ def reading_dice(run_name: str, data: DataFolder, fold: int, folder: Path) -> di
     run = run_at(run_name)
     network, settings, _ = load_weights(run.best(fold))
     held_out = photos_by_fold(run.folds, data.train)[fold]
+    frames = {"as small as possible": Frame.of(settings.input), "in full": FullDecode.of(settings.input)}
     dice = {}
-    for name, frame in (("as small as possible", Frame.of(settings.input)), ("in full", FullDecode.of(settings.input))):
+    for name, frame in frames.items():
         chosen = settings.inference
         ensemble = Ensemble([network], frame, chosen.views, device=pick_device(), precision=chosen.precision)
         shard, joined = folder / "fold.csv.gz", folder / "fold_joined.csv.gz"

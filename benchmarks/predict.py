@@ -165,7 +165,9 @@ def peer_network(data: DataFolder, settings: Settings) -> nn.Module:
     return made
 
 
-def against_peer(data: DataFolder, photos: Sequence[Photo], preset: str, repeats: int, folder: Path) -> dict[str, Any]:
+def against_peer(
+    data: DataFolder, photos: Sequence[Photo], preset: str, repeats: int, folder: Path
+) -> dict[str, Any]:
     """One network, two views, the same encoder and decoder sizes and the same input, images a second."""
     settings = settings_of(preset, {"network": ENCODER})
     theirs = peer_network(data, settings)

@@ -128,7 +128,9 @@ def targets_of(result: dict[str, Any]) -> list[Target]:
     return [
         Target("peak of the resident memory, MB", result["peak_mb"], 2000, at_most=True),
         Target("memory at the end / after a quarter", memory["100 %"] / memory["25 %"], 1.25, at_most=True),
-        Target("peak of the disk / the finished file", result["peak_disk_mb"] / result["file_mb"], 2.05, at_most=True),
+        Target(
+            "peak of the disk / the finished file", result["peak_disk_mb"] / result["file_mb"], 2.05, at_most=True
+        ),
     ]
 
 
@@ -137,7 +139,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Predict as many images as the test set has.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--images", type=int, default=2000, help="100064 is the whole test set")
-    arguments.add_argument("--kills", type=int, default=1, help="how often the second run is killed; 0: no second run")
+    arguments.add_argument(
+        "--kills", type=int, default=1, help="how often the second run is killed; 0: no second run"
+    )
     arguments.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     arguments.add_argument("--work", type=Path, help="a folder for links and runs; links are hard on DATA's own disk")
     options = arguments.parse_args(argv)
