@@ -15,6 +15,10 @@ MESSAGE ?=
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.txt | cut -d' ' -f1)
+BENCHMARKS := rle host_path loader predict scale score upload
+BENCH_PY := .venv-bench/bin/python
+BENCH_STAMP := .venv-bench/.installed-$(shell (cat requirements.txt requirements-bench.txt; echo $(abspath $(VENV))) | \
+	cksum | cut -d' ' -f1)
 # albumentations looks for a newer version of itself at every import, in vain where there is no network.
 export NO_ALBUMENTATIONS_UPDATE := 1
 
@@ -27,7 +31,7 @@ SIZED := $(if $(SIZE),--size $(SIZE))
 OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) \
 	$(filter-out --run $(RUN),$(OF_RUN))
 
-.PHONY: help setup demo test lint format bench data synthetic check settings folds train cv score predict \
+.PHONY: help setup demo test lint format bench bench-setup data synthetic check settings folds train cv score predict \
 	validate submit submissions report clean-demo
 
 help: ## this list
@@ -82,9 +86,23 @@ format: $(STAMP) ## format the code
 	@$(PY) -m ruff check --fix --quiet .
 	@$(PY) -m ruff format .
 
-bench: $(STAMP) ## the measurements behind the README's figures
-	@set -e; for program in benchmarks/[a-z]*.py; do \
-		name=$$(basename $$program .py); echo "== $$name"; $(PY) -m benchmarks.$$name $(if $(DATA),--data $(DATA)); done
+# FULL=1: all 100,064 images in `scale`, killed three times. Any one alone: .venv-bench/bin/python -m benchmarks.NAME
+bench: $(BENCH_STAMP) ## the measurements behind the README's figures (DATA, TRAINED=run, FULL=1)
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BENCH_PY) -m benchmarks.$$name $(if $(DATA),--data $(DATA)) \
+		$$(case $$name in \
+			host_path|predict) echo $(if $(TRAINED),--run $(TRAINED));; \
+			scale) echo $(if $(FULL),--images 100064 --kills 3);; esac); done
+
+bench-setup: $(BENCH_STAMP) ## the packages that are measured beside ours, into .venv-bench
+
+# It sees the packages of VENV; pip is VENV's too, and leaves them as they are.
+$(BENCH_STAMP): $(STAMP)
+	@rm -rf .venv-bench
+	@$(PY) -m venv --without-pip .venv-bench
+	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$($(BENCH_PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main-environment.pth
+	@$(BENCH_PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench.txt
+	@touch $@
 
 data: $(STAMP) ## download and verify Carvana from Kaggle into DATA (HQ=1: the hq photographs)
 	@$(PY) -m competition.download --data $(or $(DATA),data/carvana) $(if $(HQ),--hq)

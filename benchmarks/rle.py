@@ -1,114 +1,124 @@
-"""The run-length codec and its score against the encoder and the comparison that public solutions use.
+"""The run-length codec and its score against the encoder and the comparison that public solutions use, and against
+pycocotools: ``python -m benchmarks.rle [--data DATA]``.
 
-    python -m benchmarks.rle [--data DATA]
-
-Prints a table and writes benchmarks/results/rle.json. What counts is the processor's time and not the clock's: on a
-busy machine the clock mostly measures how long a process waits for its turn, and the longer way waits more often.
+What counts is the processor's time and not the clock's: on a busy machine the clock mostly measures how long a process
+waits for its turn, and the longer way waits more often.
 """
 
-import argparse
 import statistics
 import time
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks import usual
+from benchmarks.material import codes_of, data_folder
+from benchmarks.measure import Target, Way, in_turns, medians, peer, print_rows, report
 from competition import metrics, rle
-from competition.atomic import write_json
-from competition.command import Failure, run_command
-from competition.data_folder import read_rle_rows
+from competition.command import Failure, parser, run_command
+from competition.images import shape_of
+from competition.rle import Mask, Shape
 
-SHAPE = (1280, 1918)
-RESULTS = Path(__file__).parent / "results" / "rle.json"
-
-
-def usual_encode(mask: NDArray[np.uint8]) -> str:
-    """The encoder of most public solutions."""
-    pixels = np.concatenate([[0], mask.flatten(), [0]])
-    runs = np.where(pixels[1:] != pixels[:-1])[0] + 1
-    runs[1::2] -= runs[::2]
-    return " ".join(str(x) for x in runs)
+PEER = "pycocotools"
+Seconds = Mapping[str, Sequence[float]]
 
 
-def decode_and_compare(first: str, second: str) -> float:
+def decode_and_compare(first: str, second: str, shape: Shape) -> float:
     """Dice from the pixels."""
-    return metrics.dice(rle.decode(first, SHAPE), rle.decode(second, SHAPE))
+    return metrics.dice(rle.decode(first, shape), rle.decode(second, shape))
 
 
-def generated_codes(count: int) -> list[str]:
-    """Codes with about as many runs as real ones: 764, one or two in each row that the car crosses."""
-    rng = np.random.default_rng(1)
-    codes = []
-    for _ in range(count):
-        mask = np.zeros(SHAPE, dtype=np.uint8)
-        for row in range(400, 900):
-            left, right = rng.integers(300, 420), rng.integers(1400, 1600)
-            mask[row, left:right] = 1
-            if row % 2:  # a gap below the car or in a wheel
-                mask[row, 800:950] = 0
-        codes.append(rle.encode(mask))
-    return codes
-
-
-def measure(codes: list[str], repeats: int) -> dict[str, Any]:
-    """Median milliseconds of processor time of each way, and how many times as fast as the usual one."""
-    masks = [rle.decode(code, SHAPE) for code in codes]
-    ways: dict[str, Callable[[int], object]] = {
-        "usual encode": lambda i: usual_encode(masks[i]),
-        "rle.encode": lambda i: rle.encode(masks[i]),
-        "rle.decode": lambda i: rle.decode(codes[i], SHAPE),
-        "decode both, compare": lambda i: decode_and_compare(codes[i], codes[i - 1]),
-        "metrics.dice_rle": lambda i: metrics.dice_rle(codes[i], codes[i - 1]),
+def ways_of(mask: Mask, code: str, other: str, with_peer: bool) -> dict[str, Way]:
+    """What is measured on one mask and its code, with the code of another mask to compare with."""
+    shape: Shape = mask.shape  # type: ignore[assignment]
+    ways: dict[str, Way] = {
+        "usual encode": lambda: usual.encode(mask),
+        "rle.encode": lambda: rle.encode(mask),
+        "rle.decode": lambda: rle.decode(code, shape),
+        "decode both, compare": lambda: decode_and_compare(code, other, shape),
+        "metrics.dice_rle": lambda: metrics.dice_rle(code, other),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for i, (mask, code) in enumerate(zip(masks, codes, strict=True)):
-        if not usual_encode(mask) == rle.encode(mask) == code:
-            raise Failure("the encoders disagree; the comparison means nothing")
-        for name, way in ways.items():
-            for _ in range(repeats):
-                start = time.process_time()
-                way(i)
-                seconds[name].append(time.process_time() - start)
-    medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}
-    return {
-        "masks": len(codes),
-        "runs": statistics.mean(len(rle.parse(code)) for code in codes),
-        "milliseconds": medians,
-        "times as fast": {
-            "rle.encode : usual encode": medians["usual encode"] / medians["rle.encode"],
-            "rle.decode : rle.encode": medians["rle.encode"] / medians["rle.decode"],
-            "metrics.dice_rle : decode both, compare": medians["decode both, compare"] / medians["metrics.dice_rle"],
-        },
-    }
+    if with_peer:
+        from pycocotools import mask as coco  # type: ignore[import-not-found]
+
+        # It counts down the columns; the transposed view of a row-major mask is laid out just so.
+        ways[f"{PEER} encode, no text"] = lambda: coco.encode(mask.T)
+    return ways
 
 
-def main() -> None:
+def require_agreement(mask: Mask, code: str, other: str, with_peer: bool) -> None:
+    """Raise unless all ways to the same answer give the same answer; else the comparison would mean nothing."""
+    shape: Shape = mask.shape  # type: ignore[assignment]
+    if not usual.encode(mask) == rle.encode(mask) == code:
+        raise Failure("the encoders disagree; the comparison means nothing")
+    if not np.array_equal(rle.decode(code, shape), mask):
+        raise Failure("the decoder does not give the mask back; the comparison means nothing")
+    if metrics.dice_rle(code, other) != decode_and_compare(code, other, shape):
+        raise Failure("Dice from the runs and Dice from the pixels disagree; the comparison means nothing")
+    if with_peer:
+        require_agreement_with_peer(mask, code)
+
+
+def require_agreement_with_peer(mask: Mask, code: str) -> None:
+    """Raise unless our runs, in pycocotools' own form, are what it makes of the mask."""
+    from pycocotools import mask as coco
+
+    edges = [0, *rle.parse(code).ravel().tolist()]
+    counts = np.diff(edges + [mask.size] * (edges[-1] < mask.size)).tolist()
+    size = list(mask.T.shape)
+    if coco.frPyObjects({"counts": counts, "size": size}, *size) != coco.encode(mask.T):
+        raise Failure(f"the runs of rle.encode and of {PEER} differ; the comparison means nothing")
+
+
+def measure(codes: Sequence[str], shape: Shape, repeats: int, with_peer: bool) -> dict[str, list[float]]:
+    """Seconds of processor time of each way, over all masks and repeats."""
+    seconds: dict[str, list[float]] = {}
+    for number, code in enumerate(codes):
+        mask, other = rle.decode(code, shape), codes[number - 1]
+        require_agreement(mask, code, other, with_peer)
+        found = in_turns(ways_of(mask, code, other, with_peer), repeats, time.process_time)
+        for name, values in found.items():
+            seconds.setdefault(name, []).extend(values)
+    return seconds
+
+
+def targets_of(times: Mapping[str, float]) -> list[Target]:
+    """How many times as fast one way is as another, and how many it should be."""
+    encode = times["rle.encode"]
+    targets = [
+        Target("usual encode / rle.encode", times["usual encode"] / encode, 5),
+        Target("rle.encode / rle.decode", encode / times["rle.decode"], 1),
+        Target("decode and compare / dice_rle", times["decode both, compare"] / times["metrics.dice_rle"], 10),
+    ]
+    coco = times.get(f"{PEER} encode, no text")
+    return targets + ([Target(f"{PEER} encode / rle.encode", coco / encode, 2)] if coco else [])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    options = argparse.ArgumentParser(description="Time the run-length codec and the score of runs.")
-    options.add_argument("--data", type=Path, help="data folder with train_masks.csv; by default generated masks")
-    options.add_argument("--masks", type=int, default=32, help="number of masks")
-    options.add_argument("--repeats", type=int, default=10, help="measurements of each way on each mask")
-    options.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
-    arguments = options.parse_args()
-    if arguments.data:
-        # Every 13th: another view of another car.
-        rows = islice(read_rle_rows(arguments.data / "train_masks.csv"), 0, 13 * arguments.masks, 13)
-        codes = [code for _, _, code in rows]
-    else:
-        codes = generated_codes(arguments.masks)
-    found = measure(codes, arguments.repeats)
-    found["source"] = str(arguments.data or "generated")
-    print(f"{found['masks']} masks of {SHAPE[1]} x {SHAPE[0]}, {found['runs']:.0f} runs each; median processor time")
-    for name, value in found["milliseconds"].items():
-        print(f"  {name:40} {value:6.3f} ms")
-    print("times as fast")
-    for name, value in found["times as fast"].items():
-        print(f"  {name:40} {value:6.1f}")
-    write_json(RESULTS, found)
+    arguments = parser("Time the run-length codec and the score of runs.")
+    arguments.add_argument("--data", type=Path, help="data folder with train_masks.csv; by default generated cars")
+    arguments.add_argument("--masks", type=int, default=32, help="number of masks")
+    arguments.add_argument("--repeats", type=int, default=10, help="measurements of each way on each mask")
+    options = arguments.parse_args(argv)
+    data = data_folder(options.data)
+    shape = shape_of(data.train[0].path)
+    codes = codes_of(data, options.masks)
+    version = peer(PEER)
+    times = medians(measure(codes, shape, options.repeats, version is not None))
+    runs = statistics.mean(len(rle.parse(code)) for code in codes)
+    result: dict[str, Any] = {
+        "data": str(data.root),
+        "masks": len(codes),
+        "runs": runs,
+        "peer": f"{PEER} {version}" if version else None,
+        "milliseconds": {name: 1000 * seconds for name, seconds in times.items()},
+    }
+    title = f"{len(codes)} masks of {shape[1]} x {shape[0]}, {runs:.0f} runs each; median processor time"
+    print_rows(title + (f"; {PEER} {version}" if version else ""), result["milliseconds"], "ms", digits=3)
+    report("rle", result, targets_of(times))
 
 
 if __name__ == "__main__":

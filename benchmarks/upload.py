@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from competition import atomic
+from benchmarks.measure import report
 from competition.command import parser, run_command
 from competition.kaggle_client import Kaggle
 from submissions import submission_file
@@ -15,7 +15,6 @@ from submissions import submission_file
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from kaggle_server import KEY, USER, KaggleServer  # type: ignore[import-not-found]
 
-RESULTS = Path("benchmarks/results/upload.json")
 MEGABYTE = 1_000_000
 
 
@@ -41,7 +40,7 @@ def main() -> None:
     result = {"megabytes": megabytes, "seconds": round(seconds, 1), "peak_mb": round(peak / 1e6)}
     for name, value in result.items():
         print(f"{name:20}{value:>12,}")
-    atomic.write_json(RESULTS, result)
+    report("upload", result, [])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,253 @@
+"""All that happens to a photograph outside the network, on one core, against what most public solutions do:
+``python -m benchmarks.host_path [--data DATA] [--run RUN]``.
+
+The network does nothing: it gives out the photographs' own soft masks, prepared before the clock starts.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from benchmarks import usual
+from benchmarks.material import data_folder, first, settings_of
+from benchmarks.measure import Target, in_turns, median_ratio, print_rows, report
+from benchmarks.stand_ins import Replay, soft_answers
+from competition import metrics, rle
+from competition.command import Failure, parser, run_command
+from competition.data_folder import DataFolder, Photo
+from competition.images import Pixels, read_rgb, shape_of
+from competition.run_folder import run_at
+from competition.settings import Settings
+from folds.checkpoint import load_weights
+from folds.device import pick_device
+from folds.frame import Frame
+from folds.split import photos_by_fold
+from folds.validation import to_levels
+from inference.ensemble import Ensemble
+from inference.predict import predict_to
+from submissions import submission_file
+
+HALF = 0.5
+LEVEL = 128
+SAME = 0.995  # Dice of our masks and the usual ones: they differ only where a pixel is half car
+CPU = torch.device("cpu")
+Result = TypeVar("Result")
+
+
+class FullDecode(Frame):
+    """A frame that decodes every photograph at its full size, and then averages by area."""
+
+    def read(self, path: Path) -> Pixels:
+        """A photograph as the network sees it."""
+        return self._resized(read_rgb(path))
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Everything on one core, with one thread for the network."""
+    before, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {min(before)})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+        torch.set_num_threads(threads)
+
+
+def our_path(file: Path, photos: Sequence[Photo], network: Replay, settings: Settings) -> None:
+    """The project's own way to a shard of a submission."""
+    network.next = 0
+    ensemble = Ensemble([network], Frame.of(settings.input), ["identity"], device=CPU, precision="fp32")
+    predict_to(file, photos, [ensemble], threshold=HALF, settings=settings)
+
+
+@torch.inference_mode()
+def usual_path(file: Path, photos: Sequence[Photo], network: Replay, settings: Settings) -> None:
+    """The usual way to a submission, an image at a time."""
+    network.next = 0
+    height, width = settings.input.height, settings.input.width
+    codes = []
+    for photo in photos:
+        image = torch.from_numpy(usual.read(photo.path, height, width)).unsqueeze(0)
+        probabilities = network(image).sigmoid().numpy()[0, 0]
+        codes.append(usual.encode(usual.mask_of(probabilities, shape_of(photo.path))))
+    usual.write(file, [photo.img for photo in photos], codes)
+
+
+def compare(
+    photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, repeats: int, folder: Path
+) -> dict[str, Any]:
+    """Images a second of both ways, by the clock and by the processor's time, and whether their masks agree."""
+    ours, usuals = folder / "ours.csv.gz", folder / "usual.csv.gz"
+    network = Replay(answers)
+    busy: dict[str, list[float]] = {"ours": [], "usual": []}
+
+    def timed(name: str, path: Callable[..., None], file: Path) -> Callable[[], None]:
+        def run() -> None:
+            start = time.process_time()
+            path(file, photos, network, settings)
+            busy[name].append(time.process_time() - start)
+
+        return run
+
+    ways = {"ours": timed("ours", our_path, ours), "usual": timed("usual", usual_path, usuals)}
+    for way in ways.values():  # once for the page cache
+        way()
+    clear(busy.values())
+    clock = in_turns(ways, repeats)
+    same = agreement(ours, usuals, folder)
+    if same < SAME:
+        raise Failure(f"the masks of the two ways agree only to a Dice of {same:.4f}; the comparison means nothing")
+    return {
+        "images_per_second": {name: len(photos) / statistics.median(each) for name, each in clock.items()},
+        "images_per_processor_second": {name: len(photos) / statistics.median(each) for name, each in busy.items()},
+        "times_as_fast": median_ratio(clock["usual"], clock["ours"]),
+        "agreement": same,
+    }
+
+
+def clear(lists: Iterable[list[float]]) -> None:
+    """Forget what has been measured so far."""
+    for each in lists:
+        each.clear()
+
+
+def agreement(shard: Path, usual_file: Path, folder: Path) -> float:
+    """The mean Dice of the masks of a shard and of a usual submission."""
+    joined = folder / "joined.csv.gz"
+    submission_file.join(joined, [shard])
+    pairs = zip(submission_file.read(joined), submission_file.read(usual_file), strict=True)
+    return statistics.fmean(metrics.dice_rle(code, other) for (_, _, code), (_, _, other) in pairs)
+
+
+class Stopwatch:
+    """Sums of processor time by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def run(self, name: str, work: Callable[[], Result]) -> Result:
+        """Do some work and add its time to a name's."""
+        start = time.process_time()
+        result = work()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - start
+        return result
+
+
+def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, folder: Path) -> dict[str, float]:
+    """Milliseconds of processor time an image of each stage of our path, one after the other in one thread.
+
+    A batch at a time, as on the way itself: memory for all photographs at once would have to be found by the kernel,
+    page by page, and that takes longer than the work.
+    """
+    frame = Frame.of(settings.input)
+    size = settings.inference.batch_size
+    ensemble = Ensemble([Replay(answers)], frame, ["identity"], device=CPU, precision="fp32")
+    watch = Stopwatch()
+    at_least = None if frame.fit == "pad" else (frame.height, frame.width)
+    rows: list[tuple[str, str]] = []
+    for start in range(0, len(photos), size):
+        batch = photos[start : start + size]
+        for photo in batch:
+            watch.run("read: decode", partial(read_rgb, photo.path, at_least=at_least))
+        images = [watch.run("read", partial(frame.read, photo.path)) for photo in batch]
+        levels = watch.run("answer: stack, sigmoid, round", partial(levels_of, ensemble, images))
+        for photo, soft in zip(batch, levels, strict=True):
+            full = watch.run("finish: enlarge", partial(frame.full_size, soft, shape_of(photo.path)))
+            mask = watch.run("finish: threshold", partial(np.greater_equal, full, LEVEL))
+            runs = watch.run("finish: find runs", partial(rle.from_mask, mask))
+            rows.append((photo.img, watch.run("finish: text", partial(rle.to_text, runs))))
+    watch.run("write: csv, gzip", partial(submission_file.write_shard, folder / "stages.csv.gz", rows))
+    found = {name: 1000 * seconds / len(photos) for name, seconds in watch.seconds.items()}
+    resize = max(0.0, found.pop("read") - found["read: decode"])
+    return {"read: decode": found.pop("read: decode"), "read: resize": resize, **found}
+
+
+def levels_of(ensemble: Ensemble, images: Sequence[Pixels]) -> Pixels:
+    """What the ensemble says of a batch, (N, h, w) uint8 levels."""
+    return to_levels(ensemble.probabilities(torch.from_numpy(np.stack(images))))
+
+
+def reading(photos: Sequence[Photo], settings: Settings, repeats: int) -> dict[str, float]:
+    """Decoding at a fraction of the size against decoding in full: milliseconds, and the difference of the pixels."""
+    frame, full = Frame.of(settings.input), FullDecode.of(settings.input)
+    pairs = [(frame.read(photo.path), full.read(photo.path)) for photo in photos]
+    differences = [np.abs(one.astype(np.int16) - other).mean() for one, other in pairs]
+    ways = {
+        "as small as possible": lambda: [frame.read(photo.path) for photo in photos],
+        "in full": lambda: [full.read(photo.path) for photo in photos],
+    }
+    seconds = in_turns(ways, repeats, time.process_time)
+    found = {f"decoded {name}, ms": 1000 * statistics.median(each) / len(photos) for name, each in seconds.items()}
+    return found | {"mean absolute difference, levels of 255": float(np.mean(differences))}
+
+
+def reading_dice(run_name: str, data: DataFolder, fold: int, folder: Path) -> dict[str, float]:
+    """The Dice of a trained fold on the photographs it did not see, read in either way."""
+    run = run_at(run_name)
+    network, settings, _ = load_weights(run.best(fold))
+    held_out = photos_by_fold(run.folds, data.train)[fold]
+    frames = {"as small as possible": Frame.of(settings.input), "in full": FullDecode.of(settings.input)}
+    dice = {}
+    for name, frame in frames.items():
+        chosen = settings.inference
+        ensemble = Ensemble([network], frame, chosen.views, device=pick_device(), precision=chosen.precision)
+        shard, joined = folder / "fold.csv.gz", folder / "fold_joined.csv.gz"
+        predict_to(shard, held_out, [ensemble], threshold=HALF, settings=settings)
+        submission_file.join(joined, [shard])
+        runs = [rle.parse(code) for _, _, code in submission_file.read(joined)]
+        pairs = zip(runs, held_out, strict=True)
+        each = [metrics.counts_of_runs(found, data.truth_runs(photo)) for found, photo in pairs]
+        dice[f"Dice of fold {fold}, decoded {name}"] = metrics.mean(each).dice
+    return dice
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    arguments = parser("Time all that happens to a photograph outside the network, on one core.")
+    arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
+    arguments.add_argument("--run", help="a trained run: what the way of reading does to its Dice")
+    arguments.add_argument("--fold", type=int, default=0, help="which of its folds")
+    arguments.add_argument("--preset", default="cpu", help="whose input size")
+    arguments.add_argument("--images", type=int, default=64, help="number of photographs")
+    arguments.add_argument("--repeats", type=int, default=5, help="measurements of each way")
+    options = arguments.parse_args(argv)
+    data = data_folder(options.data)
+    photos = first(data.train, options.images)
+    settings = settings_of(options.preset)
+    answers = soft_answers(photos, data, Frame.of(settings.input))
+    size = f"{settings.input.width} x {settings.input.height}"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with one_core():
+            found = compare(photos, answers, settings, options.repeats, folder)
+            parts = stages(photos, answers, settings, folder)
+            ways = reading(photos, settings, options.repeats)
+        if options.run:
+            ways |= reading_dice(options.run, data, options.fold, folder)
+    print_rows(
+        f"{len(photos)} photographs, input {size}, one core; images a second", found["images_per_second"], "images/s"
+    )
+    print_rows("by the processor's time", found["images_per_processor_second"], "images/s")
+    print_rows("our stages, processor time an image", parts, "ms")
+    print_rows("a photograph", ways, "", digits=5)
+    targets = [
+        Target("ours / usual, images a second", found["times_as_fast"], 6),
+        Target("ours, images a second on one core", found["images_per_second"]["ours"], 80),
+    ]
+    result = {"data": str(data.root), "images": len(photos), "input": size, **found, "stages": parts, "reading": ways}
+    report("host_path", result, targets)
+
+
+if __name__ == "__main__":
+    run_command(main)

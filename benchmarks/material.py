@@ -1,0 +1,72 @@
+"""What the benchmarks work on: a data folder, many names for few images, runs."""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+
+from competition.data_folder import DataFolder, Photo, read_rle_rows
+from competition.settings import Settings, Tree, load_preset, merge, resolve
+from competition.studio.data_set import Order, make
+
+GENERATED = Path("data/bench")
+ORDER = Order(cars=4, test_cars=2, seed=1)
+
+
+def data_folder(asked: Path | None) -> DataFolder:
+    """The folder that was asked for, else generated cars, which are made once."""
+    if asked is None:
+        make(GENERATED, ORDER, os.cpu_count() or 1)
+    return DataFolder(asked or GENERATED)
+
+
+def first(photos: Sequence[Photo], count: int) -> list[Photo]:
+    """Some photographs, spread over all; the same again where there are fewer."""
+    if count > len(photos):
+        return [photo for photo, _ in zip(cycle(photos), range(count), strict=False)]
+    return [photos[number * len(photos) // count] for number in range(count)]
+
+
+def full_names(data: DataFolder, count: int) -> list[str]:
+    """Names of test images: those of sample_submission_full.csv where it is there, else made up."""
+    full = data.root / "sample_submission_full.csv"
+    if full.is_file():
+        return [img for _, img, _ in read_rle_rows(full)][:count]
+    return made_up_names(count)
+
+
+def made_up_names(count: int) -> list[str]:
+    """Names of images as Carvana's are: 16 views a car."""
+    return [f"{number // 16:012x}_{number % 16 + 1:02d}.jpg" for number in range(count)]
+
+
+def link(source: Path, name: Path) -> None:
+    """Give a file another name: a hard link, or a symbolic one across file systems or where hard ones are refused."""
+    try:
+        name.hardlink_to(source)
+    except OSError:
+        name.symlink_to(source.resolve())
+
+
+def link_photos(names: Sequence[str], photos: Sequence[Photo], folder: Path) -> None:
+    """Give photographs many names in a folder; they serve again and again."""
+    folder.mkdir(parents=True)
+    for name, photo in zip(names, cycle(photos), strict=False):
+        link(photo.path, folder / name)
+
+
+def settings_of(preset: str, *over: Tree) -> Settings:
+    """A preset's settings, with others over them."""
+    return resolve(merge(load_preset(preset), *over))
+
+
+def codes_of(data: DataFolder, most: int = 1000) -> list[str]:
+    """The run-length codes of training masks, spread over all."""
+    codes = [code for _, _, code in read_rle_rows(data.masks_csv)]
+    step = max(1, len(codes) // most)
+    return codes[::step][:most]
+
+
+def rows(names: Sequence[str], codes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Rows of a submission; the codes serve again and again."""
+    return zip(names, cycle(codes), strict=False)

@@ -1,0 +1,120 @@
+"""How the benchmarks measure, print and record: in turns, with the median, beside a description of the machine."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from competition import atomic
+from competition.run_folder import git_revision
+
+RESULTS = Path("benchmarks/results")
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "pandas", "timm")
+HOW_TO_GET_PEERS = "`make bench-setup` installs them; then .venv-bench/bin/python -m benchmarks.NAME"
+
+Way = Callable[[], object]
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure and the limit it is held to; what ``make bench`` ends each table with."""
+
+    what: str
+    value: float
+    limit: float
+    at_most: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is on the right side of its limit."""
+        return self.value <= self.limit if self.at_most else self.value >= self.limit
+
+    def __str__(self) -> str:
+        """The line of the table."""
+        side = "at most" if self.at_most else "at least"
+        return f"{self.what:56}{self.value:10.2f}   {side} {self.limit:g}: {'yes' if self.met else 'NO'}"
+
+
+def in_turns(ways: Mapping[str, Way], repeats: int, clock: Clock = time.perf_counter) -> dict[str, list[float]]:
+    """Seconds of each way, one after the other and then again, so that what slows the machine slows all of them.
+
+    Args:
+        ways: what to measure, by name.
+        repeats: how often.
+        clock: ``time.perf_counter``, or ``time.process_time`` for what should not depend on a busy machine.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = clock()
+            way()
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The median of each way."""
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def median_ratio(first: Sequence[float], second: Sequence[float]) -> float:
+    """The median over the repeats of one way's time to the other's: each pair met the same machine."""
+    return statistics.median(a / b for a, b in zip(first, second, strict=True))
+
+
+def peer(package: str) -> str | None:
+    """The version of a package that is measured beside ours, or None, with a word on how to get it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        print(f"{package} is not installed, and its rows are left out; {HOW_TO_GET_PEERS}")
+        return None
+
+
+def print_rows(title: str, rows: Mapping[str, float], unit: str, digits: int = 2) -> None:
+    """A table of one figure a row."""
+    print(title)
+    for name, value in rows.items():
+        print(f"  {name:48}{value:14,.{digits}f} {unit}")
+
+
+def report(name: str, result: Mapping[str, Any], targets: Sequence[Target]) -> None:
+    """Print the targets, and write the result and the machine into benchmarks/results/."""
+    for target in targets:
+        print(f"  {target}")
+    recorded = [asdict(target) | {"met": target.met} for target in targets]
+    atomic.write_json(RESULTS / f"{name}.json", {**result, "targets": recorded, "machine": machine()})
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on besides the code, and the code's revision."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "gpu": _gpu(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {package: version(package) for package in PACKAGES},
+        "git": git_revision(),
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -1,0 +1,141 @@
+"""The offline CV's arithmetic and the validator on files of full size: ``python -m benchmarks.score [--data DATA]``.
+
+The out-of-fold file has a row for each of the training set's 5,088 images, its masks a few pixels beside the true ones;
+the submission has all 100,064 rows, 870 MB of text.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from benchmarks.material import codes_of, data_folder, link, link_photos, made_up_names, rows
+from benchmarks.measure import Target, print_rows, report
+from benchmarks.watch import watch
+from competition import metrics, rle
+from competition.command import Failure, parser, run_command
+from competition.data_folder import DataFolder, Photo
+from competition.images import shape_of
+from competition.rle import Shape
+from inference.score import score_file
+from submissions import submission_file
+
+FOLDS = 5
+CHECKED = 8  # rows whose Dice is counted again from the pixels
+
+
+def shifted(code: str, shape: Shape, pixels: int) -> str:
+    """The code of a mask moved to the right; what leaves the last row is cut off."""
+    runs = rle.parse(code, shape) + pixels
+    runs = runs[runs[:, 0] < shape[0] * shape[1]]
+    return rle.to_text(runs.clip(max=shape[0] * shape[1]))
+
+
+def make_training_set(data: DataFolder, count: int, root: Path) -> DataFolder:
+    """A training set with as many names; photographs, mask files and codes serve again and again."""
+    names = made_up_names(count)
+    link_photos(names, data.train, root / "train")
+    (root / "train_masks").mkdir()
+    codes = {img: code for _, img, code in submission_file.read(data.masks_csv)}
+    for name, photo in zip(names, cycle(data.train), strict=False):
+        file = data.mask_file(photo)
+        if file is not None:
+            link(file, root / "train_masks" / f"{Path(name).stem}_mask{file.suffix}")
+    ordered = [codes[photo.img] for photo in data.train]
+    submission_file.write(root / "train_masks.csv", rows(names, ordered))
+    return DataFolder(root)
+
+
+def write_out_of_fold(file: Path, data: DataFolder) -> None:
+    """Every mask one to five pixels beside where it is."""
+    shape = shape_of(data.train[0].path)
+    true = submission_file.read(data.masks_csv)
+    submission_file.write(file, ((img, shifted(code, shape, 1 + line % 5)) for line, img, code in true))
+
+
+def by_fold(photos: Sequence[Photo]) -> dict[int, list[Photo]]:
+    """Whole cars in turn to the folds."""
+    cars = sorted({photo.car for photo in photos})
+    fold_of = {car: number % FOLDS for number, car in enumerate(cars)}
+    folds: dict[int, list[Photo]] = {}
+    for photo in photos:
+        folds.setdefault(fold_of[photo.car], []).append(photo)
+    return folds
+
+
+def score_out_of_fold(data: DataFolder, count: int, folder: Path) -> dict[str, Any]:
+    """Seconds of scoring an out-of-fold file, from the data folder unread to all scores, and their mean."""
+    file = folder / "oof.csv.gz"
+    write_out_of_fold(file, make_training_set(data, count, folder / "train"))
+    start = time.perf_counter()
+    fresh = DataFolder(folder / "train")
+    scores = score_file(file, fresh, by_fold(fresh.train))
+    seconds = time.perf_counter() - start
+    require_pixels_agree(file, fresh, {score.photo.img: score.dice for score in scores})
+    return {
+        "rows": len(scores),
+        "cars": len({score.photo.car for score in scores}),
+        "seconds": seconds,
+        "dice": statistics.fmean(score.dice for score in scores),
+    }
+
+
+def require_pixels_agree(file: Path, data: DataFolder, dice: dict[str, float]) -> None:
+    """Raise unless the pixels of the first masks have the Dice that their runs were given."""
+    photos = {photo.img: photo for photo in data.train}
+    for (_, img, code), _ in zip(submission_file.read(file), range(CHECKED), strict=False):
+        truth = data.truth(photos[img])
+        if metrics.dice(rle.decode(code, (truth.shape[0], truth.shape[1])), truth) != dice[img]:
+            raise Failure(f"the Dice of {img} from its runs is not that of its pixels")
+
+
+def validate_submission(data: DataFolder, count: int, folder: Path) -> dict[str, Any]:
+    """Seconds and memory of validating a submission, in a process of its own; and what writing it takes."""
+    names, codes = made_up_names(count), codes_of(data)
+    named = folder / "named"
+    named.mkdir()
+    submission_file.write(named / "sample_submission.csv", rows(names, ["1 1"]))
+    # Where the photographs are not at hand the validator takes Carvana's size; other data bring theirs.
+    if shape_of(data.train[0].path) != (1280, 1918):
+        link_photos(names, data.train, named / "test")
+    file = folder / "submission.csv.gz"
+    start = time.perf_counter()
+    submission_file.write(file, rows(names, codes))
+    writing = time.perf_counter() - start
+    seen = watch("submissions.validate", "--file", file, "--data", named)
+    return {
+        "rows": count,
+        "text_mb": sum(len(code) for _, code in rows(names, codes)) / 1e6,
+        "file_mb": file.stat().st_size / 1e6,
+        "write_seconds": writing,
+        "seconds": seen.seconds,
+        "peak_mb": seen.peak_mb,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    arguments = parser("Time the score of an out-of-fold file and the validation of a submission.")
+    arguments.add_argument("--data", type=Path, help="data folder with train_masks.csv; by default generated cars")
+    arguments.add_argument("--training", type=int, default=5088, help="rows of the out-of-fold file")
+    arguments.add_argument("--images", type=int, default=100_064, help="rows of the submission")
+    options = arguments.parse_args(argv)
+    data = data_folder(options.data)
+    with tempfile.TemporaryDirectory() as name:
+        scored = score_out_of_fold(data, options.training, Path(name))
+        validated = validate_submission(data, options.images, Path(name))
+    print_rows("score.score_file of an out-of-fold file", scored, "", digits=4)
+    print_rows("submissions.validate of a submission", validated, "")
+    targets = [
+        Target("seconds to score the training set", scored["seconds"], 5, at_most=True),
+        Target("seconds to validate the test set", validated["seconds"], 60, at_most=True),
+        Target("peak of the validator's memory, MB", validated["peak_mb"], 500, at_most=True),
+    ]
+    report("score", {"data": str(data.root), "score": scored, "validate": validated}, targets)
+
+
+if __name__ == "__main__":
+    run_command(main)

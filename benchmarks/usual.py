@@ -1,0 +1,44 @@
+"""What most public solutions do with a photograph on its way to a network and with the answer on its way to a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from competition.rle import Mask, Shape
+
+FloatArray = NDArray[np.float32]
+MEAN = np.array([0.485, 0.456, 0.406])
+STD = np.array([0.229, 0.224, 0.225])
+
+
+def read(path: Path, height: int, width: int) -> FloatArray:
+    """A photograph as (3, height, width) float32, normalised as segmentation-models-pytorch's ``preprocess_input`` does
+    it, and converted as its examples do."""
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    image = cv2.resize(image, (width, height))
+    normalised = (image / 255.0 - MEAN) / STD
+    return normalised.transpose(2, 0, 1).astype(np.float32)
+
+
+def mask_of(probabilities: FloatArray, shape: Shape) -> NDArray[np.uint8]:
+    """(h, w) probabilities enlarged to (H, W) and thresholded."""
+    enlarged = cv2.resize(probabilities, (shape[1], shape[0]))
+    mask: NDArray[np.uint8] = (enlarged > 0.5).astype(np.uint8)
+    return mask
+
+
+def encode(mask: Mask) -> str:
+    """The run-length code of a mask."""
+    pixels = np.concatenate([[0], mask.flatten(), [0]])
+    runs = np.where(pixels[1:] != pixels[:-1])[0] + 1
+    runs[1::2] -= runs[::2]
+    return " ".join(str(x) for x in runs)
+
+
+def write(path: Path, names: Sequence[str], codes: Sequence[str]) -> None:
+    """A submission, gzipped."""
+    pd.DataFrame({"img": names, "rle_mask": codes}).to_csv(path, index=False, compression="gzip")

@@ -1,0 +1,94 @@
+"""A command watched from outside: its time, its memory and its disk, sample by sample, and how it is killed."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from competition.command import Failure
+
+INTERVAL = 0.05  # seconds between two samples
+
+
+@dataclass
+class Watched:
+    """What was seen of a command."""
+
+    seconds: float = 0.0
+    killed: bool = False
+    memory: list[int] = field(default_factory=list)  # resident bytes, sample by sample
+    disk: list[int] = field(default_factory=list)  # bytes of the files that were watched, sample by sample
+
+    def memory_mb_at(self, part: float) -> float:
+        """Resident memory after a part of the time, in [0, 1]."""
+        return self.memory[min(len(self.memory) - 1, int(part * len(self.memory)))] / 1e6 if self.memory else 0.0
+
+    @property
+    def peak_mb(self) -> float:
+        """The largest resident memory of a sample."""
+        return max(self.memory, default=0) / 1e6
+
+
+def nothing() -> int:
+    """The size of no files."""
+    return 0
+
+
+def watch(
+    module: str,
+    *arguments: object,
+    disk: Callable[[], int] = nothing,
+    kill_after: float | None = None,
+) -> Watched:
+    """Run ``python -m MODULE ARGUMENTS`` to its end, or to the moment when it is killed.
+
+    Args:
+        module: of this project.
+        arguments: its command line.
+        disk: the bytes to watch.
+        kill_after: seconds until SIGKILL; None lets it end by itself.
+
+    Raises:
+        Failure: it ended with an error; the line is its own last one.
+    """
+    seen, start = Watched(), time.perf_counter()
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    with tempfile.TemporaryFile("w+") as output:
+        process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            if kill_after is not None and time.perf_counter() - start >= kill_after:
+                process.send_signal(signal.SIGKILL)
+                break
+            try:
+                seen.memory.append(process.memory_info().rss)
+            except psutil.NoSuchProcess:
+                break
+            seen.disk.append(disk())
+            time.sleep(INTERVAL)
+        status = process.wait()
+        seen.seconds = time.perf_counter() - start
+        seen.killed = status == -signal.SIGKILL and kill_after is not None
+        if status and not seen.killed:
+            output.seek(0)
+            lines = output.read().split("\n")
+            said = next((line for line in reversed(lines) if line.strip()), "no word")
+            raise Failure(f"python -m {module} failed: {said}")
+    seen.memory = [sample for sample in seen.memory if sample]
+    return seen
+
+
+def bytes_in(folder: Path, pattern: str = "*") -> int:
+    """The bytes of the files below a folder whose names match, as they are at this moment."""
+    total = 0
+    for path in folder.rglob(pattern):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:  # renamed or removed meanwhile
+            continue
+    return total

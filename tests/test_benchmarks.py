@@ -1,0 +1,147 @@
+"""Every benchmark in miniature: it ends well, prints its table, records what it should, and means what it claims."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from benchmarks import host_path, rle, scale, score, usual
+from benchmarks.measure import Target, in_turns, median_ratio
+from benchmarks.watch import watch
+from competition import rle as codec
+from competition.command import Failure
+from competition.data_folder import DataFolder
+
+NOTHING = ["--images", "4", "--repeats", "1"]
+MINIATURES = {
+    "rle": (["--masks", "3", "--repeats", "1"], {"milliseconds", "runs", "peer"}),
+    "host_path": ([*NOTHING, "--preset", "demo"], {"images_per_second", "times_as_fast", "stages", "reading"}),
+    "loader": (
+        ["--presets", "demo", "--images", "20", "--epochs", "1", "--steps", "1"],
+        {"presets"},
+    ),
+    "predict": ([*NOTHING, "--presets", "demo", "--folds", "2"], {"cases", "peers", "against"}),
+    "scale": (["--images", "300", "--kills", "2"], {"seconds", "peak_mb", "memory_mb", "kills", "identical"}),
+    "score": (["--training", "40", "--images", "200"], {"score", "validate"}),
+}
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_ends_well_prints_a_table_and_records_it(name, tiny_data, command, tmp_path):
+    options, keys = MINIATURES[name]
+    result = command(f"benchmarks.{name}", "--data", tiny_data, *options)
+    assert result.returncode == 0, result.stderr
+    recorded = json.loads((tmp_path / "benchmarks" / "results" / f"{name}.json").read_text())
+    assert keys <= recorded.keys()
+    assert {"processor", "cores", "git", "packages"} <= recorded["machine"].keys()
+    assert recorded["targets"]
+    for target in recorded["targets"]:
+        assert target["what"] in result.stdout
+    if name == "scale":
+        assert recorded["identical"] is True
+        assert recorded["kills"]["asked"] == 2
+    if name == "score":
+        assert recorded["score"]["rows"] == 40
+        assert 0.5 < recorded["score"]["dice"] < 1
+
+
+def test_make_bench_runs_every_program_and_nothing_else():
+    listed = re.search(r"^BENCHMARKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert listed
+    programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
+    assert set(listed[1].split()) == programs - {"picture"}
+
+
+def test_the_usual_encoder_writes_what_ours_writes():
+    mask = np.zeros((5, 7), dtype=np.uint8)
+    mask[0, 0] = mask[2, 3:] = mask[3, :2] = mask[4, 6] = 1
+    assert usual.encode(mask) == codec.encode(mask) == "1 1 18 6 35 1"
+
+
+def test_encoders_that_disagree_are_refused(monkeypatch):
+    mask = np.eye(4, 6, dtype=np.uint8)
+    rle.require_agreement(mask, codec.encode(mask), codec.encode(mask), with_peer=False)
+    monkeypatch.setattr(usual, "encode", lambda mask: codec.encode(1 - mask))
+    with pytest.raises(Failure, match="encoders disagree"):
+        rle.require_agreement(mask, codec.encode(mask), codec.encode(mask), with_peer=False)
+
+
+def test_runs_that_differ_from_the_peers_are_refused():
+    pytest.importorskip("pycocotools", reason="pycocotools is in the benchmarks' environment: make bench-setup")
+    for mask in (np.eye(4, 6), 1 - np.eye(4, 6), np.ones((2, 3)), np.zeros((2, 3))):
+        rle.require_agreement_with_peer(mask.astype(np.uint8), codec.encode(mask))
+    with pytest.raises(Failure, match="differ"):
+        rle.require_agreement_with_peer(np.eye(4, 6, dtype=np.uint8), codec.encode(np.eye(4, 6)[::-1]))
+
+
+def test_two_ways_whose_masks_differ_are_refused(tiny_data, tmp_path, monkeypatch):
+    data = DataFolder(tiny_data)
+    photos, settings = data.train[:4], host_path.settings_of("demo")
+    answers = host_path.soft_answers(photos, data, host_path.Frame.of(settings.input))
+    assert host_path.compare(photos, answers, settings, 1, tmp_path)["agreement"] > host_path.SAME
+    monkeypatch.setattr(usual, "mask_of", lambda probabilities, shape: np.ones(shape, dtype=np.uint8))
+    with pytest.raises(Failure, match="agree only"):
+        host_path.compare(photos, answers, settings, 1, tmp_path)
+
+
+def test_other_bytes_after_a_kill_are_refused(tmp_path):
+    (tmp_path / "a").write_bytes(b"mask")
+    (tmp_path / "b").write_bytes(b"mast")
+    assert scale.require_identical(tmp_path / "a", tmp_path / "a")
+    with pytest.raises(Failure, match="other bytes"):
+        scale.require_identical(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_dice_that_is_not_that_of_the_pixels_is_refused(tiny_data):
+    data = DataFolder(tiny_data)
+    right = {photo.img: 1.0 for photo in data.train}
+    score.require_pixels_agree(data.masks_csv, data, right)
+    with pytest.raises(Failure, match="not that of its pixels"):
+        score.require_pixels_agree(data.masks_csv, data, {img: 0.5 for img in right})
+
+
+def test_a_shifted_mask_keeps_its_runs_and_stays_in_the_image():
+    mask = np.zeros((3, 4), dtype=np.uint8)
+    mask[0, 1:3] = mask[2, 2:] = 1
+    assert codec.encode(mask) == "2 2 11 2"
+    assert score.shifted("2 2 11 2", (3, 4), 1) == "3 2 12 1"
+    assert score.shifted("2 2 11 2", (3, 4), 2) == "4 2"
+
+
+def test_one_core_is_given_back():
+    before = host_path.os.sched_getaffinity(0)
+    with host_path.one_core():
+        assert len(host_path.os.sched_getaffinity(0)) == 1
+    assert host_path.os.sched_getaffinity(0) == before
+
+
+def test_a_watched_command_that_fails_says_why(tmp_path):
+    with pytest.raises(Failure, match=r"submissions.validate failed: error: no submission"):
+        watch("submissions.validate", "--file", tmp_path / "none.csv")
+
+
+def test_a_watched_command_is_killed(tmp_path):
+    seen = watch("submissions.validate", "--help", kill_after=0)
+    assert seen.killed
+
+
+def test_ways_take_turns():
+    order: list[str] = []
+    ways = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    assert {name: len(seconds) for name, seconds in in_turns(ways, 2).items()} == {"a": 2, "b": 2}
+    assert order == ["a", "b", "a", "b"]
+    assert median_ratio([2, 9, 4], [1, 3, 2]) == 2
+
+
+@pytest.mark.parametrize(("value", "at_most", "met"), [(5, False, True), (4.9, False, False), (5.1, True, False)])
+def test_a_target_knows_its_side(value, at_most, met):
+    target = Target("x", value, 5, at_most)
+    assert target.met is met
+    assert ("NO" in str(target)) is not met
+
+
+def test_results_are_not_committed():
+    assert "/benchmarks/results/" in Path(ROOT / ".gitignore").read_text()
