@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import torch
 
@@ -48,7 +49,7 @@ class FullDecode(Frame):
 
     def read(self, path: Path) -> Pixels:
         """A photograph as the network sees it."""
-        return self._resized(read_rgb(path))
+        return self._resized(read_rgb(path), cv2.INTER_AREA)
 
 
 @contextmanager
@@ -64,17 +65,20 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def our_path(file: Path, photos: Sequence[Photo], network: Replay, settings: Settings) -> None:
+def replaying(answers: torch.Tensor, settings: Settings) -> Ensemble:
+    """An ensemble of one network that does nothing."""
+    return Ensemble([Replay(answers)], Frame.of(settings.input), ["identity"], device=CPU, precision="fp32")
+
+
+def our_path(file: Path, photos: Sequence[Photo], ensemble: Ensemble, settings: Settings) -> None:
     """The project's own way to a shard of a submission."""
-    network.next = 0
-    ensemble = Ensemble([network], Frame.of(settings.input), ["identity"], device=CPU, precision="fp32")
     predict_to(file, photos, [ensemble], threshold=HALF, settings=settings)
 
 
 @torch.inference_mode()
-def usual_path(file: Path, photos: Sequence[Photo], network: Replay, settings: Settings) -> None:
+def usual_path(file: Path, photos: Sequence[Photo], ensemble: Ensemble, settings: Settings) -> None:
     """The usual way to a submission, an image at a time."""
-    network.next = 0
+    (network,) = ensemble.networks
     height, width = settings.input.height, settings.input.width
     codes = []
     for photo in photos:
@@ -89,13 +93,15 @@ def compare(
 ) -> dict[str, Any]:
     """Images a second of both ways, by the clock and by the processor's time, and whether their masks agree."""
     ours, usuals = folder / "ours.csv.gz", folder / "usual.csv.gz"
-    network = Replay(answers)
+    ensemble = replaying(answers, settings)
+    (network,) = ensemble.networks
     busy: dict[str, list[float]] = {"ours": [], "usual": []}
 
     def timed(name: str, path: Callable[..., None], file: Path) -> Callable[[], None]:
         def run() -> None:
+            network.next = 0  # type: ignore[assignment]
             start = time.process_time()
-            path(file, photos, network, settings)
+            path(file, photos, ensemble, settings)
             busy[name].append(time.process_time() - start)
 
         return run
@@ -152,7 +158,7 @@ def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, f
     """
     frame = Frame.of(settings.input)
     size = settings.inference.batch_size
-    ensemble = Ensemble([Replay(answers)], frame, ["identity"], device=CPU, precision="fp32")
+    ensemble = replaying(answers, settings)
     watch = Stopwatch()
     at_least = None if frame.fit == "pad" else (frame.height, frame.width)
     rows: list[tuple[str, str]] = []
@@ -175,7 +181,8 @@ def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, f
 
 def levels_of(ensemble: Ensemble, images: Sequence[Pixels]) -> Pixels:
     """What the ensemble says of a batch, (N, h, w) uint8 levels."""
-    return to_levels(ensemble.probabilities(torch.from_numpy(np.stack(images))))
+    levels: Pixels = to_levels(ensemble.probabilities(torch.from_numpy(np.stack(images)))).numpy()
+    return levels
 
 
 def reading(photos: Sequence[Photo], settings: Settings, repeats: int) -> dict[str, float]:

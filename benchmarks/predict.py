@@ -58,7 +58,7 @@ def trained(name: str) -> Case:
     settings = resolve(load_yaml(run.settings))
     chosen = settings.inference
     paths = sorted(run.root.glob("fold*/best.safetensors"))
-    ensembles = load_ensembles(paths, chosen.views, device=pick_device(), precision=chosen.precision)
+    ensembles = load_ensembles(paths, chosen, device=pick_device())
     return Case(f"run {run.name}, {len(paths)} folds, {len(chosen.views)} views", ensembles, settings)
 
 
