@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -63,14 +64,20 @@ def test_a_part_that_another_process_has_finished_is_not_done_again(tmp_path: Pa
     other = ExitStack()
     other.enter_context(claimed(tmp_path / ".00000-of-00003.csv.gz.lock", wait=False))
 
+    def finish() -> None:
+        write_names(PHOTOS[:4], tmp_path / "00000-of-00003.csv.gz")
+        other.close()
+
+    later = Timer(0.3, finish)  # while it is waited for
+
     def note(part: Sequence[Photo], file: Path) -> None:
         done.append(part[0].img)
         write_names(part, file)
         if part[0].img == "8.jpg":
-            write_names(PHOTOS[:4], tmp_path / "00000-of-00003.csv.gz")
-            other.close()
+            later.start()
 
     run_shards(tmp_path, PHOTOS, 4, note, "test")
+    later.join()
     assert done == ["4.jpg", "8.jpg"]
 
 
