@@ -139,11 +139,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Predict as many images as the test set has.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--images", type=int, default=2000, help="100064 is the whole test set")
-    arguments.add_argument(
-        "--kills", type=int, default=1, help="how often the second run is killed; 0: no second run"
-    )
+    arguments.add_argument("--kills", type=int, default=1, help="of a second run; 0: no second run")
     arguments.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
-    arguments.add_argument("--work", type=Path, help="a folder for links and runs; links are hard on DATA's own disk")
+    arguments.add_argument("--work", type=Path, help="folder for links and runs, best on DATA's disk")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
     names = full_names(data, options.images)
