@@ -87,7 +87,8 @@ def measure(data: DataFolder, names: Sequence[str], kills: int, seed: int, folde
     """Make the data and the run, predict, and predict again with kills."""
     root, run, again = folder / "data", RunFolder(folder / "runs" / "whole"), RunFolder(folder / "runs" / "killed")
     make_data(data, names, root)
-    watch("folds.train", "--all", "--run", run.root, "--data", root, "--preset", "demo", "--set", *SMALL)
+    train = ["--all", "--run", run.root, "--data", root, "--preset", "demo", "--set", *SMALL]
+    watch("folds.train", *train, threads=1)  # too small a network to share
     shutil.copytree(run.root, again.root)
     whole = predict(run)
     size = run.submission.stat().st_size
