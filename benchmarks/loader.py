@@ -15,7 +15,7 @@ from benchmarks.material import data_folder, first, settings_of
 from benchmarks.measure import Target, in_turns, medians, print_rows, report
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import read_rgb
+from competition.images import Pixels, read_rgb
 from competition.run_folder import RunFolder
 from competition.settings import Settings
 from folds.device import pick_device
@@ -65,7 +65,7 @@ def stages(samples: Samples, settings: Settings) -> dict[str, float]:
         pair = samples.read(number)
         ways["decode"].append(partial(read_rgb, photo.path, at_least=at_least))
         ways["read"].append(partial(frame.read, photo.path))
-        ways["target"].append(lambda photo=photo: frame.target(samples.data.truth(photo)))
+        ways["target"].append(partial(target_of, samples, photo))
         ways["augment"].append(partial(samples.transform, image=pair.image, mask=pair.target))
     found = {
         name: 1000 * statistics.fmean(medians(in_turns({"": way}, 3, time.process_time))[""] for way in each)
@@ -73,6 +73,11 @@ def stages(samples: Samples, settings: Settings) -> dict[str, float]:
     }
     resize = max(0.0, found.pop("read") - found["decode"])
     return {"decode": found["decode"], "resize": resize, "target": found["target"], "augment": found["augment"]}
+
+
+def target_of(samples: Samples, photo: Photo) -> Pixels:
+    """The target of a photograph, from its mask's row or file."""
+    return samples.frame.target(samples.data.truth(photo))
 
 
 def measure(

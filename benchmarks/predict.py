@@ -33,7 +33,7 @@ from inference.predict import predict_to
 VIEWS: list[View] = ["identity", "hflip"]
 WHOLE = 100_064
 PEERS = ("segmentation-models-pytorch", "ttach")
-# Imagenet's classifier under both names; the decoder is segmentation-models-pytorch's own default.
+# The same encoder under both libraries' names; the decoder is segmentation-models-pytorch's own default.
 ENCODER = {"name": "timm_unet", "encoder": "mobilenetv2_100", "weights": "none", "decoder": [256, 128, 64, 32, 16]}
 PEER_ENCODER = "mobilenet_v2"
 

@@ -1,8 +1,8 @@
 """The run-length codec and its score against the encoder and the comparison that public solutions use, and against
 pycocotools: ``python -m benchmarks.rle [--data DATA]``.
 
-What counts is the processor's time and not the clock's: on a busy machine the clock mostly measures how long a process
-waits for its turn, and the longer way waits more often.
+What counts is the processor's time and not the clock's: on a busy machine the clock mostly measures how long a
+process waits for its turn, and the longer way waits more often.
 """
 
 import statistics
@@ -32,7 +32,7 @@ def decode_and_compare(first: str, second: str, shape: Shape) -> float:
 
 def ways_of(mask: Mask, code: str, other: str, with_peer: bool) -> dict[str, Way]:
     """What is measured on one mask and its code, with the code of another mask to compare with."""
-    shape: Shape = mask.shape  # type: ignore[assignment]
+    shape = (mask.shape[0], mask.shape[1])
     ways: dict[str, Way] = {
         "usual encode": lambda: usual.encode(mask),
         "rle.encode": lambda: rle.encode(mask),
@@ -41,7 +41,7 @@ def ways_of(mask: Mask, code: str, other: str, with_peer: bool) -> dict[str, Way
         "metrics.dice_rle": lambda: metrics.dice_rle(code, other),
     }
     if with_peer:
-        from pycocotools import mask as coco  # type: ignore[import-not-found]
+        from pycocotools import mask as coco  # type: ignore[import-untyped]
 
         # It counts down the columns; the transposed view of a row-major mask is laid out just so.
         ways[f"{PEER} encode, no text"] = lambda: coco.encode(mask.T)
@@ -50,7 +50,7 @@ def ways_of(mask: Mask, code: str, other: str, with_peer: bool) -> dict[str, Way
 
 def require_agreement(mask: Mask, code: str, other: str, with_peer: bool) -> None:
     """Raise unless all ways to the same answer give the same answer; else the comparison would mean nothing."""
-    shape: Shape = mask.shape  # type: ignore[assignment]
+    shape = (mask.shape[0], mask.shape[1])
     if not usual.encode(mask) == rle.encode(mask) == code:
         raise Failure("the encoders disagree; the comparison means nothing")
     if not np.array_equal(rle.decode(code, shape), mask):

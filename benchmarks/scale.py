@@ -87,7 +87,8 @@ def measure(data: DataFolder, names: Sequence[str], kills: int, seed: int, folde
     """Make the data and the run, predict, and predict again with kills."""
     root, run, again = folder / "data", RunFolder(folder / "runs" / "whole"), RunFolder(folder / "runs" / "killed")
     make_data(data, names, root)
-    watch("folds.train", "--all", "--run", run.root, "--data", root, "--preset", "demo", "--set", *SMALL)
+    train = ["--all", "--run", run.root, "--data", root, "--preset", "demo", "--set", *SMALL]
+    watch("folds.train", *train, threads=1)  # too small a network to share
     shutil.copytree(run.root, again.root)
     whole = predict(run)
     size = run.submission.stat().st_size
@@ -137,11 +138,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Predict as many images as the test set has.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--images", type=int, default=2000, help="100064 is the whole test set")
-    arguments.add_argument(
-        "--kills", type=int, default=1, help="how often the second run is killed; 0: no second run"
-    )
+    arguments.add_argument("--kills", type=int, default=1, help="of a second run; 0: no second run")
     arguments.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
-    arguments.add_argument("--work", type=Path, help="a folder for links and runs; links are hard on DATA's own disk")
+    arguments.add_argument("--work", type=Path, help="folder for links and runs, best on DATA's disk")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
     names = full_names(data, options.images)

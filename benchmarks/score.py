@@ -1,7 +1,7 @@
 """The offline CV's arithmetic and the validator on files of full size: ``python -m benchmarks.score [--data DATA]``.
 
-The out-of-fold file has a row for each of the training set's 5,088 images, its masks a few pixels beside the true ones;
-the submission has all 100,064 rows, 870 MB of text.
+The out-of-fold file has a row for each of the training set's 5,088 images, its masks a few pixels beside the true
+ones; the submission has all 100,064 rows, 870 MB of text.
 """
 
 import statistics

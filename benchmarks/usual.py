@@ -1,4 +1,4 @@
-"""What most public solutions do with a photograph on its way to a network and with the answer on its way to a file."""
+"""What most public solutions do with a photograph before the network, and with the answer after it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,15 @@ STD = np.array([0.229, 0.224, 0.225])
 
 
 def read(path: Path, height: int, width: int) -> FloatArray:
-    """A photograph as (3, height, width) float32, normalised as segmentation-models-pytorch's ``preprocess_input`` does
-    it, and converted as its examples do."""
+    """A photograph as (3, height, width) float32.
+
+    Normalised as segmentation-models-pytorch's ``preprocess_input`` does it, and converted as its examples do.
+    """
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     image = cv2.resize(image, (width, height))
     normalised = (image / 255.0 - MEAN) / STD
-    return normalised.transpose(2, 0, 1).astype(np.float32)
+    planes: FloatArray = normalised.transpose(2, 0, 1).astype(np.float32)
+    return planes
 
 
 def mask_of(probabilities: FloatArray, shape: Shape) -> NDArray[np.uint8]:

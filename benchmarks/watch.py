@@ -1,11 +1,12 @@
 """A command watched from outside: its time, its memory and its disk, sample by sample, and how it is killed."""
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def watch(
     *arguments: object,
     disk: Callable[[], int] = nothing,
     kill_after: float | None = None,
+    threads: int | None = None,
 ) -> Watched:
     """Run ``python -m MODULE ARGUMENTS`` to its end, or to the moment when it is killed.
 
@@ -53,14 +55,16 @@ def watch(
         arguments: its command line.
         disk: the bytes to watch.
         kill_after: seconds until SIGKILL; None lets it end by itself.
+        threads: of its network; None leaves them as they are.
 
     Raises:
         Failure: it ended with an error; the line is its own last one.
     """
     seen, start = Watched(), time.perf_counter()
     command = [sys.executable, "-m", module, *map(str, arguments)]
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     with tempfile.TemporaryFile("w+") as output:
-        process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
             if kill_after is not None and time.perf_counter() - start >= kill_after:
                 process.send_signal(signal.SIGKILL)
