@@ -19,7 +19,6 @@ Shape = tuple[int, int]
 
 EMPTY: Runs = np.empty((0, 2), dtype=np.int64)
 HUGE = np.iinfo(np.int64).max
-ALL_CAR = np.iinfo(np.uint64).max
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
 WHITE_SPACE = " \t\n\r\v\f"
 ORDINARY = f"0123456789{WHITE_SPACE}".encode()
@@ -68,12 +67,15 @@ def from_mask(mask: Mask) -> Runs:
     padded = np.zeros(mask.size // 64 + 2, dtype="<u8")
     padded[1:].view(np.uint8)[: bits.size] = bits
     before, words = padded[:-1], padded[1:]
-    # Few words hold a change: those that are not of one colour, or of another than the word before them.
-    places = np.flatnonzero(((words != 0) & (words != ALL_CAR)) | (words != before))
+    # Few words hold a change: those that are not of one colour (all bits 0, or all 1, to which adding 1 gives 0), or
+    # of another than the word before them.
+    places = np.flatnonzero((words + 1 > 1) | (words != before))
     words, before = words[places], before[places]
-    changed = words ^ (words << 1) ^ (before >> 63)  # bit k: does pixel k differ from the one before it?
-    edges = np.flatnonzero(np.unpackbits(changed.view(np.uint8), bitorder="little").view(np.bool_))
-    runs: Runs = (places[edges >> 6] * 64 + (edges & 63)).reshape(-1, 2)
+    changed = (words ^ (words << 1) ^ (before >> 63)).view(np.uint8)  # bit k: is pixel k unlike the one before it?
+    octets = np.flatnonzero(changed != 0)
+    bits = np.flatnonzero(np.unpackbits(changed[octets], bitorder="little").view(np.bool_))
+    octets = octets[bits >> 3]
+    runs: Runs = (places[octets >> 3] * 64 + (octets & 7) * 8 + (bits & 7)).reshape(-1, 2)
     return runs
 
 
@@ -91,7 +93,7 @@ def to_text(runs: Runs) -> str:
     numbers[:, 1] -= numbers[:, 0]
     numbers[:, 0] += 1
     # One formatting of all numbers takes half the time of one for each.
-    return " ".join(["%d"] * numbers.size) % tuple(numbers.ravel().tolist())
+    return ("%d " * numbers.size % tuple(numbers.ravel().tolist()))[:-1]
 
 
 def parse(rle: str, shape: Shape | None = None) -> Runs:
@@ -111,18 +113,17 @@ def parse(rle: str, shape: Shape | None = None) -> Runs:
     numbers = _numbers(rle)
     if numbers.size % 2:
         raise ValueError(f"odd count of numbers ({numbers.size}): the start {numbers[-1]} has no length")
-    starts, lengths = numbers[::2], numbers[1::2]
-    _refuse(starts < 1, 0, numbers, "start {} is below 1")
-    _refuse(lengths < 1, 1, numbers, "length {} is not positive")
+    if not numbers.size:
+        return EMPTY
     pixels = HUGE if shape is None else shape[0] * shape[1]
-    _refuse(starts > pixels, 0, numbers, f"start {{}} lies outside the image of {pixels} pixels")
-    # Compared this way round, because start + length of absurd numbers would overflow.
-    _refuse(lengths > pixels - starts + 1, 1, numbers, f"length {{}} leaves the image of {pixels} pixels")
-    late = starts[1:] - starts[:-1] < lengths[:-1]
-    _refuse(late, 2, numbers, "start {} overlaps the run before it, or is not sorted")
-    runs = numbers.reshape(-1, 2)
+    runs = numbers.reshape(-1, 2).copy()
     runs[:, 0] -= 1
     runs[:, 1] += runs[:, 0]
+    ends = runs.ravel()
+    steps = np.diff(ends)
+    # What overflows is negative, and no smallest end is. Which run is wrong is asked only where one is.
+    if ends.min() < 0 or steps[::2].min() < 1 or (steps[1::2] < 0).any() or ends[-1] > pixels:
+        _refuse(numbers, pixels)
     return runs
 
 
@@ -134,16 +135,16 @@ def area(runs: Runs) -> int:
 def intersection(a: Runs, b: Runs) -> int:
     """The number of pixels that are car in both, without decoding either.
 
-    The pixels of ``a`` below a position are a piecewise linear function of it; the intersection is the sum,
-    over the intervals of ``b``, of what that function gains.
+    The pixels of ``a`` below a position are a piecewise linear function of it, and the intersection is the sum, over
+    the intervals of ``b``, of what that function gains. Exact for images of fewer than 2**53 pixels.
     """
     if not len(a) or not len(b):
         return 0
-    before = np.concatenate([[0], np.cumsum(a[:, 1] - a[:, 0])])
-    run = np.searchsorted(a[:, 0], b.ravel(), side="right")  # how many runs of a start at or before
-    inside = np.maximum(a[run - 1, 1] - b.ravel(), 0) * (run > 0)  # what of the last one lies beyond
-    covered = (before[run] - inside).reshape(-1, 2)
-    return int((covered[:, 1] - covered[:, 0]).sum())
+    below = np.zeros_like(a)
+    below[:, 1] = np.cumsum(a[:, 1] - a[:, 0])
+    below[1:, 0] = below[:-1, 1]
+    gained = np.interp(b.ravel(), a.ravel(), below.ravel())
+    return int((gained[1::2] - gained[::2]).sum())
 
 
 def _numbers(rle: str) -> NDArray[np.int64]:
@@ -166,11 +167,18 @@ def _shown(token: str) -> str:
     return repr(token if len(token) <= 40 else f"{token[:40]}...")
 
 
-def _refuse(bad: NDArray[np.bool_], offset: int, numbers: NDArray[np.int64], reason: str) -> None:
-    """Raise a ValueError for the first bad run: the reason with its number, and which token that is.
-
-    ``offset`` is where the token lies from the run's start: 0 the start, 1 the length, 2 the start of the next run.
-    """
-    if bad.any():
-        token = 2 * int(bad.argmax()) + offset
-        raise ValueError(f"token {token + 1}: {reason.format(numbers[token])}")
+def _refuse(numbers: NDArray[np.int64], pixels: int) -> None:
+    """Raise a ValueError that says what is wrong with starts and lengths, and names the first token of that kind."""
+    starts, lengths = numbers[::2], numbers[1::2]
+    # Where the token lies from its run's start: 0 the start, 1 the length, 2 the start of the next run. Compared such
+    # that absurd numbers do not overflow.
+    for bad, offset, reason in (
+        (starts < 1, 0, "start {} is below 1"),
+        (lengths < 1, 1, "length {} is not positive"),
+        (starts > pixels, 0, f"start {{}} lies outside the image of {pixels} pixels"),
+        (lengths > pixels - starts + 1, 1, f"length {{}} leaves the image of {pixels} pixels"),
+        (starts[1:] - starts[:-1] < lengths[:-1], 2, "start {} overlaps the run before it, or is not sorted"),
+    ):
+        if bad.any():
+            token = 2 * int(bad.argmax()) + offset
+            raise ValueError(f"token {token + 1}: {reason.format(numbers[token])}")
