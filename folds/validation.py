@@ -89,4 +89,4 @@ class Validation:
 
 def to_levels(probabilities: Tensor) -> Tensor:
     """(N, 1, h, w) probabilities to (N, h, w) uint8 levels of 1/255, on the same device."""
-    return probabilities[:, 0].mul(255).round().to(torch.uint8)
+    return probabilities[:, 0].mul(255).round_().to(torch.uint8)

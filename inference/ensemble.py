@@ -106,8 +106,8 @@ class Ensemble:
     def _in_parts(self, images: Tensor) -> Tensor | None:
         """The mean probabilities, or None where the device has no memory for as many images at once."""
         try:
-            parts = torch.split(images, self.at_most or max(1, len(images)))
-            return torch.cat([self._mean(part) for part in parts])
+            parts = [self._mean(part) for part in torch.split(images, self.at_most or max(1, len(images)))]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
         except torch.cuda.OutOfMemoryError:
             return None
 
@@ -116,14 +116,16 @@ class Ensemble:
         size = min(self.compiled_for or 0, self.at_most or self.compiled_for or 0)
         if len(pixels) < size:  # there is code for this number of images only
             pixels = torch.cat([pixels, pixels[:1].expand(size - len(pixels), -1, -1, -1)])
-        total = torch.zeros(len(pixels), 1, *pixels.shape[2:], device=self.device)
+        total: Tensor | None = None
         for view in self.views:
             seen = flip(pixels, view)
             for network in self.networks:
                 with autocast(self.precision, self.device):
                     logits = network(seen)
-                total += flip(logits.float().sigmoid(), view)
-        return total[: len(images)] / (len(self.views) * len(self.networks))
+                answer = flip(logits.float().sigmoid(), view)
+                total = answer if total is None else total.add_(answer)
+        assert total is not None
+        return total[: len(images)].div_(len(self.views) * len(self.networks))
 
 
 def flip(images: Tensor, view: View) -> Tensor:
