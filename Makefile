@@ -73,9 +73,10 @@ demo: $(STAMP) ## the whole pipeline on generated cars, on a CPU: CV, a valid su
 	@$(PY) -m submissions.grade --run demo --solution data/demo/solution.csv
 	@$(PY) -m inference.report --run demo
 
-# One thread: the networks of the tests are too small to share, and threads that wait for each other are slow.
+# A process a core, and one thread each: the networks of the tests are too small to share, and threads that wait for
+# each other are slow.
 test: $(STAMP) ## the tests
-	@OMP_NUM_THREADS=1 $(PY) -m pytest
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist worksteal
 
 lint: $(STAMP) ## ruff and mypy
 	@$(PY) -m ruff check .
