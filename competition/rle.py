@@ -73,9 +73,9 @@ def from_mask(mask: Mask) -> Runs:
     words, before = words[places], before[places]
     changed = (words ^ (words << 1) ^ (before >> 63)).view(np.uint8)  # bit k: is pixel k unlike the one before it?
     octets = np.flatnonzero(changed != 0)
-    bits = np.flatnonzero(np.unpackbits(changed[octets], bitorder="little").view(np.bool_))
-    octets = octets[bits >> 3]
-    runs: Runs = (places[octets >> 3] * 64 + (octets & 7) * 8 + (bits & 7)).reshape(-1, 2)
+    edges = np.flatnonzero(np.unpackbits(changed[octets], bitorder="little").view(np.bool_))
+    octets = octets[edges >> 3]
+    runs: Runs = (places[octets >> 3] * 64 + (octets & 7) * 8 + (edges & 7)).reshape(-1, 2)
     return runs
 
 
