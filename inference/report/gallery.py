@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -141,7 +140,7 @@ def _suspicious(
         raise Failure(f"{results.run.oof}, {error}; make score RUN={results.run.name}") from error
     if not found:
         return []
-    names = [Path(suspect.img).stem for suspect in found]
+    names = [suspect.img for suspect in found]
     text = (
         "Images whose mask differs from the label over patches, and not along an edge, far more than those of the "
         "same car do: the network has blundered, or the label is wrong. Look. What is wrong can be left out of "
