@@ -31,7 +31,7 @@ SIZED := $(if $(SIZE),--size $(SIZE))
 OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) \
 	$(filter-out --run $(RUN),$(OF_RUN))
 
-.PHONY: help setup demo test lint format bench bench-setup data synthetic check settings folds train cv score predict \
+.PHONY: help setup demo test lint format bench bench-setup data synthetic check settings folds train cv score predict pseudo \
 	validate submit submissions report clean-demo
 
 help: ## this list
@@ -133,6 +133,9 @@ score: $(STAMP) ## the offline CV of RUN, or of RUNS together
 
 predict: $(STAMP) ## the test set by all folds and views of RUN, or RUNS, into a submission; goes on where it stopped
 	@$(RANKS) inference.predict $(OF_RUNS)
+
+pseudo: $(STAMP) ## label the test images that each fold of RUN, or RUNS, is surest of, to learn from (SET=data.pseudo=RUN)
+	@$(RANKS) inference.pseudo $(OF_RUNS)
 
 validate: $(STAMP) ## check the submission of RUN (or FILE) against the sample submission
 	@$(PY) -m submissions.validate --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(FILE),--file $(FILE))

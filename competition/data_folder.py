@@ -10,6 +10,7 @@
 Nothing but the photographs is required. A name that does not end in a view number is a car of its own.
 """
 
+import copy
 import csv
 import gzip
 import hashlib
@@ -127,11 +128,11 @@ class DataFolder:
         if file is not None:
             same_size(photo.path, shape, file, shape_of(file))
         if photo.img in self._mask_rows:
-            line, code = self._mask_rows[photo.img]
+            row, code = self._mask_rows[photo.img]
             try:
                 return rle.parse(code, shape)
             except ValueError as error:
-                raise Failure(f"{self.masks_csv} line {line}, {photo.img}: {error}") from error
+                raise Failure(f"{row}, {photo.img}: {error}") from error
         if file is None:
             raise Failure(
                 f"{photo.path} has no mask: neither {self.root / 'train_masks'}/{Path(photo.img).stem}_mask.gif nor "
@@ -156,6 +157,16 @@ class DataFolder:
                 same_size(photo.path, shape_of(photo.path), file, shape_of(file))
             elif photo.img not in self._mask_rows:
                 self.truth_runs(photo)
+
+    def with_masks(self, file: Path) -> "DataFolder":
+        """The same folder, in which the photographs that a CSV of img,rle_mask names have the masks it gives them.
+
+        Raises:
+            Failure: the file cannot be read, or a row is malformed or doubled.
+        """
+        other = copy.copy(self)
+        other.__dict__["_mask_rows"] = self._mask_rows | mask_rows(file)
+        return other
 
     def mask_file(self, photo: Photo) -> Path | None:
         """The mask file of a training photograph, or None."""
@@ -184,16 +195,9 @@ class DataFolder:
         return {path.stem: path for path in files}
 
     @cached_property
-    def _mask_rows(self) -> dict[str, tuple[int, str]]:
-        """Name to (line number, code); a 45 MB file for the whole training set."""
-        if not self.masks_csv.is_file():
-            return {}
-        rows: dict[str, tuple[int, str]] = {}
-        for line, img, code in read_rle_rows(self.masks_csv):
-            if img in rows:
-                raise Failure(f"{self.masks_csv} line {line}: {img} stands already in line {rows[img][0]}")
-            rows[img] = (line, code)
-        return rows
+    def _mask_rows(self) -> dict[str, tuple[str, str]]:
+        """Name to (which row that is, code); a 45 MB file for the whole training set."""
+        return mask_rows(self.masks_csv) if self.masks_csv.is_file() else {}
 
     def _photos(self, kind: str) -> list[Photo]:
         wanted = [f"{kind}_hq", kind] if self.hq else [kind, f"{kind}_hq"]
@@ -204,6 +208,20 @@ class DataFolder:
         if not paths:
             raise Failure(f"{folder} holds no photographs (.jpg, .jpeg or .png)")
         return [photo_at(path) for path in paths]
+
+
+def mask_rows(path: Path) -> dict[str, tuple[str, str]]:
+    """A CSV of img,rle_mask: name to (which row that is, for people; code).
+
+    Raises:
+        Failure: the file cannot be read, or a row is malformed or doubled.
+    """
+    rows: dict[str, tuple[str, str]] = {}
+    for line, img, code in read_rle_rows(path):
+        if img in rows:
+            raise Failure(f"{path} line {line}: {img} stands already in {rows[img][0].removeprefix(f'{path} ')}")
+        rows[img] = (f"{path} line {line}", code)
+    return rows
 
 
 def is_shown(path: Path, types: Sequence[str]) -> bool:

@@ -35,6 +35,8 @@ from competition.settings import (
 )
 
 RUNS = Path("runs")
+# Settings that name another run to learn from, which must have the same split.
+SOURCES = ("network.init_from", "data.pseudo")
 DEFAULT_DATA = Path("data/carvana")
 # What may differ from one call to the next, because it does not change what the training computes.
 FREE = ("inference.", "train.workers", "train.cache", "train.save_seconds")
@@ -103,6 +105,14 @@ class RunFolder:
         """The test set's masks."""
         return self.root / "submission.csv.gz"
 
+    def pseudo(self, number: int) -> Path:
+        """What a fold's networks say of the test images that they are surest of."""
+        return self.root / "pseudo" / f"fold{number}.csv.gz"
+
+    def learned_pseudo(self, number: int) -> Path:
+        """The pseudo-labels that a fold learns from: a copy, so that it goes on with what it began with."""
+        return self.fold(number) / "pseudo.csv.gz"
+
     @property
     def report(self) -> Path:
         """One HTML page of the run."""
@@ -129,17 +139,33 @@ def run_at(name: str) -> RunFolder:
     return RunFolder(Path(name) if "/" in name else RUNS / name)
 
 
-def source_of(settings: Settings) -> RunFolder | None:
-    """The run from whose weights a run begins, as ``network.init_from`` says; raises Failure if it has no split."""
-    if settings.network.init_from == "none":
+def source_of(settings: Settings, setting: str) -> RunFolder | None:
+    """The run that a setting names, None where it says none; raises Failure if that run has no split."""
+    name = flat(settings)[setting]
+    if name == "none":
         return None
-    source = run_at(settings.network.init_from)
+    source = run_at(name)
     if not source.folds.is_file():
         raise Failure(
-            f"no split {source.folds} of the run that network.init_from names; train that one first: "
+            f"no split {source.folds} of the run that {setting} names; train that one first: "
             f"make cv RUN={source.name}"
         )
     return source
+
+
+def split_source(settings: Settings) -> RunFolder | None:
+    """The run whose split a new run takes, because it will learn from what that one has learned; None makes its own.
+
+    Raises:
+        Failure: it names two, and their splits differ.
+    """
+    sources = [source for setting in SOURCES if (source := source_of(settings, setting))]
+    if len({source.folds.read_bytes() for source in sources}) > 1:
+        raise Failure(
+            f"{' and '.join(SOURCES)} name runs of different splits; what one has learned has seen the cars that the "
+            "other holds out; name runs of one split"
+        )
+    return sources[0] if sources else None
 
 
 def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[RunFolder, Settings, DataFolder]:

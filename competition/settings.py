@@ -40,6 +40,9 @@ class Data(Section):
     """Which photographs are read."""
 
     hq: bool = Field(False, description="read train_hq and test_hq where both kinds exist")
+    pseudo: str = Field(
+        "none", description="run of the same split whose pseudo-labels of the test set each fold learns from too"
+    )
     leave_out: list[str] = Field(
         [], description="img or car names that no fold learns from, such as wrong masks; they are scored all the same"
     )
@@ -185,6 +188,7 @@ class Inference(Section):
         "auto", description="car is at or above it; auto: 0.5, or what cross-validation found better"
     )
     precision: Precision = Field("auto", description="as train.precision")
+    pseudo: float = Field(0.05, gt=0, le=1, description="part of the test set that make pseudo keeps, the surest")
     compile: bool = Field(False, description="let torch.compile make code for the networks before predicting")
     batch_size: Positive = Field(8, description="images that go through the network together, if memory allows")
     shard: Positive = Field(256, description="images between two points where a killed prediction goes on")

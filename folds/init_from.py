@@ -10,7 +10,9 @@ from competition.command import Failure
 from competition.run_folder import RunFolder, source_of
 from competition.settings import Network, Settings
 from folds.checkpoint import load_weights
+from folds.split import require_same_split
 
+SETTING = "network.init_from"
 # Where a network begins is not what it is.
 BEGINNING = {"weights", "init_from"}
 
@@ -21,10 +23,10 @@ def first_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str, Te
     Raises:
         Failure: the split of that run is another one, its fold is not trained, or its network is another one.
     """
-    source = source_of(settings)
+    source = source_of(settings, SETTING)
     if source is None:
         return None
-    require_same_split(run, source)
+    require_same_split(run, source, SETTING)
     if not source.best(fold).is_file():
         raise Failure(
             f"fold {fold} of {source.root}, which network.init_from names, is not trained; train it first: "
@@ -38,17 +40,6 @@ def first_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str, Te
         )
     require_same_network(settings.network, their_settings.network, source)
     return network.state_dict()
-
-
-def require_same_split(run: RunFolder, source: RunFolder) -> None:
-    """Raise a Failure if a run has a split already, and it differs from its source's in any byte."""
-    if run.root.resolve() == source.root.resolve():
-        raise Failure(f"network.init_from names {run.root}, the run itself; name another one, or none")
-    if run.folds.is_file() and run.folds.read_bytes() != source.folds.read_bytes():
-        raise Failure(
-            f"{run.folds} is not the split of {source.folds}: weights from there may have seen the cars that "
-            f"validate them here, which is a leak; name another RUN, which will take the split of {source.name}"
-        )
 
 
 def require_same_network(ours: Network, theirs: Network, source: RunFolder) -> None:

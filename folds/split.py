@@ -18,7 +18,7 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
 from competition.lock import held
-from competition.run_folder import RunFolder, add_run_arguments, open_run, record, require_same_data, source_of
+from competition.run_folder import RunFolder, add_run_arguments, open_run, record, require_same_data, split_source
 from competition.settings import Settings
 from folds import ranks
 from folds.device import default_preset, describe_device
@@ -146,11 +146,22 @@ def begin_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
 
 def first_split(settings: Settings, data: DataFolder) -> str:
     """The content of a new run's folds.csv: that of the run it begins from, else a split made now."""
-    source = source_of(settings)
+    source = split_source(settings)
     if source is None:
         return folds_text(data.train, make_split(settings, data))
     photos_by_fold(source.folds, data.train)
     return source.folds.read_bytes().decode()
+
+
+def require_same_split(run: RunFolder, source: RunFolder, setting: str) -> None:
+    """Raise a Failure if a run has a split already, and not to the byte that of the run which a setting names."""
+    if run.root.resolve() == source.root.resolve():
+        raise Failure(f"{setting} names {run.root}, the run itself; name another one, or none")
+    if run.folds.is_file() and run.folds.read_bytes() != source.folds.read_bytes():
+        raise Failure(
+            f"{run.folds} is not the split of {source.folds}: what comes from there may have seen the cars that "
+            f"validate it here, which is a leak; name another RUN, which will take the split of {source.name}"
+        )
 
 
 def make_split(settings: Settings, data: DataFolder) -> list[int]:

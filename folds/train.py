@@ -10,7 +10,7 @@ import torch
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.lock import held
-from competition.run_folder import RunFolder, add_run_arguments, open_run, source_of
+from competition.run_folder import RunFolder, add_run_arguments, open_run, split_source
 from competition.settings import Settings
 from folds import ranks
 from folds.device import default_preset, describe_device, pick_device, resolve_precision
@@ -18,6 +18,7 @@ from folds.frame import Frame
 from folds.init_from import first_weights
 from folds.leave_out import without
 from folds.networks import make_network
+from folds.pseudo import pseudo_labels, with_pseudo_labels
 from folds.samples import Samples, require_shareable
 from folds.split import ensure_split, read_folds
 from folds.trainer import Trainer, best_line
@@ -73,12 +74,13 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
     if begins and (weights := first_weights(run, settings, fold)):
         network.load_state_dict(weights)
     others = (photo for other, photos in by_fold.items() if other != fold for photo in photos)
-    learned = without(others, settings.data.leave_out)
+    more, labelled = with_pseudo_labels(run, settings, data, fold)
+    learned = without(others, settings.data.leave_out) + more
     held_out = by_fold[fold]
     assert not {photo.car for photo in learned} & {photo.car for photo in held_out}, "a car on both sides"
     return Trainer(
         network,
-        Samples(learned, data, frame, settings.augment, seed=settings.seed, cache=train.cache),
+        Samples(learned, labelled, frame, settings.augment, seed=settings.seed, cache=train.cache),
         Validation(held_out, data, frame, batch_size=settings.inference.batch_size, workers=train.workers),
         settings=settings,
         run=run,
@@ -92,16 +94,17 @@ def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> No
 
     Raises:
         Failure: the network cannot be made, there will be no such fold, the batch cannot be shared, or
-            ``first_weights`` refuses.
+            ``first_weights`` or ``pseudo_labels`` refuses.
     """
     require_shareable(settings.train.batch_size, ranks.world())
-    known = run if run.folds.is_file() else source_of(settings)
+    known = run if run.folds.is_file() else split_source(settings)
     count = max(read_folds(known.folds).values()) + 1 if known else settings.split.folds
     if fold is not None and not 0 <= fold < count:
         raise Failure(f"there is no fold {fold} among {count}; FOLD is 0 to {count - 1}")
     make_network(settings)
     for number in range(count) if fold is None else [fold]:
         first_weights(run, settings, number)
+        pseudo_labels(run, settings, number)
 
 
 def best_of_finished(run: RunFolder, settings: Settings, fold: int) -> Line | None:

@@ -30,7 +30,7 @@ from inference.members import (
     open_members,
     print_unfinished,
 )
-from inference.shards import digest, key_of, remove_others, run_shards
+from inference.shards import digest, key_of, numbers_of, remove_others, run_shards, write_with_numbers
 from inference.stream import stream_levels
 from inference.tuning import Tuning, thresholds, tune
 from submissions import submission_file
@@ -46,11 +46,6 @@ class Score(NamedTuple):
     fold: int
     dice: float
     iou: float
-
-
-def curve_file(shard: Path) -> Path:
-    """Where the Dice curves of a shard's images are."""
-    return shard.with_suffix("").with_suffix(".npy")
 
 
 def predict_out_of_fold(
@@ -97,7 +92,7 @@ def predict_out_of_fold(
             predict_shard(part, file, ensembles, data=data, settings=settings, level=level)
 
         shards += run_shards(parts / f"fold{fold}", photos, chosen.shard, work, f"score fold {fold}")
-    curves = np.concatenate([np.load(curve_file(shard)) for shard in shards])
+    curves = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
     folds = np.concatenate([np.full(len(photos), fold) for fold, photos in by_fold.items()])
     ranks.barrier()  # the parts are removed in the end, when nobody reads them any more
     return shards, curves, folds
@@ -113,21 +108,15 @@ def predict_shard(
     level: int,
 ) -> None:
     """Predict photographs; write their masks as one shard of a submission, and beside it their Dice curves."""
-    curves = []
 
     def finish(photo: Photo, levels: Pixels) -> tuple[str, str, NDArray[np.float64]]:
         curve = dice_curve(levels, data.truth_runs(photo))
         return photo.img, rle.to_text(runs_at(levels, level)), curve
 
     chosen = settings.inference
-    rows = []
-    answered = stream_levels(photos, ensembles, finish, batch_size=chosen.batch_size, readers=chosen.readers)
-    for img, code, curve in answered:
-        rows.append((img, code))
-        curves.append(curve)
-    with atomic.replacing(curve_file(file)) as temporary, temporary.open("wb") as opened:
-        np.save(opened, np.stack(curves))
-    submission_file.write_shard(file, rows)  # last, because it is by this file that a shard is known to be done
+    write_with_numbers(
+        file, stream_levels(photos, ensembles, finish, batch_size=chosen.batch_size, readers=chosen.readers)
+    )
 
 
 def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]]) -> list[Score]:

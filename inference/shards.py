@@ -7,15 +7,19 @@ The parts of one prediction lie in a folder named after all that decides their c
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from competition import atomic
 from competition.data_folder import Photo
 from competition.lock import claimed
 from folds import ranks
+from submissions import submission_file
 
 Work = Callable[[Sequence[Photo], Path], None]
 
@@ -64,6 +68,26 @@ def run_shards(folder: Path, photos: Sequence[Photo], size: int, work: Work, tit
                 if bar.disable and done > before:
                     print(f"{title}: {done:,} of {len(photos):,} images", flush=True)
     return files
+
+
+def numbers_of(shard: Path) -> Path:
+    """Where the numbers are that were written beside a shard: .npy, the first dimension is the image."""
+    return shard.with_suffix("").with_suffix(".npy")
+
+
+def write_with_numbers(shard: Path, rows: Iterable[tuple[str, str, NDArray[np.float64]]]) -> None:
+    """Write a shard's rows of (image, code, numbers), the numbers in a file of their own.
+
+    Raises:
+        Failure: a file cannot be written.
+    """
+    masks, numbers = [], []
+    for img, code, of_image in rows:
+        masks.append((img, code))
+        numbers.append(of_image)
+    with atomic.replacing(numbers_of(shard)) as temporary, temporary.open("wb") as opened:
+        np.save(opened, np.stack(numbers))
+    submission_file.write_shard(shard, masks)  # last, because it is by this file that a shard is known to be done
 
 
 def _images(parts: Sequence[Sequence[Photo]], files: Sequence[Path]) -> int:

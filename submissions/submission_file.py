@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,19 @@ def write_shard(path: Path, rows: Iterable[Row]) -> None:
     """
     with replacing(path) as temporary, temporary.open("wb") as file, _gzip_member(file) as member:
         _write_rows(member, rows)
+
+
+def read_shard(path: Path) -> Iterator[Row]:
+    """The rows of a file of ``write_shard``, one at a time.
+
+    Raises:
+        Failure: the file cannot be read, or is damaged.
+    """
+    try:
+        with gzip.open(path, "rt", newline="", encoding="utf-8") as text:
+            yield from ((img, code) for img, code in csv.reader(text))
+    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
+        raise Failure(f"{path} is damaged ({error}); remove it, and its images are predicted again") from error
 
 
 def join(path: Path, shards: Sequence[Path]) -> None:

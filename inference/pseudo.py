@@ -1,0 +1,135 @@
+"""``make pseudo``: masks of the test set that the networks are sure of, for the folds to learn from.
+
+A fold's pseudo-labels come from that fold's own networks. Those of the other folds have seen its held-out cars, and
+labels of theirs would carry what they know into the training that is scored on those cars.
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from competition import rle
+from competition.command import Failure, parser, run_command
+from competition.data_folder import DataFolder, Photo
+from competition.images import Pixels
+from competition.run_folder import RunFolder
+from competition.settings import Settings
+from folds import ranks
+from folds.device import cpu_threads, pick_device, resolve_precision
+from folds.split import photos_by_fold
+from inference.ensemble import Ensemble, load_ensembles
+from inference.masks import LEVELS, level_of, runs_at
+from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
+from inference.predict import chosen_threshold
+from inference.shards import digest, key_of, numbers_of, remove_others, run_shards, write_with_numbers
+from inference.stream import stream_levels
+from submissions import submission_file
+
+
+def expected_dice(levels: Pixels, level: int) -> float:
+    """The Dice that a mask should have if each pixel is car with the probability that the networks give it.
+
+    2 E|A∩B| / (E|A| + |B|), the ratio of the expectations, for the mask B of the pixels at or above a level.
+
+    Args:
+        levels: (H, W) uint8.
+        level: car is at or above it.
+    """
+    pixels = cv2.calcHist([levels], [0], None, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
+    car = pixels * np.arange(LEVELS) / (LEVELS - 1)
+    total = car.sum() + pixels[level:].sum()
+    return float(2 * car[level:].sum() / total) if total else 1.0
+
+
+def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
+    """Write the run's pseudo-labels, one file a fold; what an earlier call has finished is taken up.
+
+    Raises:
+        Failure: a fold is not trained, a photograph is damaged, there are none, or the disk refuses.
+    """
+    by_fold = photos_by_fold(run.folds, data.train)
+    known = {photo.car for photo in data.train}
+    photos = [photo for photo in data.test if photo.car not in known]  # its car may be one that a fold holds out
+    if not photos:
+        raise Failure(f"{data.root} has no test photographs of other cars than the training ones to label")
+    keep = max(1, round(settings.inference.pseudo * len(photos)))
+    for fold in by_fold:
+        shards = predict_fold(run, settings, photos, checkpoints(members, fold), fold)
+        sure = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
+        if ranks.first():
+            # Of equally sure ones the first, so that the same call gives the same file.
+            surest = np.argsort(-sure, kind="stable")[:keep]
+            write_surest(run.pseudo(fold), shards, {photos[index].img for index in surest})
+            print(
+                f"{run.pseudo(fold)}: the surest {keep:,} of {len(photos):,} test images, expected Dice "
+                f"{sure[surest].mean():.5f}",
+                flush=True,
+            )
+    ranks.barrier()  # the parts are removed when nobody reads them any more
+    if ranks.first():
+        remove_others(run.root / "pseudo" / "shards")
+
+
+def write_surest(path: Path, shards: Sequence[Path], names: Collection[str]) -> None:
+    """Write those rows of shards that belong to some images."""
+    rows = (row for shard in shards for row in submission_file.read_shard(shard) if row[0] in names)
+    submission_file.write(path, rows)
+
+
+def predict_fold(
+    run: RunFolder, settings: Settings, photos: Sequence[Photo], paths: Sequence[Path], fold: int
+) -> list[Path]:
+    """Predict photographs with the networks of one fold, into shards with the expected Dice of each mask beside."""
+    device, chosen = pick_device(), settings.inference
+    level = level_of(chosen_threshold(run, settings))
+    key = key_of(
+        checkpoints=[digest(path) for path in paths],
+        names=[str(photo.path) for photo in photos],
+        views=list(chosen.views),
+        level=level,
+        compile=chosen.compile,
+        device=device.type,
+        threads=cpu_threads(device),
+        batch_size=chosen.batch_size,
+        precision=resolve_precision(chosen.precision, device),
+        shard=chosen.shard,
+    )
+    ranks.require_same("what they would label", key)
+    ensembles = load_ensembles(paths, chosen, device=device)
+
+    def work(part: Sequence[Photo], file: Path) -> None:
+        label_shard(part, file, ensembles, level=level, settings=settings)
+
+    return run_shards(run.root / "pseudo" / "shards" / key, photos, chosen.shard, work, f"pseudo-label fold {fold}")
+
+
+def label_shard(
+    photos: Sequence[Photo], file: Path, ensembles: Sequence[Ensemble], *, level: int, settings: Settings
+) -> None:
+    """Predict photographs; write their masks as one shard, and beside it the Dice that they should have."""
+
+    def finish(photo: Photo, levels: Pixels) -> tuple[str, str, NDArray[np.float64]]:
+        code = rle.to_text(runs_at(levels, level))
+        return photo.img, code, np.array(expected_dice(levels, level))
+
+    chosen = settings.inference
+    answered = stream_levels(photos, ensembles, finish, batch_size=chosen.batch_size, readers=chosen.readers)
+    write_with_numbers(file, answered)
+
+
+@ranks.joined()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Label the test set."""
+    arguments = parser("Label the test photographs that each fold's networks are surest of, for training.")
+    add_member_arguments(arguments)
+    run, settings, data, members = open_members(arguments.parse_args(argv))
+    with one_at_a_time(run):
+        pseudo_label(run, settings, data, members)
+    print(f"next: make cv RUN={run.name}-pseudo SET=data.pseudo={run.name}")
+
+
+if __name__ == "__main__":
+    run_command(main)

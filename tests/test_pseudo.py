@@ -1,0 +1,124 @@
+"""Pseudo-labels: made by each fold's own networks, learned from by the same fold, never a way around the split."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CARS
+from trained_run import SMALL, Trained
+
+from competition import metrics, rle
+from competition.command import Failure
+from competition.data_folder import DataFolder, read_rle_rows
+from competition.run_folder import RunFolder
+from competition.settings import load_yaml, resolve
+from folds.split import photos_by_fold
+from folds.train import main as train
+from folds.train import make_trainer
+from inference.ensemble import load_ensembles
+from inference.masks import level_of
+from inference.predict import predict_to
+from inference.pseudo import expected_dice
+from inference.pseudo import main as pseudo
+from submissions import submission_file
+
+KEEP = ["--set", "inference.pseudo=0.25"]
+
+
+def codes(path: Path) -> dict[str, str]:
+    return {img: code for _, img, code in read_rle_rows(path)}
+
+
+def test_the_expected_dice_by_hand() -> None:
+    levels = np.array([[255, 255, 204, 51, 0, 0]], dtype=np.uint8)  # probabilities 1, 1, 0.8, 0.2, 0, 0
+    assert expected_dice(levels, 128) == pytest.approx(2 * 2.8 / (3.0 + 3))
+    assert expected_dice(np.array([[255, 0]], dtype=np.uint8), 128) == 1.0
+    assert expected_dice(np.zeros((2, 2), dtype=np.uint8), 128) == 1.0, "surely nothing"
+    assert expected_dice(np.full((2, 2), 100, dtype=np.uint8), 128) == 0.0, "perhaps something, and nothing is said"
+
+
+def test_each_fold_labels_with_its_own_networks_what_it_is_surest_of(trained: Trained, tmp_path: Path) -> None:
+    pseudo([*trained.arguments, *KEEP])
+    data, settings = DataFolder(trained.data), resolve(load_yaml(trained.run.settings))
+    found = [codes(trained.run.pseudo(fold)) for fold in (0, 1)]
+    for fold in (0, 1):
+        ensembles = load_ensembles([trained.run.best(fold)], settings.inference, device=torch.device("cpu"))
+        predict_to(tmp_path / "own.csv.gz", data.test, ensembles, threshold=0.5, settings=settings)
+        own = dict(submission_file.read_shard(tmp_path / "own.csv.gz"))
+        assert len(found[fold]) == 8, "a quarter of 32"
+        assert found[fold].items() <= own.items()
+    assert found[0] != found[1]
+    assert not list((trained.run.root / "pseudo").glob("shards/*")), "nothing is left of the way there"
+    truth = codes(trained.data / "solution.csv")
+    sure = [metrics.dice_rle(code, truth[img]) for img, code in found[0].items()]
+    assert np.mean(sure) > 0.9
+
+
+def test_typed_again_it_goes_on_and_writes_the_same(trained: Trained) -> None:
+    pseudo([*trained.arguments, *KEEP])
+    before = [trained.run.pseudo(fold).read_bytes() for fold in (0, 1)]
+    pseudo([*trained.arguments, *KEEP])
+    assert [trained.run.pseudo(fold).read_bytes() for fold in (0, 1)] == before
+
+
+def learner(trained: Trained, tmp_path: Path, *more: str) -> list[str]:
+    """The command line of a run that learns from the pseudo-labels."""
+    named = ["--run", str(tmp_path / "runs" / "learner"), "--data", str(trained.data), "--preset", "demo"]
+    return [*named, "--set", *SMALL, "train.epochs=1", f"data.pseudo={trained.run.root}", *more]
+
+
+def test_a_fold_learns_from_the_masks_and_from_its_own_pseudo_labels(trained: Trained, tmp_path: Path) -> None:
+    pseudo([*trained.arguments, *KEEP])
+    run = RunFolder(tmp_path / "runs" / "learner")
+    train(["--fold", "1", *learner(trained, tmp_path)])
+    assert run.folds.read_bytes() == trained.run.folds.read_bytes()
+    data, settings = DataFolder(trained.data), resolve(load_yaml(run.settings))
+    by_fold = photos_by_fold(run.folds, data.train)
+    shutil.rmtree(trained.run.root)  # what it began with is its own
+    samples = make_trainer(run, settings, data, by_fold, 1).loader.dataset
+    labels = codes(run.learned_pseudo(1))
+    learned = {photo.img for photo in samples.photos}  # type: ignore[attr-defined]
+    assert learned == {photo.img for photo in by_fold[0]} | labels.keys()
+    assert len(labels) == 8
+    for index, photo in enumerate(samples.photos):  # type: ignore[attr-defined]
+        if photo.img in labels:
+            pair = samples.read(index)  # type: ignore[attr-defined]
+            expected = samples.frame.target(rle.decode(labels[photo.img], (160, 240)))  # type: ignore[attr-defined]
+            assert np.array_equal(pair.target, expected)
+
+
+def test_another_split_is_a_leak(trained: Trained, tmp_path: Path) -> None:
+    pseudo([*trained.arguments, *KEEP])
+    command = learner(trained, tmp_path)
+    run = RunFolder(tmp_path / "runs" / "learner")
+    run.root.mkdir(parents=True)
+    rows = trained.run.folds.read_text().splitlines()
+    run.folds.write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
+    with pytest.raises(Failure, match="may have seen the cars that validate it here, which is a leak"):
+        train(["--fold", "0", *command])
+
+
+def test_labels_that_are_not_there_say_how_to_make_them(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"no pseudo-labels .*fold0\.csv\.gz; make them first: make pseudo RUN=small"):
+        train(["--fold", "0", *learner(trained, tmp_path)])
+    assert not (tmp_path / "runs" / "learner" / "settings.yaml").exists()
+
+
+def test_foreign_labels_are_refused(trained: Trained, tmp_path: Path) -> None:
+    submission_file.write(trained.run.pseudo(0), [(f"{CARS[0]}_01.jpg", "1 5")])
+    with pytest.raises(Failure, match=rf"labels {CARS[0]}_01\.jpg, which is no test photograph"):
+        train(["--fold", "0", *learner(trained, tmp_path)])
+
+
+def test_a_level_is_used_that_the_cv_chose(trained: Trained) -> None:
+    trained.run.cv.write_text('{"threshold": 0.9}')
+    pseudo([*trained.arguments, "--set", "inference.pseudo=1"])
+    high = codes(trained.run.pseudo(0))
+    trained.run.cv.unlink()
+    pseudo([*trained.arguments, "--set", "inference.pseudo=1"])
+    half = codes(trained.run.pseudo(0))
+    assert level_of(0.9) > level_of(0.5)
+    smaller = [rle.area(rle.parse(high[img])) < rle.area(rle.parse(half[img])) for img in half]
+    assert all(smaller)
