@@ -62,11 +62,14 @@ def trained(name: str) -> Case:
     return Case(f"run {run.name}, {len(paths)} folds, {len(chosen.views)} views", ensembles, settings)
 
 
-def untrained(preset: str, data: DataFolder, folds: int) -> Case:
+def untrained(preset: str, data: DataFolder, folds: int, compiled: bool) -> Case:
     """As many networks of a preset as there are folds, two views."""
     settings = settings_of(preset, {"network": {"weights": "none"}})
     ensemble = computing_ensemble([make_network(settings) for _ in range(folds)], data, settings, "auto")
-    return Case(f"preset {preset}, {folds} folds, {len(VIEWS)} views", [ensemble], settings)
+    if compiled:
+        ensemble.compile(settings.inference.batch_size)
+    name = f"preset {preset}{', compiled' if compiled else ''}, {folds} folds, {len(VIEWS)} views"
+    return Case(name, [ensemble], settings)
 
 
 def computing_ensemble(
@@ -196,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--presets", nargs="*", default=["gpu", "fullres"] if gpu else ["cpu"], help="of the untrained networks"
     )
     arguments.add_argument("--folds", type=int, default=5, help="untrained networks")
+    arguments.add_argument("--compiled", action="store_true", help="the untrained networks by torch.compile too")
     arguments.add_argument("--images", type=int, default=512 if gpu else 24, help="number of photographs")
     arguments.add_argument("--repeats", type=int, default=3, help="measurements of each way")
     options = arguments.parse_args(argv)
@@ -205,7 +209,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     targets, cases = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        makers = [partial(untrained, preset, data, options.folds) for preset in options.presets]
+        makers = [
+            partial(untrained, preset, data, options.folds, compiled)
+            for preset in options.presets
+            for compiled in ([False, True] if options.compiled else [False])
+        ]
         for make in [partial(trained, options.run)] if options.run else makers:
             found = measure(make(), photos, options.repeats, folder)
             print_case(found)
