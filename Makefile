@@ -87,11 +87,13 @@ format: $(STAMP) ## format the code
 	@$(PY) -m ruff check --fix --quiet .
 	@$(PY) -m ruff format .
 
-# FULL=1: all 100,064 images in `scale`, killed three times. Any one alone: .venv-bench/bin/python -m benchmarks.NAME
+# FULL=1: all 100,064 images in `scale`, killed three times, and compiled networks in `predict`. Any one alone:
+# .venv-bench/bin/python -m benchmarks.NAME
 bench: $(BENCH_STAMP) ## the measurements behind the README's figures (DATA, TRAINED=run, FULL=1)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BENCH_PY) -m benchmarks.$$name $(if $(DATA),--data $(DATA)) \
 		$$(case $$name in \
-			host_path|predict) echo $(if $(TRAINED),--run $(TRAINED));; \
+			host_path) echo $(if $(TRAINED),--run $(TRAINED));; \
+			predict) echo $(if $(TRAINED),--run $(TRAINED)) $(if $(FULL),--compiled);; \
 			scale) echo $(if $(FULL),--images 100064 --kills 3);; esac); done
 
 bench-setup: $(BENCH_STAMP) ## the packages that are measured beside ours, into .venv-bench
