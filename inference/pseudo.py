@@ -15,7 +15,7 @@ from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels
-from competition.run_folder import RunFolder
+from competition.run_folder import RunFolder, read_json
 from competition.settings import Settings
 from folds import ranks
 from folds.device import cpu_threads, pick_device, resolve_precision
@@ -23,7 +23,6 @@ from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import LEVELS, level_of, runs_at
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
-from inference.predict import chosen_threshold
 from inference.shards import digest, key_of, numbers_of, remove_others, run_shards, write_with_numbers
 from inference.stream import stream_levels
 from submissions import submission_file
@@ -79,12 +78,24 @@ def write_surest(path: Path, shards: Sequence[Path], names: Collection[str]) -> 
     submission_file.write(path, rows)
 
 
+def threshold_of_fold(run: RunFolder, settings: Settings, fold: int) -> float:
+    """The threshold of the settings; for "auto" the one that the CV chose for a fold on the other folds, or one half.
+
+    Raises:
+        Failure: cv.json is damaged.
+    """
+    if settings.inference.threshold != "auto":
+        return settings.inference.threshold
+    folds = read_json(run.cv).get("folds", []) if run.cv.is_file() else []
+    return next((float(each["threshold"]) for each in folds if each["fold"] == fold), 0.5)
+
+
 def predict_fold(
     run: RunFolder, settings: Settings, photos: Sequence[Photo], paths: Sequence[Path], fold: int
 ) -> list[Path]:
     """Predict photographs with the networks of one fold, into shards with the expected Dice of each mask beside."""
     device, chosen = pick_device(), settings.inference
-    level = level_of(chosen_threshold(run, settings))
+    level = level_of(threshold_of_fold(run, settings, fold))
     key = key_of(
         checkpoints=[digest(path) for path in paths],
         names=[str(photo.path) for photo in photos],

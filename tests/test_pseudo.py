@@ -1,5 +1,6 @@
 """Pseudo-labels: made by each fold's own networks, learned from by the same fold, never a way around the split."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from folds.split import photos_by_fold
 from folds.train import main as train
 from folds.train import make_trainer
 from inference.ensemble import load_ensembles
-from inference.masks import level_of
 from inference.predict import predict_to
 from inference.pseudo import expected_dice
 from inference.pseudo import main as pseudo
@@ -112,13 +112,13 @@ def test_foreign_labels_are_refused(trained: Trained, tmp_path: Path) -> None:
         train(["--fold", "0", *learner(trained, tmp_path)])
 
 
-def test_a_level_is_used_that_the_cv_chose(trained: Trained) -> None:
-    trained.run.cv.write_text('{"threshold": 0.9}')
+def test_the_threshold_is_the_one_chosen_on_the_other_folds(trained: Trained) -> None:
+    """The CV's one threshold for all has been chosen on this fold's cars too."""
+    folds = [{"fold": 0, "threshold": 0.9}, {"fold": 1, "threshold": 0.5}]
+    trained.run.cv.write_text(json.dumps({"threshold": 0.1, "folds": folds}))
     pseudo([*trained.arguments, "--set", "inference.pseudo=1"])
-    high = codes(trained.run.pseudo(0))
-    trained.run.cv.unlink()
-    pseudo([*trained.arguments, "--set", "inference.pseudo=1"])
-    half = codes(trained.run.pseudo(0))
-    assert level_of(0.9) > level_of(0.5)
-    smaller = [rle.area(rle.parse(high[img])) < rle.area(rle.parse(half[img])) for img in half]
-    assert all(smaller)
+    chosen = [codes(trained.run.pseudo(fold)) for fold in (0, 1)]
+    pseudo([*trained.arguments, "--set", "inference.pseudo=1", "inference.threshold=0.5"])
+    half = [codes(trained.run.pseudo(fold)) for fold in (0, 1)]
+    assert all(rle.area(rle.parse(chosen[0][img])) < rle.area(rle.parse(half[0][img])) for img in half[0])
+    assert chosen[1] == half[1]
