@@ -140,11 +140,10 @@ def _suspicious(
         raise Failure(f"{results.run.oof}, {error}; make score RUN={results.run.name}") from error
     if not found:
         return []
-    names = [suspect.img for suspect in found]
     text = (
         "Images whose mask differs from the label over patches, and not along an edge, far more than those of the "
-        "same car do: the network has blundered, or the label is wrong. Look. What is wrong can be left out of "
-        f"training, never out of the score: SET='data.leave_out=[{', '.join(names)}]'"
+        "same car do: the network has blundered, or the label is wrong. Look at each. A label that is wrong can be "
+        f"left out of training, never out of the score: SET=data.leave_out=[{found[0].img}]"
     )
     return [("Suspicious labels", text, [suspect.img for suspect in found])]
 
