@@ -4,6 +4,7 @@ The arithmetic is that of ``masks``, pixel for pixel, so that both give the same
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +68,7 @@ def runs_at(levels: Tensor, level: int) -> list[Runs]:
     return [places[:, 1].reshape(-1, 2).copy() for places in np.split(found, ends)]
 
 
+@lru_cache(maxsize=64)
 def _neighbours(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For each of ``target`` places the two of ``source`` that it lies between, and the second's weight in 1/256."""
     place = (torch.arange(target, dtype=torch.float64) + 0.5) * (source / target) - 0.5
