@@ -12,7 +12,8 @@ from trained_run import SMALL, Trained
 
 from competition import metrics, rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, read_rle_rows
+from competition.data_folder import DataFolder, Photo, read_rle_rows
+from competition.images import Pixels
 from competition.run_folder import RunFolder
 from competition.settings import load_yaml, resolve
 from folds.split import photos_by_fold
@@ -22,6 +23,7 @@ from inference.ensemble import load_ensembles
 from inference.predict import predict_to
 from inference.pseudo import expected_dice
 from inference.pseudo import main as pseudo
+from inference.stream import stream_levels
 from submissions import submission_file
 
 KEEP = ["--set", "inference.pseudo=0.25"]
@@ -29,6 +31,10 @@ KEEP = ["--set", "inference.pseudo=0.25"]
 
 def codes(path: Path) -> dict[str, str]:
     return {img: code for _, img, code in read_rle_rows(path)}
+
+
+def chance(photo: Photo, levels: Pixels) -> tuple[float, str]:
+    return expected_dice(levels, 128), photo.img
 
 
 def test_the_expected_dice_by_hand() -> None:
@@ -49,11 +55,13 @@ def test_each_fold_labels_with_its_own_networks_what_it_is_surest_of(trained: Tr
         own = dict(submission_file.read_shard(tmp_path / "own.csv.gz"))
         assert len(found[fold]) == 8, "a quarter of 32"
         assert found[fold].items() <= own.items()
+        sure = stream_levels(data.test, ensembles, chance, batch_size=8, readers=2)
+        assert found[fold].keys() == {img for _, img in sorted(sure)[-8:]}
     assert found[0] != found[1]
     assert not list((trained.run.root / "pseudo").glob("shards/*")), "nothing is left of the way there"
     truth = codes(trained.data / "solution.csv")
-    sure = [metrics.dice_rle(code, truth[img]) for img, code in found[0].items()]
-    assert np.mean(sure) > 0.9
+    right = [metrics.dice_rle(code, truth[img]) for img, code in found[0].items()]
+    assert np.mean(right) > 0.9
 
 
 def test_typed_again_it_goes_on_and_writes_the_same(trained: Trained) -> None:
