@@ -5,8 +5,10 @@ folds.csv                           img,car,fold: the truth about the split
 fold<n>/last.pt                     all that the training of a fold needs to go on
 fold<n>/best.safetensors            its best weights
 fold<n>/history.jsonl               a line an epoch
+fold<n>/pseudo.csv.gz               the pseudo-labels it learns from, if any
 oof.csv.gz, oof_scores.csv, cv.json     out-of-fold masks, their scores, and the CV
 submission.csv.gz                   the test set's masks
+pseudo/fold<n>.csv.gz               those of the test images that a fold's networks are surest of
 report.html
 """
 

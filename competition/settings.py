@@ -1,7 +1,7 @@
 """Every setting of a run: one schema, presets in YAML, and the rule by which they combine.
 
 A setting's value is the schema's default, unless the preset names it, unless a file of settings names it, unless
-``SET="section.name=value"`` names it. The README's table of settings is made from this file.
+``SET="section.name=value"`` names it. `make settings` prints the table that this file makes.
 """
 
 import difflib

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from competition.command import TERMINATED, Failure, parser, run_command
 
-# What one thinks of when several processes share a machine's cores: they must not wait for each other by spinning.
+# Processes that share cores must not wait for each other by spinning, and one that is told to end has to save first.
 SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "TORCH_CPP_LOG_LEVEL": "ERROR", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
 
 
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a command in several processes."""
     arguments = parser("Run a command in several processes: one a GPU, or several on a CPU.")
     arguments.add_argument("--nproc", type=int, required=True, help="number of processes")
-    arguments.add_argument("module", help="folds.train, inference.score or inference.predict")
+    arguments.add_argument("module", help="folds.train, inference.score, .predict or .pseudo")
     arguments.add_argument("arguments", nargs=REMAINDER, help="the command's own arguments")
     options = arguments.parse_args(argv)
     if options.nproc < 1:

@@ -117,7 +117,7 @@ def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]
 def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[int, list[Photo]]:
     """The run's split: the one in its folder, written now if there is none yet.
 
-    A run that begins from the weights of another takes that one's split.
+    A run that learns from another, from its weights or its pseudo-labels, takes that one's split.
 
     Raises:
         Failure: a photograph has no mask or one of a wrong size, ``data.leave_out`` names one that is not there, the
@@ -145,7 +145,7 @@ def begin_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
 
 
 def first_split(settings: Settings, data: DataFolder) -> str:
-    """The content of a new run's folds.csv: that of the run it begins from, else a split made now."""
+    """The content of a new run's folds.csv: that of the run it learns from, else a split made now."""
     source = split_source(settings)
     if source is None:
         return folds_text(data.train, make_split(settings, data))
