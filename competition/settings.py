@@ -96,7 +96,7 @@ class Network(Section):
     max_width: int = Field(256, ge=4, le=2048, description="unet: the most channels of a level")
     depth: int = Field(4, ge=1, le=6, description="unet: number of times the size is halved")
     stem: Literal[1, 2, 4] = Field(
-        1, description="unet: side of the squares of pixels that enter as channels and leave as pixels"
+        1, description="side of the squares of pixels that enter as channels of one and leave as pixels again"
     )
     encoder: str = Field("mobilenetv2_100", description="timm_unet: name of the timm encoder")
     weights: str = Field("none", description="timm_unet: hub (timm's pretrained), none, or a file")

@@ -52,4 +52,5 @@ def _timm(settings: Settings, pretrained: bool) -> "TimmUNet":
         attention=chosen.attention,
         enlarge=chosen.enlarge,
         detail=chosen.detail,
+        stem=chosen.stem,
     )

@@ -19,8 +19,8 @@ from folds.unet import DoubleConvolution, Normalise
 class TimmUNet(nn.Module):
     """A timm encoder, and a decoder with a skip connection at every level where the encoder has one.
 
-    At full size, where most encoders have no feature, the normalised photograph itself is the skip connection, or
-    what two convolutions make of it: one-pixel antennas are drawn from it.
+    At the decoder's last level the normalised photograph itself, or what two convolutions make of it, joins the skip
+    connection: one-pixel antennas are drawn from it.
 
     Args:
         encoder: name of a timm model that can give features.
@@ -31,6 +31,8 @@ class TimmUNet(nn.Module):
         attention: scse puts ``ScSE`` behind each level of the decoder.
         enlarge: how a level of the decoder doubles the size.
         detail: channels of the convolutions on the photograph at full size; 0 is the photograph itself.
+        stem: side of the squares of pixels that join as channels of one, at the decoder's last level, and leave it as
+            pixels again, as in ``folds.unet.UNet``. With 2, that level has a quarter of the places.
 
     Raises:
         Failure: there is no such encoder, the weights do not fit it, the hub cannot be reached, or the decoder does
@@ -47,6 +49,7 @@ class TimmUNet(nn.Module):
         attention: Literal["none", "scse"] = "none",
         enlarge: Literal["nearest", "bilinear"] = "nearest",
         detail: int = 0,
+        stem: int = 1,
     ) -> None:
         super().__init__()
         self.encoder: Any = make_encoder(encoder, weights)
@@ -55,27 +58,19 @@ class TimmUNet(nn.Module):
         self.normalise = Normalise(tuple(config["mean"]), tuple(config["std"]))
         channels = dict(zip(self.encoder.feature_info.reduction(), self.encoder.feature_info.channels(), strict=True))
         self.coarsest = max(channels)
-        if detail and 1 in channels:
-            raise Failure(f"{encoder} has a feature at full size itself; network.detail={detail} has no place, 0 has")
-        if detail and 2 ** len(decoder) < self.coarsest:
-            raise Failure(
-                f"network.detail={detail} joins at full size, which {len(decoder)} levels of network.decoder do not "
-                f"reach; give channels of {self.coarsest.bit_length() - 1} levels, or network.detail=0"
-            )
-        channels.setdefault(1, detail or 3)
-        self.detail = DoubleConvolution(3, detail, norm) if detail else None
-        if 2 ** len(decoder) > self.coarsest:
-            raise Failure(
-                f"network.decoder has {len(decoder)} levels, but {encoder} halves the size only "
-                f"{self.coarsest.bit_length() - 1} times; give as many channels or fewer"
-            )
+        self.stem = stem
+        _require_levels(encoder, self.coarsest, len(decoder), stem, detail)
+        self.detail = DoubleConvolution(3 * stem**2, detail, norm) if detail else None
+        channels[stem] = channels.get(stem, 0) + (detail or 3 * stem**2)
         below = channels[self.coarsest]
         self.blocks = nn.ModuleList()
         for level, width in enumerate(decoder, start=1):
             block = DoubleConvolution(below + channels.get(self.coarsest >> level, 0), width, norm)
             self.blocks.append(block.append(ScSE(width)) if attention == "scse" else block)
             below = width
-        self.head = nn.Conv2d(below, 1, 1)
+        self.head = nn.Conv2d(below, stem**2, 1)
+        # How many times the answer is enlarged behind a decoder that ends early.
+        self.beyond = (self.coarsest >> len(decoder)) // stem
 
     @property
     def divisor(self) -> int:
@@ -85,18 +80,43 @@ class TimmUNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 RGB to (N, 1, H, W) logits."""
         image = self.normalise(pixels)
-        skips = dict(zip(self.encoder.feature_info.reduction(), self.encoder(image), strict=True))
-        skips.setdefault(1, self.detail(image) if self.detail else image)
+        features = self.encoder(image)
+        skips = {size: [x] for size, x in zip(self.encoder.feature_info.reduction(), features, strict=True)}
+        squares = F.pixel_unshuffle(image, self.stem)
+        # In the features' type: joined as float32, the finest level would be copied to it and back.
+        photograph = (self.detail(squares) if self.detail else squares).to(features[0].dtype)
+        skips.setdefault(self.stem, []).append(photograph)
         reduction = self.coarsest
-        x = skips[reduction]
+        x = features[-1]
         for block in self.blocks:
             reduction //= 2
             x = F.interpolate(x, scale_factor=2.0, mode=self.enlarge)
-            x = block(torch.cat([x, skips[reduction]], dim=1) if reduction in skips else x)
-        logits: Tensor = self.head(x)
-        if reduction > 1:
-            logits = F.interpolate(logits, scale_factor=float(reduction), mode="bilinear", align_corners=False)
+            x = block(torch.cat([x, *skips.get(reduction, [])], dim=1))
+        logits = F.pixel_shuffle(self.head(x), self.stem)
+        if self.beyond > 1:
+            logits = F.interpolate(logits, scale_factor=float(self.beyond), mode="bilinear", align_corners=False)
         return logits
+
+
+def _require_levels(encoder: str, coarsest: int, levels: int, stem: int, detail: int) -> None:
+    """Raise a Failure where a decoder is too long for its encoder, or too short for what joins at its end."""
+    halvings = coarsest.bit_length() - 1
+    if levels > halvings:
+        raise Failure(
+            f"network.decoder has {levels} levels, but {encoder} halves the size only {halvings} times; give as many "
+            "channels or fewer"
+        )
+    wanted = halvings - (stem.bit_length() - 1)
+    if stem > 1 and levels != wanted:
+        raise Failure(
+            f"network.stem={stem} makes pixels of the decoder's last level, which {encoder} reaches with {wanted} "
+            f"levels, not {levels}; give network.decoder {wanted} channels"
+        )
+    if detail and levels != wanted:
+        raise Failure(
+            f"network.detail={detail} joins at full size, which {levels} levels of network.decoder do not reach; "
+            f"give channels of {wanted} levels, or network.detail=0"
+        )
 
 
 class ScSE(nn.Module):

@@ -116,16 +116,50 @@ def test_detail_draws_one_pixel_at_full_size() -> None:
     assert torch.nonzero(changed).amax(0).tolist() == [10, 10]
 
 
-@pytest.mark.parametrize(
-    ("encoder", "levels", "reason"),
-    [
-        ("vgg11", 5, "vgg11 has a feature at full size itself; network.detail=4 has no place, 0 has"),
-        ("resnet18", 4, "network.detail=4 joins at full size, which 4 levels of network.decoder do not reach; .* 5 "),
-    ],
-)
-def test_detail_without_a_place_is_refused(encoder: str, levels: int, reason: str) -> None:
+def test_detail_without_a_place_is_refused() -> None:
+    reason = "network.detail=4 joins at full size, which 4 levels of network.decoder do not reach; .* 5 "
     with pytest.raises(Failure, match=reason), torch.device("meta"):
-        TimmUNet(encoder, "none", [8] * levels, detail=4)
+        TimmUNet("resnet18", "none", [8] * 4, detail=4)
+
+
+def test_squares_of_pixels_join_at_the_last_level_and_leave_it_as_pixels() -> None:
+    """With a stem of 2, 12 channels join the encoder's own at half size, and the head answers for 4 pixels."""
+    network = TimmUNet("resnet18", "none", [40, 30, 20, 10], stem=2)
+    assert [block[0].in_channels for block in network.blocks] == [512 + 256, 40 + 128, 30 + 64, 20 + 64 + 12]
+    assert answer(network, 64, 96).shape == (1, 1, 64, 96)
+    detailed = TimmUNet("resnet18", "none", [8] * 4, stem=2, detail=6)
+    assert detailed.blocks[-1][0].in_channels == 8 + 64 + 6
+    assert answer(detailed, 64, 64).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize("stem", [1, 2])
+def test_one_pixel_of_the_photograph_reaches_the_answer_in_its_place(stem: int) -> None:
+    """All else shut off, the head repeats the photograph's red: no pixel is moved by the way in and out."""
+    network = TimmUNet("resnet18", "none", [3 * stem**2] * (6 - stem), stem=stem).eval()
+    block = network.blocks[-1]
+    for name, value in network.blocks[-1].named_parameters():
+        if name in ("0.weight", "3.weight"):
+            torch.nn.init.zeros_(value)
+            for channel in range(3 * stem**2):
+                value.data[channel, channel - 3 * stem**2 if name == "0.weight" else channel, 1, 1] = 1
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.zeros_(network.head.bias)
+    for square in range(stem**2):
+        network.head.weight.data[square, square] = 1
+    assert block[0].in_channels > 3 * stem**2
+    dark = torch.zeros(1, 3, 32, 64, dtype=torch.uint8)
+    lit = dark.clone()
+    lit[0, 0, 13, 38] = 255
+    with torch.inference_mode():
+        changed = torch.nonzero((network(lit) - network(dark))[0, 0].abs() > 0.1)
+    assert changed.tolist() == [[13, 38]]
+
+
+@pytest.mark.parametrize(("stem", "levels", "wanted"), [(2, 5, 4), (4, 4, 3), (2, 3, 4)])
+def test_a_decoder_that_does_not_end_at_the_stem_is_refused(stem: int, levels: int, wanted: int) -> None:
+    reason = f"network.stem={stem} makes pixels of .* resnet18 reaches with {wanted} levels, not {levels}; give"
+    with pytest.raises(Failure, match=reason), torch.device("meta"):
+        TimmUNet("resnet18", "none", [8] * levels, stem=stem)
 
 
 def test_pixels_are_normalised_as_the_encoder_was_trained() -> None:
