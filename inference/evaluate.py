@@ -10,7 +10,7 @@ from competition.data_folder import DataFolder, Photo
 from competition.metrics import Scores
 from competition.rle import Runs
 from competition.run_folder import DEFAULT_DATA, RunFolder, read_json
-from competition.settings import View
+from competition.settings import Inference, View
 from folds.checkpoint import load_weights
 from folds.device import pick_device
 from folds.frame import Frame
@@ -46,17 +46,35 @@ def evaluate(model: Path, data_folder: Path | None, views: Sequence[View] | None
         device=pick_device(),
         precision=chosen.precision,
     )
+    return score_photos(held_out, [ensemble], data, chosen, threshold)
+
+
+def score_photos(
+    photos: Sequence[Photo], ensembles: Sequence[Ensemble], data: DataFolder, settings: Inference, threshold: float
+) -> Scores:
+    """Score networks that answer together on photographs with masks, at full size.
+
+    Args:
+        photos: of the training set.
+        ensembles: the networks, by frame.
+        data: where the masks are.
+        settings: of the batches and the threads that read; the ensembles have their views and precision already.
+        threshold: car is at or above it.
+
+    Raises:
+        Failure: a photograph or its mask is missing or damaged.
+    """
 
     def count(photo: Photo, runs: Runs) -> metrics.Counts:
         return metrics.counts_of_runs(runs, data.truth_runs(photo))
 
     counts = stream_runs(
-        held_out,
-        [ensemble],
+        photos,
+        ensembles,
         count,
         level=level_of(threshold),
-        batch_size=chosen.batch_size,
-        readers=chosen.readers,
+        batch_size=settings.batch_size,
+        readers=settings.readers,
     )
     return metrics.mean(list(counts))
 
