@@ -31,8 +31,8 @@ SIZED := $(if $(SIZE),--size $(SIZE))
 OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) \
 	$(filter-out --run $(RUN),$(OF_RUN))
 
-.PHONY: help setup demo test lint format bench bench-setup data synthetic check settings folds train cv score predict pseudo \
-	validate submit submissions report clean-demo
+.PHONY: help setup demo test lint format bench bench-setup ablation data synthetic check settings folds train cv score \
+	predict pseudo validate submit submissions report clean-demo
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; echo
@@ -106,6 +106,11 @@ $(BENCH_STAMP): $(STAMP)
 		> $$($(BENCH_PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main-environment.pth
 	@$(BENCH_PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench.txt
 	@touch $@
+
+ablation: $(STAMP) ## what each choice of a preset is worth, on cars no training has seen (MINUTES=3, VARIANTS, WEIGHTS)
+	@$(PY) -m benchmarks.ablation --markdown $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(VARIANTS),--variants $(VARIANTS)) \
+		$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(SET),--set $(foreach each,$(SET),'$(each)'))
 
 data: $(STAMP) ## download and verify Carvana from Kaggle into DATA (HQ=1: the hq photographs)
 	@$(PY) -m competition.download --data $(or $(DATA),data/carvana) $(if $(HQ),--hq)

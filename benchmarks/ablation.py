@@ -1,0 +1,410 @@
+"""What each choice of a preset is worth: named variants of it, trained for the same time, scored on cars that no
+training has seen: ``python -m benchmarks.ablation [--data DATA] [--minutes 3] [--variants bce hard] [--markdown]``.
+
+The last fold of the split is the unseen one: every training leaves its cars out, and none is validated on them. The
+networks of a variant are those of fold 0, 1 and so on after their last epoch, so that nothing is chosen by what is
+scored. Each variant is a run; the same command goes on where it was stopped.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.comparison import Row, paired, print_markdown, print_table
+from benchmarks.loader import trained_per_second
+from benchmarks.measure import report
+from benchmarks.variants import VARIANTS, Changes
+from competition import atomic
+from competition.command import Failure, one_line, parser, run_command
+from competition.data_folder import DataFolder, Photo
+from competition.run_folder import DEFAULT_DATA, SOURCES, RunFolder, open_run, read_json
+from competition.settings import Inference, Settings, View, flat, load_preset, merge, parse_assignments, resolve
+from folds.device import pick_device
+from folds.split import ensure_split, make_split
+from folds.train import best_of_finished, make_trainer, require_possible, train_fold
+from inference.ensemble import load_ensembles
+from inference.evaluate import score_photos
+from inference.shards import digest, key_of
+
+PRESET = "preset"  # the row, and the run, of the preset itself
+STEPS = 10  # measured steps of a trainer
+HALF = 0.5
+ONE_VIEW: list[View] = ["identity"]
+
+
+class Deadline:
+    """The moment from which no further network is begun.
+
+    Args:
+        minutes: from now; None is never.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes = minutes
+        self.start = time.monotonic()
+
+    def require(self) -> None:
+        """Raise a Failure if the moment has come."""
+        if self.minutes is not None and time.monotonic() - self.start >= 60 * self.minutes:
+            raise Failure(f"--minutes-in-all={self.minutes:g} are over; the same command with more goes on")
+
+
+class Pace(NamedTuple):
+    """The images of an epoch, and how many of them a trainer's steps take in a second."""
+
+    images: int
+    images_per_second: float
+
+    def epochs(self, minutes: float) -> int:
+        """The epochs that fit best into a time, at least one."""
+        return max(1, round(minutes * 60 * self.images_per_second / self.images))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all variants have in common.
+
+    Attributes:
+        preset: by name or as a file.
+        over: assignments over the preset, of all variants.
+        weights: files of pretrained weights, by encoder.
+        data: the data folder.
+        by_fold: its split; the last fold is unseen.
+        runs: the folder of the variants' runs.
+        inference: the views, and what else the scores are made with.
+        minutes: of training a network.
+        epochs: of training a network, in place of minutes.
+        deadline: for all.
+    """
+
+    preset: str
+    over: Sequence[str]
+    weights: Mapping[str, str]
+    data: DataFolder
+    by_fold: Mapping[int, list[Photo]]
+    runs: Path
+    inference: Inference
+    minutes: float
+    epochs: int | None
+    deadline: Deadline
+
+    @property
+    def unseen(self) -> list[Photo]:
+        """The photographs that are scored."""
+        return self.by_fold[max(self.by_fold)]
+
+    def run(self, variant: str) -> RunFolder:
+        """The run of a variant."""
+        return RunFolder(self.runs / variant)
+
+    def assignments(self, changes: Changes) -> list[str]:
+        """All that a variant sets over the preset, except for its epochs."""
+        changed = [*self.over, *changes]
+        changed += weights_for(changes, resolved(self.preset, changed), self.weights)
+        left_out = resolved(self.preset, changed).data.leave_out
+        cars = sorted({photo.car for photo in self.unseen})
+        return [*changed, f"data.leave_out={json.dumps([*left_out, *cars])}"]  # quoted: a car's name may be digits
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network of a variant, and its Dice on the unseen cars in the preset's views and in one."""
+
+    settings: Settings
+    fold: int
+    images_per_second: float
+    dice: float
+    dice_one_view: float
+
+
+def resolved(preset: str, assignments: Sequence[str]) -> Settings:
+    """The settings that assignments over a preset make."""
+    return resolve(merge(load_preset(preset), parse_assignments(assignments)))
+
+
+def weights_for(changes: Changes, settings: Settings, files: Mapping[str, str]) -> list[str]:
+    """The weights that a variant needs besides its changes: those of its encoder, which are not the preset's."""
+    named = {change.partition("=")[0] for change in changes}
+    encoder = settings.network.encoder
+    if "network.weights" in named or not (encoder in files or "network.encoder" in named):
+        return []
+    return [f"network.weights={files.get(encoder, 'hub')}"]
+
+
+def files_of(assignments: Sequence[str], preset: Settings) -> dict[str, str]:
+    """``["mobilenetv2_100=FILE"]`` as a dict.
+
+    Raises:
+        Failure: an assignment is not of that form, or no variant has the encoder.
+    """
+    changed = [change.partition("=") for changes in VARIANTS.values() for change in changes]
+    known = {preset.network.encoder} | {value for name, _, value in changed if name == "network.encoder"}
+    files = {}
+    for assignment in assignments:
+        encoder, equals, file = assignment.partition("=")
+        if not equals or encoder not in known:
+            raise Failure(f"--weights takes ENCODER=FILE, of {' or '.join(sorted(known))}, not {assignment!r}")
+        files[encoder] = file
+    return files
+
+
+def protocol_of(options: Namespace) -> Protocol:
+    """What the command line asks of all variants.
+
+    Raises:
+        Failure: a setting or the data are wrong, or the settings name a run that has seen the unseen cars.
+    """
+    settings = resolved(options.preset, options.set)
+    learned = [name for name in SOURCES if flat(settings)[name] != "none"]
+    if learned:
+        raise Failure(f"{learned[0]} names a run whose folds have learned from the unseen cars; leave it away")
+    most = settings.split.folds - 1
+    if not 1 <= options.repeats <= most or options.ensemble > most:
+        raise Failure(
+            f"--repeats={options.repeats} --ensemble={options.ensemble}: one of {settings.split.folds} folds is "
+            f"unseen, and {most} have a network; ask for 1 to {most}"
+        )
+    data = DataFolder(options.data, hq=settings.data.hq)
+    data.require_masks(data.train)
+    by_fold: dict[int, list[Photo]] = {fold: [] for fold in range(settings.split.folds)}
+    for photo, fold in zip(data.train, make_split(settings, data), strict=True):
+        by_fold[fold].append(photo)
+    return Protocol(
+        preset=options.preset,
+        over=options.set,
+        weights=files_of(options.weights, settings),
+        data=data,
+        by_fold=by_fold,
+        runs=options.runs,
+        inference=settings.inference,
+        minutes=options.minutes,
+        epochs=options.epochs,
+        deadline=Deadline(options.minutes_in_all),
+    )
+
+
+def pace_of(variant: str, settings: Settings, protocol: Protocol) -> Pace:
+    """The pace of a variant's training, measured once; the preset's, where a step takes as long."""
+    preset = resolved(protocol.preset, protocol.assignments([]))
+    if work(settings) == work(preset):
+        variant, settings = PRESET, preset
+    file = protocol.run(variant).root / "pace.json"
+    if not file.is_file():
+        protocol.deadline.require()
+        atomic.write_json(file, measured_pace(settings, protocol)._asdict())
+    return Pace(**read_json(file))
+
+
+def work(settings: Settings) -> tuple[Any, Any]:
+    """What decides how long a step takes, among what the variants change. Trained weights take as long as others."""
+    return settings.input, settings.network.model_copy(update={"weights": "none"})
+
+
+def measured_pace(settings: Settings, protocol: Protocol) -> Pace:
+    """The pace of a trainer that is thrown away."""
+    quick = settings.train.model_copy(update={"cache": False, "workers": 0})
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(
+            RunFolder(Path(folder)),
+            settings.model_copy(update={"train": quick}),
+            protocol.data,
+            protocol.by_fold,
+            fold=0,
+        )
+        return Pace(trainer.batches.samples, trained_per_second(trainer, STEPS))
+
+
+def begin(variant: str, changes: Changes, protocol: Protocol) -> tuple[RunFolder, Settings]:
+    """A variant's run and settings; it is made if it is not there yet.
+
+    Raises:
+        Failure: a setting is wrong, the weights cannot be had, or the run is there with other settings.
+    """
+    asked = protocol.assignments(changes)
+    epochs = protocol.epochs
+    if epochs is None:
+        epochs = pace_of(variant, resolved(protocol.preset, asked), protocol).epochs(protocol.minutes)
+    arguments = Namespace(
+        run=f"{protocol.runs}/{variant}",
+        data=protocol.data.root,
+        preset=protocol.preset,
+        settings=None,
+        set=[*asked, f"train.epochs={epochs}", f"train.validate_every={epochs}"],
+    )
+    run, settings, _ = open_run(arguments, protocol.preset)
+    if not run.settings.is_file():
+        protocol.deadline.require()
+        require_possible(run, settings, fold=None)
+    if ensure_split(run, settings, protocol.data) != protocol.by_fold:
+        raise Failure(f"{run.folds} is another split than that of these data and settings; name other --runs")
+    return run, settings
+
+
+def train_variant(variant: str, changes: Changes, folds: Sequence[int], protocol: Protocol) -> list[Trained]:
+    """Train and score what is not yet of a variant's networks.
+
+    Raises:
+        Failure: whatever ``begin`` or the training refuse, or the deadline has passed.
+    """
+    run, settings = begin(variant, changes, protocol)
+    networks = []
+    for fold in folds:
+        if best_of_finished(run, settings, fold) is None:
+            protocol.deadline.require()
+            print(f"{variant}:", flush=True)
+            train_fold(run, settings, protocol.data, protocol.by_fold, fold)
+        scores = scores_of([run.best(fold)], run.fold(fold) / "unseen.json", protocol)
+        network = Trained(settings, fold, trained_pace(run, fold), scores["views"], scores["one view"])
+        print(f"{variant}, fold {fold}: Dice {network.dice:.5f}, in one view {network.dice_one_view:.5f}", flush=True)
+        networks.append(network)
+    return networks
+
+
+def trained_pace(run: RunFolder, fold: int) -> float:
+    """Images a second of a fold's training, the median of its epochs."""
+    lines = run.history(fold).read_text(encoding="utf-8").splitlines()
+    return float(statistics.median(json.loads(line)["images_per_second"] for line in lines))
+
+
+def scores_of(models: Sequence[Path], file: Path, protocol: Protocol) -> dict[str, float]:
+    """The Dice on the unseen cars of networks together, in the preset's views and in one; kept in a file."""
+    chosen = protocol.inference
+    key = key_of(models=[digest(model) for model in models], views=chosen.views, precision=chosen.precision)
+    kept = read_json(file) if file.is_file() else {}
+    if kept.get("key") != key:
+        kept = {"key": key, "dice": {}}
+        for name, views in {"views": chosen.views, "one view": ONE_VIEW}.items():
+            ensembles = load_ensembles(models, chosen.model_copy(update={"views": views}), device=pick_device())
+            kept["dice"][name] = score_photos(protocol.unseen, ensembles, protocol.data, chosen, HALF).dice
+        atomic.write_json(file, kept)
+    dice: dict[str, float] = kept["dice"]
+    return dice
+
+
+def row_of(
+    variant: str, changes: Changes, networks: Sequence[Trained], *, dice: Sequence[float], gains: Sequence[float]
+) -> Row:
+    """A row of networks that were all trained alike."""
+    settings = networks[0].settings
+    pace = statistics.fmean(network.images_per_second for network in networks)
+    size = f"{settings.input.width} x {settings.input.height}"
+    return Row(variant, changes, size, settings.train.epochs, pace, dice, gains)
+
+
+def rows_of_preset(networks: Sequence[Trained]) -> list[Row]:
+    """The preset, and what its views are worth."""
+    dice, one_view = dice_of(networks), [network.dice_one_view for network in networks]
+    return [
+        row_of(PRESET, [], networks, dice=dice, gains=[]),
+        row_of("one view", ["inference.views=[identity]"], networks, dice=one_view, gains=paired(one_view, dice)),
+    ]
+
+
+def row_of_ensemble(preset: Sequence[Trained], count: int, protocol: Protocol) -> Row:
+    """The preset's networks, and more of them, together; the gain is over their mean."""
+    networks = [*preset, *train_variant(PRESET, [], range(len(preset), count), protocol)]
+    run = protocol.run(PRESET)
+    models = [run.best(network.fold) for network in networks]
+    together = scores_of(models, run.root / f"unseen{count}.json", protocol)["views"]
+    gain = together - statistics.fmean(dice_of(networks))
+    return row_of(f"ensemble of {count}", [], networks, dice=[together], gains=[gain])
+
+
+def row_of_variant(variant: str, preset: Sequence[Trained], protocol: Protocol) -> Row:
+    """A variant against the preset's networks of the same folds."""
+    changes = VARIANTS[variant]
+    networks = train_variant(variant, changes, [network.fold for network in preset], protocol)
+    dice = dice_of(networks)
+    return row_of(variant, changes, networks, dice=dice, gains=paired(dice, dice_of(preset)))
+
+
+def dice_of(networks: Sequence[Trained]) -> list[float]:
+    """The Dice of each."""
+    return [network.dice for network in networks]
+
+
+def measure(
+    variants: Sequence[str], repeats: int, ensemble: int, protocol: Protocol
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows of what was trained to its end, the preset first, and the reasons why others were not.
+
+    Raises:
+        Failure: the preset itself cannot be trained.
+    """
+    preset = train_variant(PRESET, [], range(repeats), protocol)
+    rows, not_run = rows_of_preset(preset), dict[str, str]()
+    ways: dict[str, Callable[[], Row]] = {}
+    if (together := max(repeats, ensemble)) > 1:
+        ways["ensemble"] = partial(row_of_ensemble, preset, together, protocol)
+    ways |= {name: partial(row_of_variant, name, preset, protocol) for name in variants}
+    for name, way in ways.items():
+        try:
+            rows.append(way())
+        except Failure as problem:
+            not_run[name] = one_line(problem)
+            print(f"{name} is not run: {not_run[name]}", flush=True)
+    return rows, not_run
+
+
+def add_arguments(arguments: ArgumentParser) -> None:
+    """The options."""
+    arguments.add_argument("--data", type=Path, default=DEFAULT_DATA, help="data folder")
+    arguments.add_argument("--preset", default="cpu", help="whose choices; the variants are changes to cpu")
+    arguments.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of all variants")
+    arguments.add_argument(
+        "--weights", nargs="*", default=[], metavar="ENCODER=FILE", help="pretrained weights; by default the hub's"
+    )
+    arguments.add_argument(
+        "--variants",
+        nargs="*",
+        default=list(VARIANTS),
+        choices=list(VARIANTS),
+        metavar="NAME",
+        help="the preset always runs",
+    )
+    arguments.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="folder of the variants' runs")
+    arguments.add_argument("--repeats", type=int, default=3, help="networks of each variant, each of another fold")
+    arguments.add_argument("--ensemble", type=int, default=0, help="networks of the preset, where more than repeats")
+    arguments.add_argument("--minutes", type=float, default=3, help="of training a network, in whole epochs")
+    arguments.add_argument("--epochs", type=int, help="of training a network, in place of minutes")
+    arguments.add_argument("--minutes-in-all", type=float, help="after which no further network is begun")
+    arguments.add_argument("--markdown", action="store_true", help="print the table in Markdown too")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, score, print and write."""
+    arguments = parser("Train variants of a preset for the same time, and score them on cars that none has seen.")
+    add_arguments(arguments)
+    options = arguments.parse_args(argv)
+    protocol = protocol_of(options)
+    rows, not_run = measure(options.variants, options.repeats, options.ensemble, protocol)
+    cars = len({photo.car for photo in protocol.unseen})
+    views = ", ".join(protocol.inference.views)
+    print(f"\npreset {options.preset} on {cars} unseen cars, {len(protocol.unseen)} images; views {views}")
+    print_table(rows)
+    for name, reason in not_run.items():
+        print(f"  {name} is not run: {reason}")
+    if options.markdown:
+        print_markdown(rows)
+    result = {
+        "data": str(options.data),
+        "preset": options.preset,
+        "set": options.set,
+        "minutes": None if options.epochs else options.minutes,
+        "unseen_cars": cars,
+        "unseen_images": len(protocol.unseen),
+        "rows": [asdict(row) | row.figures for row in rows],
+        "not_run": not_run,
+    }
+    report("ablation", result, [])
+
+
+if __name__ == "__main__":
+    run_command(main)

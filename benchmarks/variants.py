@@ -1,0 +1,54 @@
+"""The variants of a preset that ``benchmarks.ablation`` trains: each changes one of its choices.
+
+They are changes to ``cpu``: a pretrained MobileNetV2 U-Net that sees 384 x 256 pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+
+Changes = Sequence[str]
+
+# The question, the variants that answer it, and what each sets over the preset.
+QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
+    "loss": {
+        "bce": ["loss.dice=0"],
+        "dice": ["loss.bce=0"],
+        "boundary": ["loss.boundary=3", "loss.boundary_width=11"],
+    },
+    "targets": {
+        "hard": ["loss.targets=hard"],
+    },
+    "encoder": {
+        "unet": [
+            *("network.name=unet", "network.width=32", "network.depth=4", "network.stem=4", "network.weights=none"),
+            *("input.height=512", "input.width=768"),
+        ],
+        "lite0": ["network.encoder=tf_efficientnet_lite0"],
+        "scratch": ["network.weights=none"],
+    },
+    "decoder": {
+        "full-size": ["network.stem=1", "network.decoder=[128,64,32,24,16]"],
+        "enlarged": ["network.stem=1", "network.decoder=[128,64,32,24]"],
+        "wide": ["network.decoder=[256,128,64,32]"],
+        "group-norm": ["network.norm=group"],
+        "scse": ["network.attention=scse"],
+        "bilinear": ["network.enlarge=bilinear"],
+    },
+    "size": {
+        "smaller": ["input.height=192", "input.width=288"],
+        "larger": ["input.height=384", "input.width=576"],
+    },
+    "augmentation": {
+        "plain": ["augment.flip=0", "augment.affine=0", "augment.colour=0", "augment.grey=0"],
+        "no-colours": ["augment.colour=0", "augment.grey=0"],
+        "no-flip": ["augment.flip=0"],
+        "no-affine": ["augment.affine=0"],
+    },
+    "trainer": {
+        "no-ema": ["train.ema=0"],
+        "batch-8": ["train.batch_size=8"],
+        "no-clip": ["train.clip=0"],
+    },
+}
+VARIANTS: Mapping[str, Changes] = {
+    name: changes for variants in QUESTIONS.values() for name, changes in variants.items()
+}
