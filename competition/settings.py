@@ -112,6 +112,12 @@ class Network(Section):
         le=256,
         description="timm_unet: channels of two convolutions that join at full size; 0 joins the bare photograph",
     )
+    freeze: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="timm_unet: how many of the encoder's features, finest first, keep the weights that it was given",
+    )
     init_from: str = Field(
         "none", description="run of the same split from whose best weights each fold starts, in place of weights"
     )

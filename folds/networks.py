@@ -44,6 +44,7 @@ def _timm(settings: Settings, pretrained: bool) -> "TimmUNet":
     from folds.timm_unet import TimmUNet
 
     chosen = settings.network
+    has_learned = chosen.weights != "none" or chosen.init_from != "none"
     return TimmUNet(
         chosen.encoder,
         chosen.weights if pretrained and chosen.init_from == "none" else "none",
@@ -53,4 +54,5 @@ def _timm(settings: Settings, pretrained: bool) -> "TimmUNet":
         enlarge=chosen.enlarge,
         detail=chosen.detail,
         stem=chosen.stem,
+        freeze=chosen.freeze if has_learned else 0,
     )

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import safetensors.torch
 import timm
@@ -33,6 +33,8 @@ class TimmUNet(nn.Module):
         detail: channels of the convolutions on the photograph at full size; 0 is the photograph itself.
         stem: side of the squares of pixels that join as channels of one, at the decoder's last level, and leave it as
             pixels again, as in ``folds.unet.UNet``. With 2, that level has a quarter of the places.
+        freeze: how many of the encoder's features, finest first, are made by layers that keep their weights and
+            statistics. They are the largest in size, the slowest to train, and the least about cars.
 
     Raises:
         Failure: there is no such encoder, the weights do not fit it, the hub cannot be reached, or the decoder does
@@ -50,6 +52,7 @@ class TimmUNet(nn.Module):
         enlarge: Literal["nearest", "bilinear"] = "nearest",
         detail: int = 0,
         stem: int = 1,
+        freeze: int = 0,
     ) -> None:
         super().__init__()
         self.encoder: Any = make_encoder(encoder, weights)
@@ -71,11 +74,22 @@ class TimmUNet(nn.Module):
         self.head = nn.Conv2d(below, stem**2, 1)
         # How many times the answer is enlarged behind a decoder that ends early.
         self.beyond = (self.coarsest >> len(decoder)) // stem
+        self.frozen = first_modules(self.encoder, freeze, encoder)
+        for module in self.frozen:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
 
     @property
     def divisor(self) -> int:
         """What height and width of the input must be multiples of."""
         return int(self.coarsest)
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module's, except that what is frozen keeps the statistics of its normalisations."""
+        super().train(mode)
+        for module in self.frozen:
+            module.training = False
+        return self
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 RGB to (N, 1, H, W) logits."""
@@ -117,6 +131,35 @@ def _require_levels(encoder: str, coarsest: int, levels: int, stem: int, detail:
             f"network.detail={detail} joins at full size, which {levels} levels of network.decoder do not reach; "
             f"give channels of {wanted} levels, or network.detail=0"
         )
+
+
+def first_modules(encoder: Any, features: int, name: str) -> list[nn.Module]:
+    """The modules that make an encoder's first features, the finest ones.
+
+    Args:
+        encoder: a timm encoder, whose modules are registered in the order in which they compute.
+        features: how many features.
+        name: the encoder's.
+
+    Raises:
+        Failure: it has fewer features.
+    """
+    lasts = [last.replace(".", "_") for last in encoder.feature_info.module_name()]  # timm makes stages.0 stages_0
+    if features > len(lasts):
+        raise Failure(f"network.freeze={features}, but {name} has {len(lasts)} features; freeze that many or fewer")
+    if not features:
+        return []
+    last = lasts[features - 1]
+    found, reached = [], False
+    for path, module in encoder.named_modules():
+        here = path.replace(".", "_")
+        within = f"{here}_".startswith(f"{last}_")
+        if reached and not within:
+            break
+        reached |= within
+        if here and not last.startswith(f"{here}_"):  # not what holds the later ones too
+            found.append(module)
+    return found
 
 
 class ScSE(nn.Module):

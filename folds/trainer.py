@@ -33,8 +33,9 @@ from folds.validation import Validation
 
 def make_optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
     """AdamW, or SGD with Nesterov momentum; weight decay acts on weights that multiply, not on biases and norms."""
-    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in learned if parameter.ndim > 1]
+    others = [parameter for parameter in learned if parameter.ndim <= 1]
     groups = [
         {"params": weights, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from competition.command import Failure
+from competition.settings import Train
 from folds.timm_unet import ScSE, TimmUNet, match_weights, read_weights
+from folds.trainer import make_optimizer
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +155,34 @@ def test_one_pixel_of_the_photograph_reaches_the_answer_in_its_place(stem: int) 
     with torch.inference_mode():
         changed = torch.nonzero((network(lit) - network(dark))[0, 0].abs() > 0.1)
     assert changed.tolist() == [[13, 38]]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "freeze", "frozen"),
+    [
+        ("resnet18", 2, {"conv1", "bn1", "act1", "maxpool", "layer1"}),
+        ("mobilenetv2_100", 1, {"conv_stem", "bn1", "blocks.0"}),
+        ("convnext_atto", 1, {"stem_0", "stem_1", "stages_0"}),
+    ],
+)
+def test_what_is_frozen_stays_and_all_else_learns(encoder: str, freeze: int, frozen: set[str]) -> None:
+    network = TimmUNet(encoder, "none", [8] * 5, freeze=freeze).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = make_optimizer(network, Train(optimizer="sgd", lr=0.1, weight_decay=0.1))
+    network(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).square().mean().backward()
+    optimizer.step()
+    kept = {name for name in before if name.startswith(tuple(f"encoder.{part}." for part in frozen))}
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert kept
+    assert not kept & changed, "weights and statistics"
+    assert {name for name, value in network.named_parameters() if value.grad is None} == {
+        name for name, _ in network.named_parameters() if name in kept
+    }
+
+
+def test_more_frozen_than_there_is_is_refused() -> None:
+    with pytest.raises(Failure, match=r"network.freeze=6, but resnet18 has 5 features; freeze that many or fewer"):
+        TimmUNet("resnet18", "none", [8], freeze=6)
 
 
 @pytest.mark.parametrize(("stem", "levels", "wanted"), [(2, 5, 4), (4, 4, 3), (2, 3, 4)])
