@@ -23,7 +23,8 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
             *("input.height=512", "input.width=768"),
         ],
         "lite0": ["network.encoder=tf_efficientnet_lite0"],
-        "scratch": ["network.weights=none"],
+        "scratch": ["network.weights=none", "network.freeze=0"],
+        "frozen": ["network.freeze=2"],
     },
     "decoder": {
         "full-size": ["network.stem=1", "network.decoder=[128,64,32,24,16]"],
