@@ -1,6 +1,6 @@
 """The variants of a preset that ``benchmarks.ablation`` trains: each changes one of its choices.
 
-They are changes to ``cpu``: a pretrained MobileNetV2 U-Net that sees 384 x 256 pixels.
+They are changes to ``cpu``: a pretrained MobileNetV2 U-Net that sees 576 x 384 pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
     "loss": {
         "bce": ["loss.dice=0"],
         "dice": ["loss.bce=0"],
-        "boundary": ["loss.boundary=3", "loss.boundary_width=11"],
+        "boundary": ["loss.boundary=3", "loss.boundary_width=13"],
     },
     "targets": {
         "hard": ["loss.targets=hard"],
@@ -24,7 +24,7 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
         ],
         "lite0": ["network.encoder=tf_efficientnet_lite0"],
         "scratch": ["network.weights=none", "network.freeze=0"],
-        "frozen": ["network.freeze=2"],
+        "unfrozen": ["network.freeze=0"],
     },
     "decoder": {
         "full-size": ["network.stem=1", "network.decoder=[128,64,32,24,16]"],
@@ -35,8 +35,9 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
         "bilinear": ["network.enlarge=bilinear"],
     },
     "size": {
-        "smaller": ["input.height=192", "input.width=288"],
-        "larger": ["input.height=384", "input.width=576"],
+        "smaller": ["input.height=256", "input.width=384"],
+        "larger": ["input.height=512", "input.width=768"],
+        "cropped": ["input.height=512", "input.width=768", "augment.crop=[384,576]"],
     },
     "augmentation": {
         "plain": ["augment.flip=0", "augment.affine=0", "augment.colour=0", "augment.grey=0"],
@@ -47,6 +48,7 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
     "trainer": {
         "no-ema": ["train.ema=0"],
         "batch-8": ["train.batch_size=8"],
+        "lr-2e-3": ["train.lr=2e-3"],
         "no-clip": ["train.clip=0"],
     },
 }

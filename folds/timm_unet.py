@@ -226,7 +226,7 @@ def _from_hub(name: str, weights: str) -> Any:
         raise Failure(
             f"cannot load {name}'s pretrained weights from timm's hub ({type(error).__name__}: {reason}); fetch them "
             "on a machine that reaches it and name the file with SET=network.weights=FILE, or train from scratch "
-            "with SET=network.weights=none"
+            "with SET=network.weights=none, or PRESET=scratch, which is made for that"
         ) from error
 
 

@@ -44,7 +44,7 @@ def test_the_command_as_it_is_spelled(
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "carvana").symlink_to(tiny_data)
-    size = ("--set", "input.height=32", "input.width=64", "network={width: 4, depth: 2}", "train.workers=0")
+    size = ("--set", "input.height=32", "input.width=64", "network={name: unet, width: 4, depth: 2}")
     done = command("folds.train", "--fold", 0, "--epochs", 2, "--batch-size", 4, *size)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "next: make cv RUN=default"
@@ -54,6 +54,18 @@ def test_the_command_as_it_is_spelled(
     assert facts["fold"] == 0
     assert len(run.history(0).read_text().splitlines()) == 2
     assert load_state(run.last(0))["epoch"] == 2
+
+
+def test_without_a_hub_the_default_preset_says_how_to_go_on(
+    tiny_data: Path, tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
+    refused = command("folds.train", "--fold", 0, "--data", tiny_data, "--preset", "cpu", **offline)
+    assert refused.returncode == 1
+    assert "cannot load mobilenetv2_100's pretrained weights from timm's hub" in refused.stderr
+    assert "SET=network.weights=FILE" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs" / "default" / "settings.yaml").exists(), "the next command may choose other settings"
 
 
 def test_all_folds(tiny_data: Path, run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
