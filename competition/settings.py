@@ -118,7 +118,7 @@ class Network(Section):
 
 
 class Loss(Section):
-    """The weights of the terms of the loss, and of the pixels in them."""
+    """The weights of the terms of the loss and of the pixels in them, and the target of all."""
 
     bce: float = Field(1.0, ge=0, description="binary cross-entropy on logits")
     dice: float = Field(0.0, ge=0, description="1 - soft Dice, per image")
@@ -130,6 +130,10 @@ class Loss(Section):
         ge=3,
         le=1023,
         description="near is a square window of so many pixels of the input that the outline crosses",
+    )
+    targets: Literal["soft", "hard"] = Field(
+        "soft",
+        description="soft: the part of a pixel that is car; hard: that part rounded to car (half or more) or not",
     )
 
     @model_validator(mode="after")

@@ -57,6 +57,7 @@ def test_the_presets_that_the_commands_name_are_there() -> None:
         ("train.epochs=many", "train.epochs='many' is not allowed: a whole number, at least 1"),
         ("train.epochs=", "train.epochs=None is not allowed: a whole number, at least 1"),
         ("train.epochs.x=1", "train.epochs={'x': 1} is not allowed: a whole number, at least 1"),
+        ("loss.targets=round", "loss.targets='round' is not allowed: one of soft, hard"),
         ("train.workers=yes", "train.workers=True is not allowed: a whole number, at least 0, at most 64"),
         ("train.lr=true", "train.lr=True is not allowed: a number, above 0, at most 10"),
         ("network.stem=true", "network.stem=True is not allowed: one of 1, 2, 4"),
