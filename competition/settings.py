@@ -19,6 +19,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+BatchSize = Literal["auto"] | Positive
 View = Literal["identity", "hflip", "vflip", "rot180"]
 
 
@@ -160,7 +161,11 @@ class Train(Section):
     """The trainer."""
 
     epochs: Positive = Field(20, description="passes over the training images")
-    batch_size: Positive = Field(8, description="images a step")
+    batch_size: BatchSize = Field(
+        8,
+        description="images a step; auto: as many as fit the GPU's memory, a power of two up to 64, or 8 on a CPU, "
+        "and no more than there are; the run keeps the number that it begins with",
+    )
     accumulate: Positive = Field(1, description="steps whose gradients are averaged for one update")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has Nesterov momentum 0.9")
     lr: float = Field(1e-3, gt=0, le=10, description="highest learning rate")
@@ -221,6 +226,10 @@ class Settings(Section):
                 "it is cut from; give a smaller crop or a larger input"
             )
         return self
+
+    def with_batch_size(self, size: BatchSize) -> Self:
+        """The same settings with another ``train.batch_size``."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"batch_size": size})})
 
 
 Tree = dict[str, Any]

@@ -97,6 +97,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.network, train)
         self.precision = resolve_precision(train.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        assert train.batch_size != "auto", "a run begins with a number"
         self.batches = Batches(len(samples), train.batch_size, settings.seed, rank=ranks.rank(), world=ranks.world())
         self.loader = DataLoader(
             samples,
