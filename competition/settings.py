@@ -19,6 +19,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+BatchSize = Literal["auto"] | Positive
 View = Literal["identity", "hflip", "vflip", "rot180"]
 
 
@@ -124,7 +125,7 @@ class Network(Section):
 
 
 class Loss(Section):
-    """The weights of the terms of the loss, and of the pixels in them."""
+    """The weights of the terms of the loss and of the pixels in them, and the target of all."""
 
     bce: float = Field(1.0, ge=0, description="binary cross-entropy on logits")
     dice: float = Field(0.0, ge=0, description="1 - soft Dice, per image")
@@ -136,6 +137,10 @@ class Loss(Section):
         ge=3,
         le=1023,
         description="near is a square window of so many pixels of the input that the outline crosses",
+    )
+    targets: Literal["soft", "hard"] = Field(
+        "soft",
+        description="soft: the part of a pixel that is car; hard: that part rounded to car (half or more) or not",
     )
 
     @model_validator(mode="after")
@@ -162,7 +167,11 @@ class Train(Section):
     """The trainer."""
 
     epochs: Positive = Field(20, description="passes over the training images")
-    batch_size: Positive = Field(8, description="images a step")
+    batch_size: BatchSize = Field(
+        8,
+        description="images a step; auto: as many as fit the GPU's memory, a power of two up to 64, or 8 on a CPU, "
+        "and no more than there are; the run keeps the number that it begins with",
+    )
     accumulate: Positive = Field(1, description="steps whose gradients are averaged for one update")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has Nesterov momentum 0.9")
     lr: float = Field(1e-3, gt=0, le=10, description="highest learning rate")
@@ -223,6 +232,10 @@ class Settings(Section):
                 "it is cut from; give a smaller crop or a larger input"
             )
         return self
+
+    def with_batch_size(self, size: BatchSize) -> Self:
+        """The same settings with another ``train.batch_size``."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"batch_size": size})})
 
 
 Tree = dict[str, Any]

@@ -81,7 +81,7 @@ def segmentation_loss(settings: Loss, logits: Tensor, target: Tensor) -> Tensor:
     """The weighted sum of the terms, in float32 whatever the network computed in.
 
     Args:
-        settings: the weights; terms of weight 0 are not computed.
+        settings: the weights, of which terms of weight 0 are not computed, and whether the target is rounded.
         logits: (N, 1, H, W), any float dtype.
         target: (N, 1, H, W), in [0, 1].
 
@@ -89,6 +89,8 @@ def segmentation_loss(settings: Loss, logits: Tensor, target: Tensor) -> Tensor:
         A scalar.
     """
     logits, target = logits.float(), target.float()
+    if settings.targets == "hard":
+        target = (target >= 0.5).float()
     terms = ((settings.bce, cross_entropy(settings)), (settings.dice, dice_loss))
     weighted = [weight * term(logits, target) for weight, term in terms if weight]
     return torch.stack(weighted).sum()

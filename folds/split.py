@@ -117,16 +117,22 @@ def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]
 def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[int, list[Photo]]:
     """The run's split: the one in its folder, written now if there is none yet.
 
-    A run that learns from another, from its weights or its pseudo-labels, takes that one's split.
+    A run that learns from another, from its weights or its pseudo-labels, takes that one's split. In a run that
+    begins here ``train.batch_size=auto`` becomes the number that its settings.yaml then has.
 
     Raises:
         Failure: a photograph has no mask or one of a wrong size, ``data.leave_out`` names one that is not there, the
-            data are not the run's, or ``read_folds`` or ``split_by_car`` refuses.
+            data are not the run's, or ``read_folds``, ``split_by_car`` or ``automatic_batch_size`` refuses.
     """
     data.require_masks(data.train)
     require_known(data.train, settings.data.leave_out)
     if run.settings.is_file():
         require_same_data(run, data)
+    elif settings.train.batch_size == "auto":
+        # It brings the trainer, which takes seconds to import: other stages read splits too.
+        from folds.batch_size import automatic_batch_size
+
+        settings = settings.with_batch_size(automatic_batch_size(settings, len(data.train)))
     ranks.barrier()  # all have seen whether there is a run before there is one
     if ranks.first():
         begin_run(run, settings, data)

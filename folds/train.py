@@ -96,7 +96,8 @@ def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> No
         Failure: the network cannot be made, there will be no such fold, the batch cannot be shared, or
             ``first_weights`` or ``pseudo_labels`` refuses.
     """
-    require_shareable(settings.train.batch_size, ranks.world())
+    if settings.train.batch_size != "auto":
+        require_shareable(settings.train.batch_size, ranks.world())
     known = run if run.folds.is_file() else split_source(settings)
     count = max(read_folds(known.folds).values()) + 1 if known else settings.split.folds
     if fold is not None and not 0 <= fold < count:
@@ -135,13 +136,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     which.add_argument("--fold", type=int, help="number of the fold, from 0")
     which.add_argument("--all", action="store_true", help="every fold that is not finished")
     arguments.add_argument("--epochs", type=int, help="short for --set train.epochs=...")
-    arguments.add_argument("--batch-size", type=int, help="short for --set train.batch_size=...")
+    arguments.add_argument("--batch-size", help="short for --set train.batch_size=..., a number or auto")
     options = arguments.parse_args(argv)
     options.set = [*options.set, *assignments(options)]
     run, settings, data = open_run(options, default_preset())
     if not run.settings.is_file():
         require_possible(run, settings, options.fold)
     by_fold = ensure_split(run, settings, data)
+    _, settings, _ = open_run(options)  # as the run has them: auto has become a number
     for fold in by_fold if options.all else [options.fold]:
         train_fold(run, settings, data, by_fold, fold)
     print(f"next: make {'score' if options.all else 'cv'} RUN={run.name}")

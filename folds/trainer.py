@@ -21,7 +21,7 @@ from competition import atomic
 from competition.command import Failure, Terminated
 from competition.metrics import Scores
 from competition.run_folder import RunFolder
-from competition.settings import Settings, Train
+from competition.settings import Loss, Precision, Settings, Train
 from folds import ranks
 from folds.checkpoint import State, load_state, save_state, save_weights
 from folds.device import autocast, resolve_precision
@@ -43,6 +43,13 @@ def make_optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=settings.lr)
+
+
+def batch_loss(network: nn.Module, image: Tensor, target: Tensor, settings: Loss, precision: Precision) -> Tensor:
+    """The loss of a batch of samples on the network's device: (N, h, w, 3) and (N, h, w) uint8, as they travel."""
+    with autocast(precision, image.device):
+        logits = network(image.permute(0, 3, 1, 2))
+    return segmentation_loss(settings, logits, target.unsqueeze(1).float() / 255)
 
 
 def best_line(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -91,6 +98,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.network, train)
         self.precision = resolve_precision(train.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        assert train.batch_size != "auto", "a run begins with a number"
         self.batches = Batches(len(samples), train.batch_size, settings.seed, rank=ranks.rank(), world=ranks.world())
         self.loader = DataLoader(
             samples,
@@ -252,9 +260,7 @@ class Trainer:
         for number_of_batch in range(accumulate):
             image, target = (tensor.to(self.device, non_blocking=True) for tensor in next(batches))
             with self._sharing_gradients(number_of_batch == accumulate - 1):
-                with autocast(self.precision, self.device):
-                    logits = self.parallel(image.permute(0, 3, 1, 2))
-                loss = segmentation_loss(self.settings.loss, logits, target.unsqueeze(1).float() / 255) / accumulate
+                loss = batch_loss(self.parallel, image, target, self.settings.loss, self.precision) / accumulate
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if train.clip:

@@ -22,7 +22,7 @@ from competition.command import run_command
 from competition.data_folder import DataFolder
 from competition.run_folder import RunFolder
 from competition.settings import resolve
-from folds import ranks, trainer
+from folds import batch_size, ranks, trainer
 from folds.split import ensure_split
 from folds.train import make_trainer
 from folds.trainer import Trainer
@@ -116,6 +116,14 @@ def train_and_spoil(arguments: list[str], rank: int, step: int) -> None:
 
     trainer.segmentation_loss = spoil
     command("folds.train", arguments)
+
+
+def batch_size_of(fitting: list[int], photos: int) -> None:
+    """What auto is where each rank has a GPU of its own, on which so many images fit."""
+    with ranks.joined():
+        batch_size.pick_device = lambda: torch.device("cuda")
+        batch_size.largest_that_fits = lambda _settings, _device, at_most: min(fitting[ranks.rank()], at_most)
+        print(batch_size.automatic_batch_size(resolve({}), photos))
 
 
 def compare(root: Path, data: Path, tree: dict[str, Any], plain: bool, answer: Path) -> None:

@@ -127,6 +127,16 @@ def test_a_term_of_weight_0_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> 
     assert segmentation_loss(Loss(bce=2, dice=0), logits, target).item() == pytest.approx(2 * math.log(2))
 
 
+@pytest.mark.parametrize("terms", [{"bce": 1}, {"bce": 1, "dice": 1}, {"bce": 1, "boundary": 3, "boundary_width": 3}])
+def test_hard_targets_are_rounded_for_every_term(terms: dict[str, float]) -> None:
+    """A pixel of which half is car is car; a level of 127 in 255 is less than half."""
+    logits = column(0.3, -1.0, 2.0, 0.7, -0.2)
+    soft, hard = column(1.0, 128 / 255, 0.5, 127 / 255, 0.0), column(1.0, 1.0, 1.0, 0.0, 0.0)
+    expected = segmentation_loss(Loss(**terms), logits, hard).item()
+    assert segmentation_loss(Loss(**terms, targets="hard"), logits, soft).item() == expected
+    assert segmentation_loss(Loss(**terms), logits, soft).item() != pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.parametrize("boundary", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_float32_whatever_the_network_computed_in(dtype: torch.dtype, boundary: float) -> None:

@@ -16,7 +16,7 @@ from rank_processes import command, compare, predict_and_die, together, train_an
 from trained_run import Trained
 
 from competition.run_folder import RunFolder
-from competition.settings import merge
+from competition.settings import load_yaml, merge
 from folds import launch
 from folds.checkpoint import load_state
 
@@ -191,6 +191,22 @@ def test_a_batch_that_cannot_be_shared_is_refused(tiny_data: Path, tmp_path: Pat
         "train.batch_size=3 in a new RUN\n"
     )
     assert not run.root.exists()
+
+
+def test_auto_can_be_shared(tiny_data: Path, tmp_path: Path) -> None:
+    """8 images on a CPU are 6 for three processes, which the settings then say, and the same command goes on with."""
+    run = RunFolder(tmp_path / "run")
+    call = [*training(run, tiny_data), "train.batch_size=auto", "train.epochs=1"]
+    for name, printed in (
+        ("first", [r"train.batch_size=auto is 6 on CPU, .*, 2 in each of 3 processes"]),
+        ("again", []),
+    ):
+        ended = together(3, command, "folds.train", call, folder=tmp_path / name)
+        assert [(status, err) for status, _, err in ended] == [(0, "")] * 3
+        lines = [line for _, out, _ in ended for line in out.splitlines() if "auto" in line]
+        assert len(lines) == len(printed)
+        assert all(map(re.fullmatch, printed, lines))
+        assert load_yaml(run.settings)["train"]["batch_size"] == 6
 
 
 def test_a_signal_to_the_launcher_saves(tiny_data: Path, tmp_path: Path) -> None:

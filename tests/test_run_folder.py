@@ -103,6 +103,17 @@ def test_the_same_settings_may_be_named_again(own_data: Path, mine: str) -> None
     assert open_run(typed("--set", "train.epochs=4"), "demo")[1] == settings
 
 
+def test_auto_agrees_with_the_number_that_a_run_holds(own_data: Path, mine: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("train: {batch_size: auto}")
+    _, settings = create(own_data, "--preset", mine, "--set", "train.batch_size=16")
+    for words in (["--set", "train.batch_size=auto"], ["--preset", mine, "--settings", "mine.yaml"]):
+        assert open_run(typed(*words), "demo")[1] == settings
+    with pytest.raises(Failure, match=r"other settings: train.epochs is 14, asked for 5; name"):
+        open_run(typed("--set", "train.batch_size=auto", "train.epochs=5"), "demo")
+    with pytest.raises(Failure, match=r"other settings: train.batch_size is 16, asked for 8; name"):
+        open_run(typed("--set", "train.batch_size=8"), "demo")
+
+
 @pytest.mark.parametrize(
     ("words", "difference"),
     [

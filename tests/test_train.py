@@ -12,7 +12,10 @@ from conftest import full_disk
 
 from competition.command import Failure, run_command
 from competition.run_folder import RunFolder
+from competition.settings import Settings, load_yaml
+from folds import batch_size
 from folds.checkpoint import load_state, load_weights
+from folds.split import main as split
 from folds.train import main as train
 
 SMALL = [
@@ -65,7 +68,43 @@ def test_without_a_hub_the_default_preset_says_how_to_go_on(
     assert "cannot load mobilenetv2_100's pretrained weights from timm's hub" in refused.stderr
     assert "SET=network.weights=FILE" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    assert not (tmp_path / "runs" / "default" / "settings.yaml").exists(), "the next command may choose other settings"
+    assert not (tmp_path / "runs" / "default" / "settings.yaml").exists(), (
+        "the next command may choose other settings"
+    )
+
+
+def test_auto_is_a_number_from_the_beginning(
+    tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The batches are tried for real, here up to 4; the weights are those of a run that was told 4, to the bit."""
+
+    def tried(settings: Settings, photos: int) -> int:
+        assert photos == 10
+        return batch_size.largest_that_fits(settings, torch.device("cpu"), at_most=4)
+
+    told = RunFolder(run.root.parent / "told")
+    train([*arguments_of(told, tiny_data), "--batch-size", "4"])
+    monkeypatch.setattr(batch_size, "automatic_batch_size", tried)
+    command = [*arguments_of(run, tiny_data), "--batch-size", "auto"]
+    train(command)
+    assert run.settings.read_bytes() == told.settings.read_bytes()
+    assert load_weights(run.best(0))[1] == load_weights(told.best(0))[1]
+    states = [load_state(each.last(0)) for each in (run, told)]
+    for part in ("network", "ema"):
+        assert all(torch.equal(tensor, states[1][part][name]) for name, tensor in states[0][part].items())
+    assert torch.equal(*(state["random"] for state in states))
+    monkeypatch.delattr(batch_size, "automatic_batch_size")
+    capsys.readouterr()
+    train(command)
+    assert "fold 0 is trained" in capsys.readouterr().out
+
+
+def test_the_split_of_a_run_settles_auto_too(
+    tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    split([*arguments_of(run, tiny_data)[2:], "train.batch_size=auto"])
+    assert load_yaml(run.settings)["train"]["batch_size"] == 8
 
 
 def test_all_folds(tiny_data: Path, run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +145,7 @@ def test_other_settings_are_refused_with_the_difference(tiny_data: Path, run: Ru
         (("--fold", "-1"), SMALL, "there is no fold -1 among 3; FOLD is 0 to 2"),
         (("--fold", "0"), [*SMALL, "split.folds=9"], "5 cars cannot be divided into 9 folds"),
         (("--fold", "0"), [*SMALL, "train.epochs=0"], "train.epochs=0 is not allowed"),
+        (("--fold", "0", "--batch-size", "max"), SMALL, "train.batch_size='max' is not allowed: auto or a whole"),
         (
             ("--fold", "0"),
             [*SMALL, "network={width: 4, depth: 6, stem: 4}"],

@@ -14,7 +14,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.metrics import Scores
 from competition.run_folder import RunFolder
-from competition.settings import Settings, Train, merge, resolve
+from competition.settings import Loss, Settings, Train, merge, resolve
 from folds import trainer as module
 from folds.checkpoint import load_state, load_weights, save_state
 from folds.losses import segmentation_loss
@@ -22,7 +22,7 @@ from folds.samples import Key
 from folds.schedule import learning_rate
 from folds.split import ensure_split
 from folds.train import make_trainer
-from folds.trainer import Trainer, make_optimizer
+from folds.trainer import Trainer, batch_loss, make_optimizer
 from folds.validation import Validation
 
 SMALL: dict[str, Any] = {
@@ -125,6 +125,20 @@ def test_one_update_by_hand(tiny_data: Path, tmp_path: Path, clip: float) -> Non
     trainer.fit()
     for parameter, value in zip(trainer.network.parameters(), expected, strict=True):
         assert torch.allclose(parameter, value, atol=1e-5)
+
+
+def test_a_batch_learns_from_soft_or_hard_targets() -> None:
+    """The network answers one half everywhere: the gradient of its bias is the mean of 0.5 - target."""
+    network = Plain()
+    nn.init.zeros_(network.layer.weight)
+    nn.init.zeros_(network.layer.bias)
+    target = torch.tensor([[[255, 200, 128, 127]]], dtype=torch.uint8)
+    image = torch.full((1, 1, 4, 3), 255, dtype=torch.uint8)
+    for targets, expected in (("soft", [1, 200 / 255, 128 / 255, 127 / 255]), ("hard", [1, 1, 1, 0])):
+        network.zero_grad()
+        batch_loss(network, image, target, Loss(targets=targets), "fp32").backward()
+        assert network.layer.bias.grad is not None
+        assert network.layer.bias.grad.item() == pytest.approx(0.5 - sum(expected) / 4, abs=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

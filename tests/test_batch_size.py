@@ -1,0 +1,226 @@
+"""The largest batch that fits: the search, the rehearsal that it is made of, and what several processes agree on."""
+
+import re
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rank_processes import batch_size_of, together
+from torch import Tensor, nn
+
+from competition.command import Failure
+from competition.settings import Settings, resolve
+from folds import batch_size
+from folds.batch_size import automatic_batch_size, fits_memory, largest, largest_that_fits, rehearse
+
+CPU = torch.device("cpu")
+SMALL: dict[str, Any] = {
+    "input": {"height": 32, "width": 64},
+    "network": {"width": 4, "depth": 1},
+    "train": {"batch_size": "auto", "precision": "fp32"},
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+class Hungry(nn.Module):
+    """Learns from a few images at once, and has no memory for more, on the way forward or on the way back.
+
+    Each step notes the images' shape, how many networks there are, and whether the weights have gradients.
+    """
+
+    def __init__(self, forward: int = 10**6, backward: int = 10**6) -> None:
+        super().__init__()
+        self.room = (forward, backward)
+        self.layer = nn.Conv2d(3, 1, 3, padding=1)
+        self.steps: list[tuple[tuple[int, ...], int, bool]] = []
+        self.alive: weakref.WeakSet[nn.Module] = weakref.WeakSet([self])
+
+    def __deepcopy__(self, _memo: object) -> "Hungry":
+        copy = Hungry(*self.room)
+        copy.load_state_dict(self.state_dict())
+        self.alive.add(copy)
+        return copy
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.steps.append((tuple(pixels.shape), len(self.alive), self.layer.weight.grad is not None))
+        if len(pixels) > self.room[0]:
+            raise torch.cuda.OutOfMemoryError("no way forward")
+        logits: Tensor = self.layer(pixels.float() / 255)
+        if len(pixels) > self.room[1]:
+            logits.register_hook(self.refuse)
+        return logits
+
+    def refuse(self, _gradient: Tensor) -> None:
+        raise torch.cuda.OutOfMemoryError("no way back")
+
+
+def fill(monkeypatch: pytest.MonkeyPatch, network: Hungry) -> Hungry:
+    monkeypatch.setattr(batch_size, "make_network", lambda _settings, pretrained: network)
+    return network
+
+
+def settings_with(**sections: Any) -> Settings:
+    return resolve({**SMALL, **sections})
+
+
+@pytest.mark.parametrize(
+    ("room", "at_most", "found", "tried"),
+    [
+        (0, 64, 0, [1]),
+        (1, 64, 1, [1, 2]),
+        (5, 64, 4, [1, 2, 4, 8]),
+        (8, 64, 8, [1, 2, 4, 8, 16]),
+        (99, 8, 8, [1, 2, 4, 8]),
+        (99, 7, 4, [1, 2, 4]),
+        (99, 1, 1, [1]),
+    ],
+)
+def test_the_largest_power_of_two(room: int, at_most: int, found: int, tried: list[int]) -> None:
+    asked: list[int] = []
+
+    def fits(size: int) -> bool:
+        asked.append(size)
+        return size <= room
+
+    assert largest(fits, at_most) == found
+    assert asked == tried
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+@pytest.mark.parametrize(("room", "found"), [(0, 0), (1, 1), (5, 4), (99, 8)])
+def test_batches_are_tried_until_one_has_no_memory(
+    monkeypatch: pytest.MonkeyPatch, way: str, room: int, found: int
+) -> None:
+    fill(monkeypatch, Hungry(**{way: room}))
+    assert largest_that_fits(settings_with(), CPU, at_most=8) == found
+
+
+def test_another_error_is_none_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(monkeypatch, Hungry())
+
+    def refuse(*_: object) -> Tensor:
+        raise RuntimeError("no kernel for this device")
+
+    monkeypatch.setattr(batch_size, "batch_loss", refuse)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        largest_that_fits(settings_with(), CPU, at_most=8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "networks"),
+    [
+        (settings_with(), (4, 3, 32, 64), 2),
+        (settings_with(train={"ema": 0, "precision": "fp32"}), (4, 3, 32, 64), 1),
+        (settings_with(augment={"crop": [32, 32]}), (4, 3, 32, 32), 2),
+    ],
+)
+def test_the_rehearsal_has_in_memory_what_the_trainer_has(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, shape: tuple[int, ...], networks: int
+) -> None:
+    """Images of the size that is learned from, an average if any, and in the second step gradients and momenta."""
+    network = fill(monkeypatch, Hungry())
+    states: list[int] = []
+    step = torch.optim.AdamW.step
+
+    def note(self: torch.optim.AdamW, *arguments: Any) -> Any:
+        states.append(len(self.state))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", note)
+    rehearse(settings, CPU, 4)
+    assert network.steps == [(shape, networks, False), (shape, networks, True)]
+    assert states == [0, 2]
+
+
+@pytest.mark.parametrize(("room", "networks"), [({"forward": 2}, 3), ({"backward": 2}, 3), ({}, 4)])
+def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, room: dict[str, int], networks: int) -> None:
+    """The networks of the rehearsals are gone, and the random state is what it was."""
+    made: list[weakref.ref[nn.Module]] = []
+
+    def make_network(settings: Settings, *, pretrained: bool) -> nn.Module:
+        assert not pretrained
+        assert all(network() is None for network in made), "one at a time"
+        torch.rand(7)
+        network = Hungry(**room)
+        made.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(batch_size, "make_network", make_network)
+    before = torch.get_rng_state()
+    largest_that_fits(settings_with(), CPU, at_most=8)
+    assert len(made) == networks
+    assert all(network() is None for network in made)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("peak", "fits"), [(90, True), (91, False)])
+def test_a_tenth_of_what_a_gpu_has_for_the_process_is_spared(
+    monkeypatch: pytest.MonkeyPatch, peak: int, fits: bool
+) -> None:
+    """Of 200 others have 100, and of its 100 the process has kept 40."""
+    answers = {"empty_cache": None, "reset_peak_memory_stats": None}
+    answers |= {"mem_get_info": (60, 200), "memory_reserved": 40, "max_memory_reserved": peak}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(batch_size, "rehearse", lambda *_: None)
+    assert fits_memory(settings_with(), torch.device("cuda"), 4) == fits
+
+
+@pytest.mark.parametrize(("photos", "size"), [(1000, 8), (8, 8), (5, 5)])
+def test_a_processor_takes_8(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], photos: int, size: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert automatic_batch_size(settings_with(), photos) == size
+    assert capsys.readouterr().out == f"train.batch_size=auto is {size} on CPU, 1 thread\n"
+
+
+@pytest.mark.parametrize(("fitting", "photos", "share"), [([16, 4], 1000, 4), ([99, 99], 1000, 32), ([99, 99], 9, 4)])
+def test_the_smallest_share_of_two_processes_counts(
+    tmp_path: Path, fitting: list[int], photos: int, share: int
+) -> None:
+    (first, out, err), (second, _, _) = together(2, batch_size_of, fitting, photos, folder=tmp_path)
+    assert (first, second, err) == (0, 0, "")
+    line = f"train.batch_size=auto is {2 * share} on .*, {share} in each of 2 processes"
+    assert re.fullmatch(f"{line}\n{2 * share}\n", out)
+
+
+def test_one_process_without_memory_for_an_image_ends_all_with_one_line(tmp_path: Path) -> None:
+    ended = together(2, batch_size_of, [8, 0], 1000, folder=tmp_path)
+    assert [status for status, _, _ in ended] == [1, 1]
+    said = [line for _, _, err in ended for line in err.splitlines() if line.startswith("error")]
+    assert [line[:34] for line in said] == ["error: not one image of 384 x 256 "]
+
+
+def test_what_to_do_where_not_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_size, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(batch_size, "largest_that_fits", lambda *_: 0)
+    monkeypatch.setattr(batch_size, "describe_device", lambda: "A100")
+    with pytest.raises(Failure, match=r"not one image of 64 x 32 can .* A100 in fp32; give a smaller input.height"):
+        automatic_batch_size(settings_with(), 1000)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu() -> None:
+    """Where there is just the memory for a batch of 4, no larger one fits, and what was tried is gone."""
+    device = torch.device("cuda")
+    settings = settings_with(input={"height": 512, "width": 512}, network={"width": 16, "depth": 3})
+    states, allocated = torch.cuda.get_rng_state(), torch.cuda.memory_allocated()
+    assert largest_that_fits(settings, device, at_most=8) == 8
+    torch.cuda.reset_peak_memory_stats()
+    rehearse(settings, device, 4)
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(torch.cuda.max_memory_reserved() / total)
+    try:
+        assert largest_that_fits(settings, device, at_most=64) in (2, 4)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert torch.cuda.memory_allocated() == allocated
+    assert torch.equal(torch.cuda.get_rng_state(), states)
