@@ -20,6 +20,7 @@ PRESETS = Path(__file__).parent / "presets"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 BatchSize = Literal["auto"] | Positive
+Weight = Annotated[float, Field(ge=0)]
 View = Literal["identity", "hflip", "vflip", "rot180"]
 
 
@@ -202,12 +203,22 @@ class Inference(Section):
     threshold: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "auto", description="car is at or above it; auto: 0.5, or what cross-validation found better"
     )
+    weights: Literal["auto", "equal"] | Annotated[list[Weight], Field(min_length=1)] = Field(
+        "auto",
+        description="how much each of RUNS counts; auto: all the same, or what cross-validation found better",
+    )
     precision: Precision = Field("auto", description="as train.precision")
     pseudo: float = Field(0.05, gt=0, le=1, description="part of the test set that make pseudo keeps, the surest")
     compile: bool = Field(False, description="let torch.compile make code for the networks before predicting")
     batch_size: Positive = Field(8, description="images that go through the network together, if memory allows")
     shard: Positive = Field(256, description="images between two points where a killed prediction goes on")
     readers: int = Field(2, ge=1, le=64, description="threads that read and that encode")
+
+    @model_validator(mode="after")
+    def _one_run_counts(self) -> Self:
+        if not isinstance(self.weights, str) and not any(self.weights):
+            raise ValueError(f"inference.weights={self.weights} leaves no run to answer; give one of them a weight")
+        return self
 
 
 class Settings(Section):

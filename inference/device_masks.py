@@ -16,22 +16,25 @@ from folds.frame import Frame
 
 
 class BatchAnswer(NamedTuple):
-    """What the networks of one frame say of a batch: (N, h, w) uint8 levels, and how many networks they are."""
+    """What the networks of one frame say of a batch: ``masks.Answer`` with one more dimension, N, in front."""
 
     levels: Tensor
     frame: Frame
-    networks: int
+    weight: float
+    components: Tensor | None = None
 
 
 def full_size(answers: Sequence[BatchAnswer], shape: Shape) -> Tensor:
-    """The answers for photographs of one (H, W), each enlarged and then averaged over networks: (N, H, W) uint8."""
+    """The answers for photographs of one (H, W), each enlarged and then averaged by weight: (N, H, W) uint8."""
     enlarged = [in_shape(answer, shape) for answer in answers]
     if len(answers) == 1:
         return enlarged[0]
     total = torch.zeros_like(enlarged[0], dtype=torch.float32)
     for answer, levels in zip(answers, enlarged, strict=True):
-        total += answer.networks * levels.float()
-    return (total / sum(answer.networks for answer in answers)).round().to(torch.uint8)
+        total += answer.weight * levels.float()
+    # A tensor, since a GPU would multiply by the reciprocal of a number, which rounds otherwise than the host.
+    weights = torch.full((), sum(answer.weight for answer in answers), device=total.device)
+    return (total / weights).round().to(torch.uint8)
 
 
 def in_shape(answer: BatchAnswer, shape: Shape) -> Tensor:

@@ -1,6 +1,7 @@
 """Trained networks that answer together: every fold sees every view of a photograph, and the answers are averaged.
 
-Probabilities are averaged where they are, on the device; no network's own prediction is stored anywhere.
+Probabilities are averaged where they are, on the device. A component of the average is one network's answer to one
+view; components leave the device only where it is measured what each adds, and are stored nowhere.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from competition.settings import Inference, Precision, View
 from folds.checkpoint import load_weights
 from folds.device import autocast, autocast_dtype
 from folds.frame import Frame
+from folds.validation import to_levels
 from inference.fusion import fused, stored_as
 
 # A view is undone by the same flip that made it. Dimensions of (N, C, H, W).
@@ -30,6 +32,8 @@ class Ensemble:
         views: the views that each network sees.
         device: where they compute.
         precision: what they compute in.
+        weights: how much each network counts in the average; by default 1.
+        places: the number of each among all that answer, in this ensemble and others; by default they are all.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class Ensemble:
         *,
         device: torch.device,
         precision: Precision,
+        weights: Sequence[float] | None = None,
+        places: Sequence[int] | None = None,
     ) -> None:
         dtype = autocast_dtype(precision, device)
         ready = [stored_as(fused(network.eval()), dtype).to(device) for network in networks]
@@ -48,6 +54,8 @@ class Ensemble:
         self.views = views
         self.device = device
         self.precision = precision
+        self.weights = weights or [1.0] * len(networks)
+        self.places = places or range(len(networks))
         self.at_most: int | None = None  # photographs that the device has memory for at once; None: not yet known
         self.compiled_for: int | None = None  # photographs at once that there is compiled code for
 
@@ -55,22 +63,28 @@ class Ensemble:
         """The number of networks."""
         return len(self.networks)
 
-    @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
-        """The mean probability of car over all networks and views.
+        """The mean probability of car over all networks and views: what ``answer`` returns first."""
+        return self.answer(images)[0]
+
+    @torch.inference_mode()
+    def answer(self, images: Tensor, *, components: bool = False) -> tuple[Tensor, Tensor | None]:
+        """The weighted mean of the probabilities of car over all networks and views.
 
         Where the device has no memory for all images at once they go through in parts, from then on.
 
         Args:
             images: (N, h, w, 3) uint8 RGB in the frame.
+            components: whether what the mean is made of is wanted too.
 
         Returns:
-            (N, 1, h, w) float32 on the device.
+            (N, 1, h, w) float32 on the device; and there the components, view by view and in each network by network,
+            (N, P, h, w) uint8 levels, or None where they are not wanted.
 
         Raises:
             Failure: there is no memory for a single image.
         """
-        answer = self._in_parts(images)
+        answer = self._in_parts(images, components)
         while answer is None:
             tried = min(len(images), self.at_most or len(images))
             if tried == 1:
@@ -80,7 +94,7 @@ class Ensemble:
                 )
             self.at_most = tried // 2
             torch.cuda.empty_cache()
-            answer = self._in_parts(images)
+            answer = self._in_parts(images, components)
         return answer
 
     def compile(self, batch_size: int) -> None:
@@ -103,29 +117,39 @@ class Ensemble:
                 "predict without: SET=inference.compile=false"
             ) from error
 
-    def _in_parts(self, images: Tensor) -> Tensor | None:
-        """The mean probabilities, or None where the device has no memory for as many images at once."""
+    def _in_parts(self, images: Tensor, components: bool) -> tuple[Tensor, Tensor | None] | None:
+        """The answer, or None where the device has no memory for as many images at once."""
         try:
-            parts = [self._mean(part) for part in torch.split(images, self.at_most or max(1, len(images)))]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
+            split = torch.split(images, self.at_most or max(1, len(images)))
+            answers = [self._answer(part, components) for part in split]
+            if len(answers) == 1:
+                return answers[0]
+            each = [levels for _, levels in answers if levels is not None]
+            return torch.cat([mean for mean, _ in answers]), torch.cat(each) if components else None
         except torch.cuda.OutOfMemoryError:
             return None
 
-    def _mean(self, images: Tensor) -> Tensor:
+    def _answer(self, images: Tensor, components: bool) -> tuple[Tensor, Tensor | None]:
         pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         size = min(self.compiled_for or 0, self.at_most or self.compiled_for or 0)
         if len(pixels) < size:  # there is code for this number of images only
             pixels = torch.cat([pixels, pixels[:1].expand(size - len(pixels), -1, -1, -1)])
         total: Tensor | None = None
+        each: list[Tensor] = []
         for view in self.views:
             seen = flip(pixels, view)
-            for network in self.networks:
+            for network, weight in zip(self.networks, self.weights, strict=True):
                 with autocast(self.precision, self.device):
                     logits = network(seen)
                 answer = flip(logits.float().sigmoid(), view)
+                if components:
+                    each.append(to_levels(answer[: len(images)]))
+                if weight != 1:
+                    answer.mul_(weight)
                 total = answer if total is None else total.add_(answer)
         assert total is not None
-        return total[: len(images)].div_(len(self.views) * len(self.networks))
+        mean = total[: len(images)].div_(len(self.views) * sum(self.weights))
+        return mean, torch.stack(each, dim=1) if components else None
 
 
 def flip(images: Tensor, view: View) -> Tensor:
@@ -133,24 +157,39 @@ def flip(images: Tensor, view: View) -> Tensor:
     return images.flip(FLIPS[view]) if FLIPS[view] else images
 
 
-def load_ensembles(checkpoints: Sequence[Path], settings: Inference, *, device: torch.device) -> list[Ensemble]:
+def load_ensembles(
+    checkpoints: Sequence[Path], settings: Inference, *, device: torch.device, shares: Sequence[float] | None = None
+) -> list[Ensemble]:
     """Checkpoints as ensembles, one for each frame that occurs among them.
 
     Args:
         checkpoints: files of trained weights.
         settings: views, precision, and whether to compile for which batch size.
         device: where to predict.
+        shares: how much each counts, on any scale; by default all the same. One that does not count is not loaded.
 
     Raises:
         Failure: a checkpoint is missing or damaged, or torch.compile refuses.
     """
-    by_frame: dict[Frame, list[nn.Module]] = {}
-    for path in checkpoints:
-        network, made_with, _ = load_weights(path)
-        by_frame.setdefault(Frame.of(made_with.input), []).append(network)
+    shares = shares or [1.0] * len(checkpoints)
+    largest = max(shares)  # by which all are divided: equal ones have the weight 1, which changes no bit of a sum
+    networks: dict[int, nn.Module] = {}
+    by_frame: dict[Frame, list[int]] = {}
+    for place, (path, share) in enumerate(zip(checkpoints, shares, strict=True)):
+        if share:
+            networks[place], made_with, _ = load_weights(path)
+            by_frame.setdefault(Frame.of(made_with.input), []).append(place)
     ensembles = [
-        Ensemble(networks, frame, settings.views, device=device, precision=settings.precision)
-        for frame, networks in by_frame.items()
+        Ensemble(
+            [networks[place] for place in places],
+            frame,
+            settings.views,
+            device=device,
+            precision=settings.precision,
+            weights=[shares[place] / largest for place in places],
+            places=places,
+        )
+        for frame, places in by_frame.items()
     ]
     if settings.compile:
         for ensemble in ensembles:

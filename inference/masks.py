@@ -20,11 +20,19 @@ FloatArray = NDArray[np.float64]
 
 
 class Answer(NamedTuple):
-    """What the networks of one frame say of a photograph: (h, w) uint8 levels, and how many networks they are."""
+    """What the networks of one frame say of a photograph.
+
+    Attributes:
+        levels: (h, w) uint8, their mean.
+        frame: the frame.
+        weight: how much they count beside those of other frames: their number, where all networks count the same.
+        components: (P, h, w) uint8, what the mean is made of, where that is asked for.
+    """
 
     levels: Pixels
     frame: Frame
-    networks: int
+    weight: float
+    components: Pixels | None = None
 
 
 def level_of(threshold: float) -> int:
@@ -33,14 +41,25 @@ def level_of(threshold: float) -> int:
 
 
 def full_size(answers: Sequence[Answer], shape: Shape) -> Pixels:
-    """The answers for one photograph, each enlarged to its (H, W) and then averaged over networks; uint8 levels."""
+    """The answers for one photograph, each enlarged to its (H, W) and then averaged by weight; uint8 levels."""
     if len(answers) == 1:
         return answers[0].frame.full_size(answers[0].levels, shape)
     total = np.zeros(shape, dtype=np.float32)
     for answer in answers:
-        total += np.float32(answer.networks) * answer.frame.full_size(answer.levels, shape)
-    mean: Pixels = np.rint(total / sum(answer.networks for answer in answers)).astype(np.uint8)
+        total += np.float32(answer.weight) * answer.frame.full_size(answer.levels, shape)
+    mean: Pixels = np.rint(total / sum(answer.weight for answer in answers)).astype(np.uint8)
     return mean
+
+
+def full_size_components(answers: Sequence[Answer], shape: Shape) -> Pixels:
+    """The components of the answers for one photograph, each enlarged to its (H, W) by itself: (P, H, W) uint8."""
+    enlarged = [
+        answer.frame.full_size(levels, shape)
+        for answer in answers
+        if answer.components is not None
+        for levels in answer.components
+    ]
+    return np.stack(enlarged)
 
 
 def runs_at(levels: Pixels, level: int) -> Runs:

@@ -13,6 +13,7 @@ from folds import ranks
 from folds.device import cpu_threads, pick_device, resolve_precision
 from folds.split import read_folds
 from inference.ensemble import Ensemble, load_ensembles
+from inference.gains import in_words
 from inference.masks import level_of
 from inference.members import (
     add_member_arguments,
@@ -23,6 +24,7 @@ from inference.members import (
 )
 from inference.shards import digest, key_of, remove_others, run_shards
 from inference.stream import stream_runs
+from inference.weights import by_name, chosen_shares, heard
 from submissions import submission_file
 
 
@@ -79,8 +81,9 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     """
     photos = test_photos(data)
     folds = sorted(set(read_folds(run.folds).values()))
-    paths = [path for fold in folds for path in checkpoints(members, fold)]
-    print_unfinished(members, folds)
+    answering, shares = heard(members, chosen_shares(run, settings, members))
+    paths = [path for fold in folds for path in checkpoints(answering, fold)]
+    print_unfinished(answering, folds)
     device = pick_device()
     chosen = settings.inference
     threshold = chosen_threshold(run, settings)
@@ -89,6 +92,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         "folds": len(folds),
         "networks": len(paths),
         "views": list(chosen.views),
+        "weights": by_name(answering, shares),
         "threshold": threshold,
         "precision": resolve_precision(chosen.precision, device),
         "compile": chosen.compile,
@@ -108,7 +112,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     if ranks.first():
         remove_others(parts, keep=key)
     ranks.barrier()
-    ensembles = load_ensembles(paths, chosen, device=device)
+    ensembles = load_ensembles(paths, chosen, device=device, shares=shares * len(folds))
 
     def work(part: Sequence[Photo], file: Path) -> None:
         predict_to(file, part, ensembles, threshold=threshold, settings=settings)
@@ -120,9 +124,10 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     submission_file.join(run.submission, shards)
     atomic.write_json(record, {"key": key, **facts, "sha256": digest(run.submission)})
     remove_others(parts)
+    weights = f"{in_words(shares)}, " if len(answering) > 1 else ""
     print(
         f"{run.submission}: {len(photos):,} images by {len(paths)} networks, views {', '.join(chosen.views)}, "
-        f"threshold {threshold:.3f}"
+        f"{weights}threshold {threshold:.3f}"
     )
 
 

@@ -25,6 +25,7 @@ from inference.masks import LEVELS, level_of, runs_at
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
 from inference.shards import digest, key_of, numbers_of, remove_others, run_shards, write_with_numbers
 from inference.stream import stream_levels
+from inference.weights import chosen_shares, heard
 from submissions import submission_file
 
 
@@ -56,7 +57,7 @@ def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: 
         raise Failure(f"{data.root} has no test photographs of other cars than the training ones to label")
     keep = max(1, round(settings.inference.pseudo * len(photos)))
     for fold in by_fold:
-        shards = predict_fold(run, settings, photos, checkpoints(members, fold), fold)
+        shards = predict_fold(run, settings, photos, members, fold)
         sure = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
         if ranks.first():
             # Of equally sure ones the first, so that the same call gives the same file.
@@ -91,15 +92,18 @@ def threshold_of_fold(run: RunFolder, settings: Settings, fold: int) -> float:
 
 
 def predict_fold(
-    run: RunFolder, settings: Settings, photos: Sequence[Photo], paths: Sequence[Path], fold: int
+    run: RunFolder, settings: Settings, photos: Sequence[Photo], members: Sequence[RunFolder], fold: int
 ) -> list[Path]:
     """Predict photographs with the networks of one fold, into shards with the expected Dice of each mask beside."""
     device, chosen = pick_device(), settings.inference
+    answering, shares = heard(members, chosen_shares(run, settings, members, fold))
+    paths = checkpoints(answering, fold)
     level = level_of(threshold_of_fold(run, settings, fold))
     key = key_of(
         checkpoints=[digest(path) for path in paths],
         names=[str(photo.path) for photo in photos],
         views=list(chosen.views),
+        shares=shares,
         level=level,
         compile=chosen.compile,
         device=device.type,
@@ -109,7 +113,7 @@ def predict_fold(
         shard=chosen.shard,
     )
     ranks.require_same("what they would label", key)
-    ensembles = load_ensembles(paths, chosen, device=device)
+    ensembles = load_ensembles(paths, chosen, device=device, shares=shares)
 
     def work(part: Sequence[Photo], file: Path) -> None:
         label_shard(part, file, ensembles, level=level, settings=settings)

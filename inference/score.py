@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from competition import atomic, metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, read_rle_rows
-from competition.images import Pixels, shape_of
+from competition.images import shape_of
 from competition.run_folder import RunFolder, require_same_data
-from competition.settings import Settings
+from competition.settings import Inference, Settings
 from folds import ranks
 from folds.device import cpu_threads, pick_device, resolve_precision
 from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
-from inference.masks import dice_curve, level_of, runs_at
+from inference.gains import EQUAL, Gain, gain, gain_of_choice, gains_of_runs, gains_of_views, in_words, print_gains
+from inference.masks import LEVELS, Answer, dice_curve, full_size, full_size_components, level_of, runs_at
 from inference.members import (
     add_member_arguments,
     checkpoints,
@@ -30,12 +31,13 @@ from inference.members import (
     open_members,
     print_unfinished,
 )
+from inference.mixtures import Mixture, Shares, dice_of_mixtures, equal, grid, matrix, measured_mixtures
 from inference.shards import digest, key_of, numbers_of, remove_others, run_shards, write_with_numbers
-from inference.stream import stream_levels
-from inference.tuning import Tuning, thresholds, tune
+from inference.stream import stream_answers
+from inference.tuning import Scores, Tuning, thresholds, tune_threshold, tune_weights
+from inference.weights import by_name, given_shares, heard
 from submissions import submission_file
 
-Curves = NDArray[np.floating]
 SCORE_COLUMNS = ["img", "car", "view", "fold", "dice", "iou"]
 
 
@@ -48,6 +50,41 @@ class Score(NamedTuple):
     iou: float
 
 
+class Chosen(NamedTuple):
+    """Thresholds, as levels, and shares of the runs: what the test set is to have, and what each fold has."""
+
+    level: int
+    level_of_fold: dict[int, int]
+    shares: Shares
+    shares_of_fold: dict[int, Shares]
+
+    def with_threshold(self, tuning: Tuning) -> "Chosen":
+        """With the thresholds that ``tune_threshold`` chose."""
+        level_of_fold = {fold: choice + 1 for fold, choice in tuning.choice_of_fold.items()}
+        return self._replace(level=tuning.choice + 1, level_of_fold=level_of_fold)
+
+    def with_weights(self, tuning: Tuning, tried: Sequence[Shares]) -> "Chosen":
+        """With the shares that ``tune_weights`` chose among those tried."""
+        shares_of_fold = {fold: tried[choice] for fold, choice in tuning.choice_of_fold.items()}
+        return self._replace(shares=tried[tuning.choice], shares_of_fold=shares_of_fold)
+
+
+class OutOfFold(NamedTuple):
+    """All training images, predicted.
+
+    Attributes:
+        shards: their masks, in the order of the folds.
+        folds: (images,), the fold of each.
+        curves: (images, 255), their Dice at each threshold.
+        mixtures: (images,), their Dice at one half by each mixture that was asked for.
+    """
+
+    shards: list[Path]
+    folds: NDArray[np.int64]
+    curves: Scores
+    mixtures: dict[Mixture, Scores]
+
+
 def predict_out_of_fold(
     run: RunFolder,
     settings: Settings,
@@ -55,25 +92,34 @@ def predict_out_of_fold(
     *,
     members: Sequence[RunFolder],
     by_fold: Mapping[int, list[Photo]],
-    level_of_fold: Mapping[int, int],
-) -> tuple[list[Path], Curves, NDArray[np.int64]]:
+    chosen: Chosen,
+    mixtures: Sequence[Mixture] = (),
+) -> OutOfFold:
     """Predict each fold's photographs with the networks that did not see them, in shards that a restart takes up.
 
-    Returns:
-        The shards in the order of the folds, the Dice curve of each image, and the fold of each image.
+    Args:
+        run: where the shards are kept.
+        settings: its settings.
+        data: where the masks are.
+        members: the runs that answer.
+        by_fold: the photographs.
+        chosen: the threshold of each fold, and its shares of the members.
+        mixtures: others that are measured beside; all members must then have a share.
     """
     device = pick_device()
-    chosen = settings.inference
+    how = settings.inference
     key = key_of(
         checkpoints={fold: [digest(path) for path in checkpoints(members, fold)] for fold in by_fold},
-        views=list(chosen.views),
-        levels=dict(level_of_fold),
-        precision=resolve_precision(chosen.precision, device),
-        compile=chosen.compile,
+        views=list(how.views),
+        levels=chosen.level_of_fold,
+        shares=chosen.shares_of_fold,
+        mixtures=list(mixtures),
+        precision=resolve_precision(how.precision, device),
+        compile=how.compile,
         device=device.type,
         threads=cpu_threads(device),
-        batch_size=chosen.batch_size,
-        shard=chosen.shard,
+        batch_size=how.batch_size,
+        shard=how.shard,
         folds=digest(run.folds),
         data=data.fingerprint,
     )
@@ -81,21 +127,23 @@ def predict_out_of_fold(
     parts = run.root / "oof" / key
     shards: list[Path] = []
     for fold, photos in by_fold.items():
-        ensembles = load_ensembles(checkpoints(members, fold), chosen, device=device)
+        paths, shares = checkpoints(members, fold), chosen.shares_of_fold[fold]
+        ensembles = load_ensembles(paths, how, device=device, shares=shares)
 
         def work(
             part: Sequence[Photo],
             file: Path,
             ensembles: Sequence[Ensemble] = ensembles,
-            level: int = level_of_fold[fold],
+            level: int = chosen.level_of_fold[fold],
         ) -> None:
-            predict_shard(part, file, ensembles, data=data, settings=settings, level=level)
+            predict_shard(part, file, ensembles, data=data, settings=settings, level=level, mixtures=mixtures)
 
-        shards += run_shards(parts / f"fold{fold}", photos, chosen.shard, work, f"score fold {fold}")
-    curves = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
+        shards += run_shards(parts / f"fold{fold}", photos, how.shard, work, f"score fold {fold}")
+    numbers = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
+    curves, measured = np.split(numbers, [LEVELS - 1], axis=1)
     folds = np.concatenate([np.full(len(photos), fold) for fold, photos in by_fold.items()])
     ranks.barrier()  # the parts are removed in the end, when nobody reads them any more
-    return shards, curves, folds
+    return OutOfFold(shards, folds, curves, dict(zip(mixtures, measured.T, strict=True)))
 
 
 def predict_shard(
@@ -106,17 +154,26 @@ def predict_shard(
     data: DataFolder,
     settings: Settings,
     level: int,
+    mixtures: Sequence[Mixture],
 ) -> None:
-    """Predict photographs; write their masks as one shard of a submission, and beside it their Dice curves."""
+    """Predict photographs; write their masks as one shard of a submission, and beside it the Dice curve of each, with
+    its Dice by each mixture behind."""
+    weights = matrix(mixtures, ensembles)
 
-    def finish(photo: Photo, levels: Pixels) -> tuple[str, str, NDArray[np.float64]]:
-        curve = dice_curve(levels, data.truth_runs(photo))
-        return photo.img, rle.to_text(runs_at(levels, level)), curve
+    def finish(photo: Photo, answers: Sequence[Answer]) -> tuple[str, str, NDArray[np.float64]]:
+        truth, shape = data.truth_runs(photo), shape_of(photo.path)
+        levels = full_size(answers, shape)
+        numbers = dice_curve(levels, truth)
+        if mixtures:
+            components = full_size_components(answers, shape)
+            numbers = np.concatenate([numbers, dice_of_mixtures(components, weights, truth)])
+        return photo.img, rle.to_text(runs_at(levels, level)), numbers
 
-    chosen = settings.inference
-    write_with_numbers(
-        file, stream_levels(photos, ensembles, finish, batch_size=chosen.batch_size, readers=chosen.readers)
+    how = settings.inference
+    answered = stream_answers(
+        photos, ensembles, finish, batch_size=how.batch_size, readers=how.readers, components=bool(mixtures)
     )
+    write_with_numbers(file, answered)
 
 
 def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]]) -> list[Score]:
@@ -146,46 +203,85 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     """Write oof.csv.gz, oof_scores.csv and cv.json, and print the CV.
 
     Raises:
-        Failure: a fold is not trained, the data are not the run's, or a photograph or mask is damaged.
+        Failure: a fold is not trained, the data are not the run's, a photograph or mask is damaged, or the settings
+            give weights to more or fewer runs than there are.
     """
     require_same_data(run, data)
     by_fold = photos_by_fold(run.folds, data.train)
-    print_unfinished(members, list(by_fold))
-    asked = settings.inference.threshold
-    level = level_of(0.5 if asked == "auto" else asked)
-    levels = dict.fromkeys(by_fold, level)
-    shards, curves, folds = predict_out_of_fold(
-        run, settings, data, members=members, by_fold=by_fold, level_of_fold=levels
-    )
-    tuning = tune(curves, folds)
-    used = asked == "auto" and tuning.helps
+    how = settings.inference
+    given = given_shares(settings, members)
+    answering, shares = heard(members, given or equal(len(members)))
+    print_unfinished(answering, list(by_fold))
+    level = level_of(0.5 if how.threshold == "auto" else how.threshold)
+    chosen = Chosen(level, dict.fromkeys(by_fold, level), shares, dict.fromkeys(by_fold, shares))
+
+    def predict(chosen: Chosen, mixtures: Sequence[Mixture] = ()) -> OutOfFold:
+        return predict_out_of_fold(
+            run, settings, data, members=answering, by_fold=by_fold, chosen=chosen, mixtures=mixtures
+        )
+
+    tried = [equal(len(answering)), shares] if given else grid(len(answering))
+    found = predict(chosen, measured_mixtures(shares, len(how.views), tried))
+    gains = gains_of_views(how.views, shares, found.mixtures, found.folds)
+    gains += gains_of_runs([member.name for member in answering], len(how.views), found.mixtures, found.folds)
+    if len(answering) > 1:
+        row, weights = weigh(found, tried, how)
+        gains.append(row)
+        if weights:
+            print(f"weights: {weights.gain:+.5f} when chosen on the other folds; predicting again", flush=True)
+            chosen = chosen.with_weights(weights, tried)
+            found = predict(chosen)
+    tuning = tune_threshold(found.curves, found.folds)
+    used = how.threshold == "auto" and tuning.helps
+    what = f"best threshold {thresholds()[tuning.choice]:.3f}"
+    gains.append(gain_of_choice(what, tuning, found.folds, over="0.5", used=used))
     if used:
         print(f"threshold: {tuning.gain:+.5f} when chosen on the other folds; predicting again", flush=True)
-        level, levels = tuning.level, tuning.level_of_fold
-        shards, _, _ = predict_out_of_fold(
-            run, settings, data, members=members, by_fold=by_fold, level_of_fold=levels
-        )
+        chosen = chosen.with_threshold(tuning)
+        found = found._replace(shards=predict(chosen).shards)
     if not ranks.first():
         return
-    submission_file.join(run.oof, shards)
+    submission_file.join(run.oof, found.shards)
     scores = score_file(run.oof, data, by_fold)
     write_scores(run.oof_scores, scores)
-    cv = summary(scores, settings, levels, level)
+    cv = summary(scores, settings, chosen)
+    if len(members) > 1:
+        add_weights(cv, members, answering, chosen)
     cv["tuning"] = describe(tuning, used)
-    cv["curve"] = {"thresholds": thresholds(), "dice": curves.mean(axis=0).tolist()}
+    cv["curve"] = {"thresholds": thresholds(), "dice": found.curves.mean(axis=0).tolist()}
+    cv["gains"] = [row._asdict() for row in gains]
     atomic.write_json(run.cv, cv)
     remove_others(run.root / "oof")
-    print_table(cv, tuning, used)
+    print_table(cv, gains)
 
 
-def summary(scores: Sequence[Score], settings: Settings, levels: Mapping[int, int], level: int) -> dict[str, object]:
+def weigh(found: OutOfFold, tried: Sequence[Shares], how: Inference) -> tuple[Gain, Tuning | None]:
+    """What weights add to runs that count the same, and the choice of them where it is worth using.
+
+    Args:
+        found: with the mixtures of all runs by these shares.
+        tried: equal shares first; after them those that the settings give, or all that may be chosen.
+        how: the settings.
+    """
+    views = equal(len(how.views))
+    scores = np.stack([found.mixtures[Mixture(shares, views)] for shares in tried], axis=1)
+    if not isinstance(how.weights, str):
+        words = in_words(tried[-1])
+        return gain(words, scores[:, -1], found.folds, over=EQUAL, before=scores[:, 0], note="as set"), None
+    tuning = tune_weights(scores, found.folds)
+    used = how.weights == "auto" and tuning.helps
+    row = gain_of_choice(f"best {in_words(tried[tuning.choice])}", tuning, found.folds, over=EQUAL, used=used)
+    return row, tuning if used else None
+
+
+def summary(scores: Sequence[Score], settings: Settings, chosen: Chosen) -> dict[str, Any]:
     """What cv.json says: Dice and IoU over all images, per fold, and the spread of the folds."""
     table = pd.DataFrame(
         [(score.photo.car, score.fold, score.dice, score.iou) for score in scores],
         columns=["car", "fold", "dice", "iou"],
     )
     folds = []
-    for fold in sorted(levels):
+    for fold in sorted(chosen.level_of_fold):
         rows = table[table["fold"] == fold]
         folds.append(
             {
@@ -194,7 +290,7 @@ def summary(scores: Sequence[Score], settings: Settings, levels: Mapping[int, in
                 "images": len(rows),
                 "dice": float(rows["dice"].mean()),
                 "iou": float(rows["iou"].mean()),
-                "threshold": thresholds()[levels[fold] - 1],
+                "threshold": thresholds()[chosen.level_of_fold[fold] - 1],
             }
         )
     return {
@@ -204,18 +300,28 @@ def summary(scores: Sequence[Score], settings: Settings, levels: Mapping[int, in
         "spread_iou": float(np.std([fold["iou"] for fold in folds], ddof=1)) if len(folds) > 1 else 0.0,
         "images": len(table),
         "cars": int(table["car"].nunique()),
-        "threshold": thresholds()[level - 1],
+        "threshold": thresholds()[chosen.level - 1],
         "views": list(settings.inference.views),
         "folds": folds,
     }
 
 
+def add_weights(
+    cv: dict[str, Any], members: Sequence[RunFolder], answering: Sequence[RunFolder], chosen: Chosen
+) -> None:
+    """Write into what cv.json says how much each run counts, for the test set and for each fold."""
+    none = by_name(members, (0.0,) * len(members))
+    cv["weights"] = none | by_name(answering, chosen.shares)
+    for fold in cv["folds"]:
+        fold["weights"] = none | by_name(answering, chosen.shares_of_fold[fold["fold"]])
+
+
 def describe(tuning: Tuning, used: bool) -> dict[str, object]:
     """What cv.json says of the threshold."""
     return {
-        "threshold": thresholds()[tuning.level - 1],
-        "dice": tuning.dice,
-        "dice_at_half": tuning.dice_at_half,
+        "threshold": thresholds()[tuning.choice],
+        "dice": float(tuning.scores.mean()),
+        "dice_at_half": float(tuning.before.mean()),
         "gain": tuning.gain,
         "used": used,
     }
@@ -231,23 +337,17 @@ def write_scores(path: Path, scores: Sequence[Score]) -> None:
     atomic.write_text(path, text.getvalue())
 
 
-def print_table(cv: Mapping[str, object], tuning: Tuning, used: bool) -> None:
-    """The CV as a table."""
+def print_table(cv: Mapping[str, Any], gains: Sequence[Gain]) -> None:
+    """The CV as a table, and what each part of the answers adds to it."""
     folds = cv["folds"]
-    assert isinstance(folds, list)
     print("\nfold  cars  images     Dice      IoU")
     for fold in folds:
         print(f"{fold['fold']:>4}  {fold['cars']:>4}  {fold['images']:>6}  {fold['dice']:.5f}  {fold['iou']:.5f}")
     print(f" all  {cv['cars']:>4}  {cv['images']:>6}  {cv['dice']:.5f}  {cv['iou']:.5f}")
     print(f"spread of the folds   {cv['spread']:.5f}  {cv['spread_iou']:.5f}\n")
-    views = cv["views"]
-    assert isinstance(views, list)
-    print(f"views {', '.join(views)}; threshold {cv['threshold']:.3f}")
-    verdict = "used" if used else "not used"
-    print(
-        f"best threshold {thresholds()[tuning.level - 1]:.3f}; chosen on the other folds it changes the CV by "
-        f"{tuning.gain:+.5f}: {verdict}"
-    )
+    weights = f"{in_words(tuple(cv['weights'].values()))}; " if "weights" in cv else ""
+    print(f"views {', '.join(cv['views'])}; {weights}threshold {cv['threshold']:.3f}\n")
+    print_gains(gains, len(folds))
 
 
 @ranks.joined()

@@ -46,6 +46,39 @@ class Asked(NamedTuple):
     mark: Mark
 
 
+def stream_answers(
+    photos: Sequence[Photo],
+    ensembles: Sequence[Ensemble],
+    finish: Callable[[Photo, Sequence[Answer]], Result],
+    *,
+    batch_size: int,
+    readers: int,
+    components: bool = False,
+) -> Iterator[Result]:
+    """Predict photographs, up to the answers of the ensembles.
+
+    Args:
+        photos: what to predict.
+        ensembles: the networks, by frame.
+        finish: called in a thread with each photograph and what each ensemble says of it.
+        batch_size: photographs that go through the networks together.
+        readers: threads that read, and as many that finish. OpenCV and numpy release the interpreter's lock.
+        components: whether the answers come with their components.
+
+    Yields:
+        What ``finish`` returns, in the order of the photographs.
+
+    Raises:
+        Failure: a photograph cannot be read, or whatever ``finish`` raises.
+    """
+
+    def conclude(batch: Sequence[Photo], answers: Sequence[BatchAnswer]) -> list[Callable[[], Result]]:
+        said = zip(*[on_host(answer) for answer in answers], strict=True)
+        return [partial(finish, photo, each) for photo, each in zip(batch, said, strict=True)]
+
+    yield from _stream(photos, ensembles, conclude, batch_size=batch_size, readers=readers, components=components)
+
+
 def stream_levels(
     photos: Sequence[Photo],
     ensembles: Sequence[Ensemble],
@@ -56,28 +89,14 @@ def stream_levels(
 ) -> Iterator[Result]:
     """Predict photographs, up to soft levels at full size.
 
-    Args:
-        photos: what to predict.
-        ensembles: the networks, by frame; their answers are averaged at full size.
-        finish: called in a thread with each photograph and its (H, W) uint8 levels at full size.
-        batch_size: photographs that go through the networks together.
-        readers: threads that read, and as many that finish. OpenCV and numpy release the interpreter's lock.
-
-    Yields:
-        What ``finish`` returns, in the order of the photographs.
-
-    Raises:
-        Failure: a photograph cannot be read, or whatever ``finish`` raises.
+    ``finish`` is called in a thread with each photograph and its (H, W) uint8 levels, the average of the ensembles'
+    answers. The other arguments, the results and what is raised are those of ``stream_answers``.
     """
 
     def enlarged(photo: Photo, answers: Sequence[Answer]) -> Result:
         return finish(photo, masks.full_size(answers, shape_of(photo.path)))
 
-    def conclude(batch: Sequence[Photo], answers: Sequence[BatchAnswer]) -> list[Callable[[], Result]]:
-        said = zip(*[on_host(answer) for answer in answers], strict=True)
-        return [partial(enlarged, photo, each) for photo, each in zip(batch, said, strict=True)]
-
-    yield from _stream(photos, ensembles, conclude, batch_size=batch_size, readers=readers)
+    yield from stream_answers(photos, ensembles, enlarged, batch_size=batch_size, readers=readers)
 
 
 def stream_runs(
@@ -91,7 +110,7 @@ def stream_runs(
 ) -> Iterator[Result]:
     """Predict photographs, up to the runs of the pixels at or above a level: on a GPU, only their ends come back.
 
-    The other arguments, the results and what is raised are those of ``stream_levels``.
+    The other arguments, the results and what is raised are those of ``stream_answers``.
     """
     if ensembles[0].device.type == "cpu":  # where each thread enlarges in the processor's cache
 
@@ -110,7 +129,9 @@ def stream_runs(
 
 def on_host(answer: BatchAnswer) -> list[Answer]:
     """The answers for each photograph of a batch, in the host's memory."""
-    return [Answer(levels, answer.frame, answer.networks) for levels in answer.levels.cpu().numpy()]
+    levels = answer.levels.cpu().numpy()
+    components = [None] * len(levels) if answer.components is None else answer.components.cpu().numpy()
+    return [Answer(mean, answer.frame, answer.weight, each) for mean, each in zip(levels, components, strict=True)]
 
 
 def runs_of_batch(shapes: Sequence[Shape], answers: Sequence[BatchAnswer], level: int) -> list[Runs]:
@@ -138,6 +159,7 @@ def _stream(
     *,
     batch_size: int,
     readers: int,
+    components: bool = False,
 ) -> Iterator[Result]:
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     overlap = Overlap(ensembles[0].device)
@@ -161,7 +183,7 @@ def _stream(
                 images = reading.popleft()
                 if number + READ_AHEAD < len(batches):
                     reading.append(read(batches[number + READ_AHEAD]))
-                answers = [_ask(*pair, overlap) for pair in zip(ensembles, images, strict=True)]
+                answers = [_ask(*pair, overlap, components) for pair in zip(ensembles, images, strict=True)]
                 asked.append(Asked(batch, answers, overlap.mark()))
                 if len(asked) > 1:
                     finish_oldest()
@@ -188,9 +210,9 @@ def _read(batch: Sequence[Photo], frame: Frame, overlap: Overlap, pool: ThreadPo
     return Reading(images, [pool.submit(read, index, photo.path) for index, photo in enumerate(batch)])
 
 
-def _ask(ensemble: Ensemble, reading: Reading, overlap: Overlap) -> BatchAnswer:
+def _ask(ensemble: Ensemble, reading: Reading, overlap: Overlap, components: bool) -> BatchAnswer:
     """Give a batch to an ensemble; on a GPU the answer is there once the device has come to it."""
     for read in reading.reads:
         read.result()
-    levels = to_levels(ensemble.probabilities(overlap.upload(reading.images)))
-    return BatchAnswer(levels, ensemble.frame, len(ensemble))
+    mean, each = ensemble.answer(overlap.upload(reading.images), components=components)
+    return BatchAnswer(to_levels(mean), ensemble.frame, sum(ensemble.weights), each)

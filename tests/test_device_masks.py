@@ -49,9 +49,11 @@ def test_runs_do_not_go_on_into_the_next_image() -> None:
     assert rle.to_text(runs_at(levels, 128)[0]) == "1 20"
 
 
-def test_answers_of_several_frames_are_averaged_as_on_the_host() -> None:
+@pytest.mark.parametrize("weights", [(2, 1, 5), (0.25, 1.0, 1 / 3)])
+def test_answers_of_several_frames_are_averaged_as_on_the_host(weights: tuple[float, ...]) -> None:
     random = np.random.default_rng(2)
-    groups = [(Frame(32, 64, "resize"), 2), (Frame(64, 96, "pad"), 1), (Frame(96, 96, "resize"), 5)]
+    frames = [Frame(32, 64, "resize"), Frame(64, 96, "pad"), Frame(96, 96, "resize")]
+    groups = list(zip(frames, weights, strict=True))
     levels = [random.integers(0, 256, (2, frame.height, frame.width), dtype=np.uint8) for frame, _ in groups]
     together = zip(levels, groups, strict=True)
     ours = full_size([BatchAnswer(torch.from_numpy(each), *group) for each, group in together], (50, 90)).numpy()

@@ -12,6 +12,7 @@ from competition.settings import Inference, resolve
 from folds.checkpoint import save_weights
 from folds.frame import Frame
 from folds.networks import make_network
+from folds.validation import to_levels
 from inference.ensemble import FLIPS, Ensemble, flip, load_ensembles
 
 CPU = torch.device("cpu")
@@ -81,6 +82,34 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
         load_ensembles([tmp_path / "fold0" / "best.safetensors"], Inference(), device=CPU)
 
 
+def test_a_checkpoint_without_a_share_is_not_read(tmp_path: Path) -> None:
+    settings = resolve({"network": {"width": 4, "depth": 1}, "input": {"height": 32, "width": 32}})
+    paths = [tmp_path / f"{number}.safetensors" for number in range(4)]
+    for path in (paths[0], paths[2], paths[3]):
+        save_weights(path, make_network(settings), settings, {})
+    (group,) = load_ensembles(paths, Inference(precision="fp32"), device=CPU, shares=[0.1, 0.0, 0.4, 0.4])
+    assert (list(group.weights), list(group.places)) == ([0.25, 1.0, 1.0], [0, 2, 3])
+
+
+@pytest.mark.parametrize("share", [1 / 3, 1 / 49, 2.0])
+def test_equal_shares_change_no_bit(tmp_path: Path, share: float) -> None:
+    torch.manual_seed(1)
+    settings = resolve({"network": {"width": 4, "depth": 1}, "input": {"height": 32, "width": 32}})
+    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for path in paths:
+        save_weights(path, make_network(settings), settings, {})
+    plain, shared = (load_ensembles(paths, Inference(), device=CPU, shares=each)[0] for each in (None, [share] * 3))
+    assert torch.equal(plain.probabilities(photographs()), shared.probabilities(photographs()))
+
+
+def test_networks_count_by_weight() -> None:
+    networks: list[nn.Module] = [Constant(-3.0), Constant(5.0)]
+    group = Ensemble(networks, FRAME, ["identity", "hflip"], device=CPU, precision="fp32", weights=[0.25, 1.0])
+    expected = (0.25 * torch.tensor(-3.0).sigmoid() + torch.tensor(5.0).sigmoid()) / 1.25
+    mean = group.probabilities(photographs())
+    assert torch.allclose(mean, expected.expand_as(mean))
+
+
 class Hungry(nn.Module):
     """Has memory for two photographs at once."""
 
@@ -104,8 +133,10 @@ def test_what_does_not_fit_the_memory_goes_in_parts() -> None:
     (network,) = group.networks
     assert isinstance(network, Hungry)
     assert network.seen == [2, 2, 2, 2, 1]
-    group.probabilities(images)
+    mean, components = group.answer(images, components=True)
     assert network.seen[5:] == [2, 2, 2, 2, 1], "the second time it is known what fits"
+    assert components is not None
+    assert torch.equal(components, to_levels(mean)[:, None]), "of one network and one view, the mean itself"
 
 
 def test_no_memory_for_one_photograph_is_said() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from competition import metrics, rle
 from folds.frame import Frame
-from inference.masks import Answer, dice_curve, full_size, runs_at
+from inference.masks import Answer, dice_curve, full_size, full_size_components, runs_at
 
 SMALL = Frame(32, 32, "resize")
 
@@ -31,10 +31,21 @@ def test_padded_answers_are_cropped_back_exactly() -> None:
     assert (full == levels[:30, :31]).all()
 
 
-def test_answers_of_several_frames_are_averaged_over_networks() -> None:
-    low = Answer(np.full((32, 32), 10, dtype=np.uint8), SMALL, 1)
-    high = Answer(np.full((64, 64), 50, dtype=np.uint8), Frame(64, 64, "resize"), 3)
+@pytest.mark.parametrize("weights", [(1, 3), (0.25, 0.75)])
+def test_answers_of_several_frames_are_averaged_by_weight(weights: tuple[float, float]) -> None:
+    low = Answer(np.full((32, 32), 10, dtype=np.uint8), SMALL, weights[0])
+    high = Answer(np.full((64, 64), 50, dtype=np.uint8), Frame(64, 64, "resize"), weights[1])
     assert (full_size([low, high], (40, 50)) == 40).all()  # (10 + 3 * 50) / 4
+
+
+def test_components_of_several_frames_are_enlarged_each_by_itself() -> None:
+    random = np.random.default_rng(1)
+    small, padded = (random.integers(0, 256, (count, 32, 32), dtype=np.uint8) for count in (3, 2))
+    answers = [Answer(each[0], Frame(32, 32, fit), 1, each) for each, fit in ((small, "resize"), (padded, "pad"))]
+    full = full_size_components(answers, (30, 31))
+    assert full.shape == (5, 30, 31)
+    assert all(np.array_equal(full[place], SMALL.full_size(small[place], (30, 31))) for place in range(3))
+    assert np.array_equal(full[3:], padded[:, :30, :31])
 
 
 @pytest.mark.parametrize("car", [0.0, 0.3, 1.0])

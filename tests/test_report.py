@@ -188,6 +188,18 @@ def cv_of(table: pd.DataFrame) -> dict[str, object]:
         "threshold": 0.5,
         "views": ["identity", "hflip"],
         "folds": folds,
+        "gains": [
+            {"what": "identity", "dice": 0.9, "over": "", "gain": None, "spread": None, "folds": None, "note": ""},
+            {
+                "what": "best threshold 0.438",
+                "dice": 0.9,
+                "over": "0.5",
+                "gain": -0.00012,
+                "spread": 0.00003,
+                "folds": 1,
+                "note": "chosen on the other folds, not used",
+            },
+        ],
         "tuning": {"threshold": 0.4375, "dice": 0.9, "dice_at_half": 0.89988, "gain": 0.00012, "used": False},
         "curve": {"thresholds": thresholds.tolist(), "dice": (0.9 - 0.1 * (thresholds - 0.4375) ** 2).tolist()},
     }
@@ -237,6 +249,9 @@ def test_the_page_has_the_numbers(finished):
     assert folds["all"][:3] == ["all", "3", "6"]
     assert "+0.00012" in page.by_id["tuning"]
     assert "partial" not in page.by_id
+    assert ["identity", "0.90000", ""] in page.rows
+    row = ["best threshold 0.438", "0.90000", "−0.00012", "0.00003", "1 of 2", "0.5"]
+    assert [*row, "chosen on the other folds, not used"] in page.rows
     views = next(row for row in page.rows if row[0] == "all folds")
     assert views[1:] == [f"{scores[scores['view'] == view].dice.mean():.4f}"[1:] for view in (1, 2)]
     makes = [row for row in page.rows if row[0].startswith("Make")]
@@ -338,6 +353,7 @@ def test_what_is_not_there_is_left_out(tmp_path):
     assert "tell no views apart" in page.by_id["views"]
     assert "no learning curves" in page.by_id["training"]
     assert "tuning" not in page.by_id
+    assert "gains" not in page.by_id
 
 
 def test_perfect_and_empty_masks_can_be_drawn(tmp_path, data, monkeypatch):

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -91,6 +94,60 @@ def test_a_tuned_threshold_is_that_of_the_other_folds(trained: Trained, monkeypa
     assert cv["tuning"]["used"]
     assert cv["dice"] == pytest.approx(cv["tuning"]["dice"], abs=1e-9)
     assert cv["threshold"] == cv["tuning"]["threshold"]
+
+
+def test_views_are_measured_one_by_one(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    half = [*trained.arguments, "--set", "inference.threshold=0.5"]
+    alone = {}
+    for view in ("identity", "hflip"):
+        score([*half, f"inference.views=[{view}]"])
+        alone[view] = json.loads(trained.run.cv.read_text())
+        assert [row["what"][:14] for row in alone[view]["gains"]] == ["best threshold"], (
+            "one view has nothing to tell"
+        )
+    capsys.readouterr()
+    score(half)
+    cv = json.loads(trained.run.cv.read_text())
+    identity, hflip, both, threshold = cv["gains"]
+    for row, view in ((identity, "identity"), (hflip, "hflip")):
+        assert row["what"] == view
+        assert row["dice"] == pytest.approx(alone[view]["dice"], abs=1e-12)
+    assert identity["gain"] is None
+    gains = [alone["hflip"]["folds"][fold]["dice"] - alone["identity"]["folds"][fold]["dice"] for fold in (0, 1)]
+    assert hflip["over"] == both["over"] == "identity"
+    assert hflip["gain"] == pytest.approx(np.mean(gains), abs=1e-12)
+    assert hflip["spread"] == pytest.approx(np.std(gains, ddof=1), abs=1e-12)
+    assert hflip["folds"] == sum(gain > 0 for gain in gains)
+    assert both["what"] == "identity + hflip"
+    assert both["dice"] == pytest.approx(cv["dice"], abs=1e-4), "components are rounded before they are mixed"
+    assert threshold["note"] == "chosen on the other folds, not used"
+    assert threshold["gain"] == cv["tuning"]["gain"]
+    screen = capsys.readouterr().out
+    for row in (hflip, both, threshold):
+        line = f"{row['dice']:.5f}  {row['gain']:+.5f}  {row['spread']:.5f}  {row['folds']} of 2, over {row['over']}"
+        assert re.search(rf"^{re.escape(row['what'])} +{re.escape(line)}", screen, re.MULTILINE)
+
+
+def test_a_score_that_was_killed_goes_on(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    score(trained.arguments)
+    undisturbed = trained.run.cv.read_bytes()
+    trained.run.cv.unlink()
+    written: list[Path] = []
+
+    def write(path: Path, rows: list[tuple[str, str]]) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(path)
+        submission_file.write_shard(path, rows)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("inference.shards.submission_file", SimpleNamespace(write_shard=write))
+        score(trained.arguments)
+    times = [path.stat().st_mtime_ns for path in written]
+    monkeypatch.setattr("inference.score.remove_others", lambda _folder: None)
+    score(trained.arguments)
+    assert trained.run.cv.read_bytes() == undisturbed
+    assert [path.stat().st_mtime_ns for path in written] == times, "they are taken up, with their numbers"
 
 
 def test_a_missing_checkpoint_is_named_and_the_old_cv_stays(trained: Trained) -> None:

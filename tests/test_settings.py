@@ -79,6 +79,15 @@ def test_the_presets_that_the_commands_name_are_there() -> None:
         ("inference.threshold=0", "inference.threshold=0 is not allowed: auto or a number, above 0, below 1"),
         ("inference.threshold=low", "inference.threshold='low' is not allowed: auto or a number, above 0, below 1"),
         (
+            "inference.weights=best",
+            "inference.weights='best' is not allowed: one of auto, equal or a list such as [a, b], each a number, at",
+        ),
+        ("inference.weights=[1, -1]", "inference.weights=[1, -1] is not allowed: one of auto, equal or a list"),
+        (
+            "inference.weights=[0, 0]",
+            "inference.weights=[0.0, 0.0] leaves no run to answer; give one of them a weight",
+        ),
+        (
             "inference.views=[]",
             "inference.views=[] is not allowed: a list such as [a, b], each one of identity, hflip",
         ),
@@ -135,6 +144,8 @@ def test_a_name_that_yaml_does_not_read_as_text_is_refused(tree: dict[str, Any])
         ("train.batch_size=16", "train.batch_size", 16),
         ("inference.threshold=0.4", "inference.threshold", 0.4),
         ("inference.threshold=auto", "inference.threshold", "auto"),
+        ("inference.weights=equal", "inference.weights", "equal"),
+        ("inference.weights=[1, 0.5]", "inference.weights", [1.0, 0.5]),
         ("inference.views=[identity, rot180]", "inference.views", ["identity", "rot180"]),
         ("network.decoder=[8,4]", "network.decoder", [8, 4]),
         ("augment.crop=[64, 96]", "augment.crop", [64, 96]),

@@ -1,5 +1,6 @@
 """Photographs in, results out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,8 @@ from folds.validation import to_levels
 from inference import masks
 from inference.device_masks import BatchAnswer
 from inference.ensemble import Ensemble
-from inference.stream import on_host, runs_of_batch, stream_levels, stream_runs
+from inference.masks import Answer
+from inference.stream import on_host, runs_of_batch, stream_answers, stream_levels, stream_runs
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
@@ -91,6 +93,26 @@ def test_runs_are_those_of_the_levels(photos: list[Photo], frames: list[Frame], 
     found = list(stream_runs(photos, groups, encode, level=100, batch_size=3, readers=2))
     assert found == list(stream_levels(photos, groups, encode_levels, batch_size=3, readers=2))
     assert sum(bool(code) for _, code in found) == 6, "all but the first have some red"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_answers_come_with_their_components(photos: list[Photo], device: str) -> None:
+    frames = [Frame(32, 64, "resize"), Frame(64, 64, "pad")]
+    networks = [[Red(), Red()], [Red()]]
+    views = ["identity", "hflip", "vflip"]
+    groups = [
+        Ensemble(each, frame, views, device=torch.device(device), precision="fp32")  # type: ignore[arg-type]
+        for each, frame in zip(networks, frames, strict=True)
+    ]
+
+    def compare(photo: Photo, answers: Sequence[Answer]) -> tuple[str, list[float]]:
+        assert [answer.weight for answer in answers] == [2, 1]
+        assert [np.shape(answer.components) for answer in answers] == [(6, 32, 64), (3, 64, 64)]
+        # A red square is one from all sides, so that every component says what the mean says.
+        return photo.img, [np.abs(answer.components - answer.levels.astype(int)).max() for answer in answers]
+
+    found = list(stream_answers(photos, groups, compare, batch_size=3, readers=2, components=True))
+    assert found == [(photo.img, [pytest.approx(0, abs=1)] * 2) for photo in photos]
 
 
 def test_a_batch_has_the_same_runs_on_the_device(photos: list[Photo]) -> None:

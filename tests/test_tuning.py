@@ -1,10 +1,10 @@
-"""The choice of a threshold."""
+"""The choice of a threshold, and of weights."""
 
 import numpy as np
 import pytest
 
 from inference.masks import level_of
-from inference.tuning import best_level, thresholds, tune
+from inference.tuning import middle_of_best, thresholds, tune_threshold, tune_weights
 
 
 def peaked_at(level: int, images: int = 4, height: float = 0.99) -> np.ndarray:
@@ -22,37 +22,59 @@ def test_every_level_is_the_level_of_its_own_threshold() -> None:
     assert [level_of(threshold) for threshold in thresholds()[:-1]] == list(range(1, 255))
 
 
-def test_best_level_is_the_middle_of_a_plateau() -> None:
+def test_the_best_threshold_is_the_middle_of_a_plateau() -> None:
     curve = np.zeros((1, 255))
     curve[0, 99:104] = 1.0  # levels 100 .. 104
-    assert best_level(curve) == 102
+    assert thresholds()[middle_of_best(curve)] == 102 / 255
 
 
 def test_each_fold_takes_the_level_that_is_best_on_the_others() -> None:
     curves = np.concatenate([peaked_at(100), peaked_at(140)])
     folds = np.repeat([0, 1], 4)
-    tuning = tune(curves, folds)
-    assert tuning.level_of_fold == {0: 140, 1: 100}
+    tuning = tune_threshold(curves, folds)
+    assert tuning.choice_of_fold == {0: 140 - 1, 1: 100 - 1}
     # Both folds are then 40 levels from their own best: worse than one half, and so not used.
-    assert tuning.dice == pytest.approx(0.99 - 0.0005 * 40)
-    assert tuning.dice_at_half == pytest.approx(0.99 - 0.0005 * (28 + 12) / 2)
+    assert tuning.scores == pytest.approx(np.full(8, 0.99 - 0.0005 * 40))
+    assert tuning.before == pytest.approx(0.99 - 0.0005 * np.repeat([28, 12], 4))
     assert tuning.gain < 0
     assert not tuning.helps
 
 
 def test_a_threshold_that_all_folds_agree_on_helps() -> None:
-    tuning = tune(np.concatenate([peaked_at(110)] * 3), np.repeat([0, 1, 2], 4))
-    assert tuning.level == 110
+    tuning = tune_threshold(np.concatenate([peaked_at(110)] * 3), np.repeat([0, 1, 2], 4))
+    assert tuning.choice == 110 - 1
     assert tuning.gain == pytest.approx(0.0005 * 18)
     assert tuning.helps
 
 
 def test_a_gain_too_small_to_show_is_left_alone() -> None:
     flat = np.tile(0.99 - 1e-7 * np.abs(np.arange(1, 256) - 100), (8, 1))
-    assert not tune(flat, np.repeat([0, 1], 4)).helps
+    assert not tune_threshold(flat, np.repeat([0, 1], 4)).helps
 
 
 def test_a_single_fold_keeps_one_half() -> None:
-    tuning = tune(peaked_at(90), np.zeros(4, dtype=int))
-    assert tuning.level == level_of(0.5)
+    tuning = tune_threshold(peaked_at(90), np.zeros(4, dtype=int))
+    assert tuning.choice == level_of(0.5) - 1
     assert not tuning.helps
+
+
+def test_weights_of_a_fold_do_not_depend_on_its_own_images() -> None:
+    random = np.random.default_rng(4)
+    folds = np.repeat([0, 1, 2], 5)
+    scores = random.uniform(0.9, 1, (15, 6))
+    before = tune_weights(scores, folds)
+    for fold in (0, 1, 2):
+        others = scores.copy()
+        others[folds == fold] = random.uniform(0, 1, (5, 6))
+        assert tune_weights(others, folds).choice_of_fold[fold] == before.choice_of_fold[fold]
+        others[folds == fold, 4] = 2.0  # now the best of all, by far
+        assert tune_weights(others, folds).choice == 4
+        assert tune_weights(others, folds).choice_of_fold[fold] == before.choice_of_fold[fold]
+
+
+def test_of_equally_good_weights_the_first_are_taken() -> None:
+    scores = np.tile([0.9, 0.95, 0.95, 0.9], (4, 1))
+    tuning = tune_weights(scores, np.repeat([0, 1], 2))
+    assert (tuning.choice, tuning.choice_of_fold) == (1, {0: 1, 1: 1})
+    assert tuning.gain == pytest.approx(0.05)
+    assert tune_weights(np.full((4, 3), 0.9), np.repeat([0, 1], 2)).choice == 0

@@ -66,6 +66,7 @@ def render(results: Results, data: DataFolder) -> str:
         "distribution": charts.distribution(scores["dice"].tolist()),
         "quantiles": charts.quantiles(scores["dice"].tolist()),
         "tuning": tuning,
+        "gains": cv.get("gains", []),  # which a score of an older version has not
         "threshold_curve": _threshold_curve(cv, tuning) if tuning else None,
         "views": views,
         "thumbnails": view_thumbnails(results, data, views.views) if views else {},
