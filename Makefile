@@ -41,7 +41,7 @@ help: ## this list
 	@echo '  DATA         data folder in Kaggle'"'"'s layout        (data/carvana, or the run'"'"'s own)'
 	@echo '  RUN          name of the run, a folder below runs/  (default)'
 	@echo '  RUNS         "a b": score or predict several runs together'
-	@echo '  PRESET       demo, cpu, gpu, fullres, or a .yaml file (gpu or cpu, by the machine)'
+	@echo '  PRESET       demo, cpu, scratch, gpu, fullres, or a .yaml file (gpu or cpu, by the machine)'
 	@echo '  FOLD, FOLDS  number of the fold, from 0; number of folds'
 	@echo '  SET          "train.epochs=50 train.batch_size=16": any setting (make settings)'
 	@echo '  NPROC        processes that train, score and predict together, one a GPU  (one)'

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.material import data_folder, first, settings_of
 from benchmarks.measure import Target, in_turns, medians, print_rows, report
+from benchmarks.stand_ins import made_up_weights
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, read_rgb
@@ -84,7 +85,9 @@ def measure(
     preset: str, data: DataFolder, photos: Sequence[Photo], *, epochs: int, steps: int, folder: Path
 ) -> dict[str, Any]:
     """One preset: its loader with and without the cache, its step, and a sample's stages."""
-    network = {"network": {"weights": "none"}}
+    # Not none, from which all layers learn, those too that the preset freezes.
+    encoder = settings_of(preset).network.encoder
+    network = {"network": {"weights": str(made_up_weights(encoder, folder))}}
     trainers = {
         cache: trainer_of(
             data, photos, settings_of(preset, network, {"train": {"cache": cache}}), folder / preset / str(cache)

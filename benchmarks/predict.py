@@ -34,7 +34,13 @@ VIEWS: list[View] = ["identity", "hflip"]
 WHOLE = 100_064
 PEERS = ("segmentation-models-pytorch", "ttach")
 # The same encoder under both libraries' names; the decoder is segmentation-models-pytorch's own default.
-ENCODER = {"name": "timm_unet", "encoder": "mobilenetv2_100", "weights": "none", "decoder": [256, 128, 64, 32, 16]}
+ENCODER = {  # as the peer's, which ends at full size
+    "name": "timm_unet",
+    "encoder": "mobilenetv2_100",
+    "weights": "none",
+    "decoder": [256, 128, 64, 32, 16],
+    "stem": 1,
+}
 PEER_ENCODER = "mobilenet_v2"
 
 

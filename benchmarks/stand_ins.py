@@ -1,14 +1,24 @@
 """Networks for measurements: their answers are real masks, so that what follows a network has real work to do."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
+import safetensors.torch
+import timm
 import torch
 from torch import Tensor, nn
 
 from competition.data_folder import DataFolder, Photo
 from folds.frame import Frame
+
+
+def made_up_weights(encoder: str, folder: Path) -> Path:
+    """A file of weights for a timm encoder, which has not learned anything: a step takes as long as with others."""
+    file = folder / f"{encoder}.safetensors"
+    safetensors.torch.save_file(timm.create_model(encoder, features_only=True).state_dict(), file)
+    return file
 
 
 def soft_answers(photos: Sequence[Photo], data: DataFolder, frame: Frame) -> Tensor:

@@ -48,9 +48,8 @@ def grid(runs: int) -> list[Shares]:
     steps = next((steps for steps in range(STEPS, 1, -1) if comb(runs + steps - 1, steps) <= MOST), 1)
     given = combinations_with_replacement(range(runs), steps)  # each step to one of the runs
     counts = [tuple(whose.count(run) for run in range(runs)) for whose in given]
-    counts.sort(
-        key=lambda each: sum(count**2 for count in each)
-    )  # their sum is the same, so that this is the distance
+    # Their sums are the same, so that this is their distance from equal shares.
+    counts.sort(key=lambda each: sum(count**2 for count in each))
     return list(dict.fromkeys([equal(runs), *(tuple(count / steps for count in each) for each in counts)]))
 
 
