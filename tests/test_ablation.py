@@ -34,7 +34,7 @@ SMALL = [
 ]
 # "bce" is the demo's own loss, and must give the demo's own networks.
 OPTIONS = ["--preset", "demo", "--set", *SMALL, "--repeats", "2", "--ensemble", "3", "--minutes", "0.006"]
-PACES = {64: 100.0, 288: 10.0}  # images a second by the width of the input, so that no test depends on a clock
+PACES = {64: 100.0, 384: 10.0}  # images a second by the width of the input, so that no test depends on a clock
 TRAINED = ["bce", "smaller", "no-ema"]
 ROWS = ["preset", "one view", "ensemble of 3", *TRAINED]
 PRESET = load_preset("cpu")  # what the variants are described over
@@ -104,7 +104,7 @@ def test_every_variant_has_a_row_of_finite_numbers(done: tuple[Ablation, dict[st
         if name != "preset":
             assert all(math.isfinite(gain) for gain in [*row["gains"], row["gain"]])
     assert [row["epochs"] for row in result["rows"]] == [6, 6, 6, 6, 1, 6]  # 0.36 s of 6 images an epoch
-    assert rows["smaller"]["input"] == "288 x 192"
+    assert rows["smaller"]["input"] == "384 x 256"
     assert rows["no-ema"]["dice"] != rows["preset"]["dice"]
     assert rows["bce"]["gains"] == [0, 0]
     assert rows["one view"]["gains"] == paired(rows["one view"]["dice"], rows["preset"]["dice"])
