@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import timm
 import torch
 
 from competition.command import Terminated
@@ -159,6 +160,10 @@ def test_stopped_by_signals_with_workers(tiny_data: Path, tmp_path: Path, refere
 
 WHOLE = ["loss={boundary: 3, boundary_width: 5}", "augment={hue: 0.1, blur: 0.5, jpeg: 0.5}"]
 CROPS = ["augment.crop=[16, 32]"]
+# Made in the folder that the test runs in.
+FROZEN = (
+    "network={name: timm_unet, encoder: resnet10t, weights: w.safetensors, freeze: 2, stem: 4, decoder: [16, 8, 8]}"
+)
 
 
 @pytest.mark.parametrize(
@@ -168,14 +173,25 @@ CROPS = ["augment.crop=[16, 32]"]
         [*CROPS, "train.schedule=cosine", "train.ema=0", "loss={bce: 0, dice: 1}"],
         [*CROPS, "train.schedule=step", "train.warmup=0", "train.precision=bf16", "loss={dice: 1, boundary: 2}"],
         [*WHOLE, "train.optimizer=sgd", "train.schedule=constant", "train.precision=fp16"],
+        [FROZEN, "loss={dice: 1, targets: hard}", "train.schedule=onecycle"],
     ],
-    ids=["boundary-step-sgd", "dice-cosine-crops", "boundary-step-bf16-crops", "boundary-constant-fp16-sgd"],
+    ids=[
+        "boundary-step-sgd",
+        "dice-cosine-crops",
+        "boundary-step-bf16-crops",
+        "boundary-constant-fp16-sgd",
+        "frozen",
+    ],
 )
 def test_every_recipe_resumes_within_an_epoch(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: list[str]
 ) -> None:
     """Stopped by a signal while a sample is prepared, in the first update of an epoch and again of the next."""
     torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    if FROZEN in recipe:
+        encoder = timm.create_model("resnet10t", features_only=True)
+        safetensors.torch.save_file(encoder.state_dict(), "w.safetensors")
     short = ["train.epochs=5", "train.validate_every=5", "train.save_seconds=1000", *recipe]
 
     def start(run: RunFolder) -> None:
