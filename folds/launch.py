@@ -96,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise Failure(f"NPROC={options.nproc} is not a number of processes; it is at least 1")
     if "--debug" not in options.arguments:
         logging.disable(logging.CRITICAL)
+        # Or torch's own lines on lost connections stand beside the one that says why a process ended.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     launch(options.nproc, options.module, options.arguments)
 
 

@@ -186,10 +186,11 @@ def test_a_batch_that_cannot_be_shared_is_refused(tiny_data: Path, tmp_path: Pat
     run = RunFolder(tmp_path / "run")
     ended = together(3, command, "folds.train", training(run, tiny_data), folder=tmp_path / "three")
     assert [status for status, _, _ in ended] == [1, 1, 1]
-    assert "".join(err for _, _, err in ended) == (
+    # torch may add a line of its own on a connection that is gone.
+    assert [line for _, _, err in ended for line in err.splitlines() if line.startswith("error")] == [
         "error: train.batch_size=2 is the batch of all processes and cannot be shared evenly by 3; take NPROC=2, or "
-        "train.batch_size=3 in a new RUN\n"
-    )
+        "train.batch_size=3 in a new RUN"
+    ]
     assert not run.root.exists()
 
 
