@@ -96,7 +96,10 @@ def _images(parts: Sequence[Sequence[Photo]], files: Sequence[Path]) -> int:
 
 
 def remove_others(parent: Path, keep: str | None = None) -> None:
-    """Remove the parts of other predictions, which no restart will ask for."""
+    """Remove the parts of other predictions, which no restart will ask for; with none to keep, the folder too."""
+    if keep is None:
+        shutil.rmtree(parent, ignore_errors=True)
+        return
     for folder in parent.iterdir() if parent.is_dir() else ():
         if folder.name != keep:
             shutil.rmtree(folder, ignore_errors=True)

@@ -88,8 +88,11 @@ def test_a_key_depends_on_everything_and_not_on_order() -> None:
 
 def test_parts_of_other_predictions_are_removed(tmp_path: Path) -> None:
     for name in ("old", "now"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "part").touch()
-    remove_others(tmp_path, keep="now")
-    assert [path.name for path in tmp_path.iterdir()] == ["now"]
-    remove_others(tmp_path / "missing")
+        (tmp_path / "parts" / name).mkdir(parents=True)
+        (tmp_path / "parts" / name / "part").touch()
+    parts = tmp_path / "parts"
+    remove_others(parts, keep="now")
+    assert [path.name for path in parts.iterdir()] == ["now"]
+    remove_others(parts)
+    assert not parts.exists()
+    remove_others(parts)
