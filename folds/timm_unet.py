@@ -75,8 +75,8 @@ class TimmUNet(nn.Module):
         # How many times the answer is enlarged behind a decoder that ends early.
         self.beyond = (self.coarsest >> len(decoder)) // stem
         self.frozen = first_modules(self.encoder, freeze, encoder)
-        for module in self.frozen:
-            for parameter in module.parameters(recurse=False):
+        for name in self.frozen:
+            for parameter in self.encoder.get_submodule(name).parameters(recurse=False):
                 parameter.requires_grad_(False)
 
     @property
@@ -87,8 +87,8 @@ class TimmUNet(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """As every module's, except that what is frozen keeps the statistics of its normalisations."""
         super().train(mode)
-        for module in self.frozen:
-            module.training = False
+        for name in self.frozen:  # by name: several GPUs replace normalisations by synchronised ones
+            self.encoder.get_submodule(name).training = False
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -133,8 +133,8 @@ def _require_levels(encoder: str, coarsest: int, levels: int, stem: int, detail:
         )
 
 
-def first_modules(encoder: Any, features: int, name: str) -> list[nn.Module]:
-    """The modules that make an encoder's first features, the finest ones.
+def first_modules(encoder: Any, features: int, name: str) -> list[str]:
+    """The names of the modules that make an encoder's first features, the finest ones.
 
     Args:
         encoder: a timm encoder, whose modules are registered in the order in which they compute.
@@ -151,14 +151,14 @@ def first_modules(encoder: Any, features: int, name: str) -> list[nn.Module]:
         return []
     last = lasts[features - 1]
     found, reached = [], False
-    for path, module in encoder.named_modules():
+    for path, _ in encoder.named_modules():
         here = path.replace(".", "_")
         within = f"{here}_".startswith(f"{last}_")
         if reached and not within:
             break
         reached |= within
         if here and not last.startswith(f"{here}_"):  # not what holds the later ones too
-            found.append(module)
+            found.append(path)
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from competition.command import Failure
@@ -178,6 +179,14 @@ def test_what_is_frozen_stays_and_all_else_learns(encoder: str, freeze: int, fro
     assert {name for name, value in network.named_parameters() if value.grad is None} == {
         name for name, _ in network.named_parameters() if name in kept
     }
+
+
+def test_what_is_frozen_stays_so_with_synchronised_normalisations() -> None:
+    network = convert_sync_batchnorm(TimmUNet("resnet18", "none", [8], freeze=1)).train()
+    assert isinstance(network.encoder.bn1, torch.nn.SyncBatchNorm)
+    assert not network.encoder.bn1.training
+    assert not network.encoder.bn1.weight.requires_grad
+    assert network.encoder.layer1[0].bn1.training
 
 
 def test_more_frozen_than_there_is_is_refused() -> None:
