@@ -94,3 +94,13 @@ def test_the_seed_decides_the_first_weights() -> None:
 def test_every_preset_has_a_network_that_fits_its_frame(preset: str) -> None:
     with torch.device("meta"):
         make_network(resolve(load_preset(preset)), pretrained=False)
+
+
+@pytest.mark.parametrize(
+    ("over", "learns"), [({"weights": "none"}, True), ({"weights": "hub"}, False), ({"init_from": "first"}, False)]
+)
+def test_only_layers_that_were_given_weights_are_frozen(over: dict[str, str], learns: bool) -> None:
+    """Where the first weights are random, what PRESET=cpu freezes would stay so."""
+    settings = resolve(merge(load_preset("cpu"), {"network": over | {"weights": over.get("weights", "none")}}))
+    network = make_network(settings, pretrained=False)
+    assert all(value.requires_grad for value in network.parameters()) is learns
