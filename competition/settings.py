@@ -112,7 +112,7 @@ class Network(Section):
         0,
         ge=0,
         le=256,
-        description="timm_unet: channels of two convolutions that join at full size; 0 joins the bare photograph",
+        description="timm_unet: channels of two convolutions on the photograph, before it joins at the end; 0: none",
     )
     freeze: int = Field(
         0,

@@ -30,7 +30,7 @@ class TimmUNet(nn.Module):
         norm: normalisation in the decoder.
         attention: scse puts ``ScSE`` behind each level of the decoder.
         enlarge: how a level of the decoder doubles the size.
-        detail: channels of the convolutions on the photograph at full size; 0 is the photograph itself.
+        detail: channels of the convolutions on the photograph that joins the last level; 0 is the photograph itself.
         stem: side of the squares of pixels that join as channels of one, at the decoder's last level, and leave it as
             pixels again, as in ``folds.unet.UNet``. With 2, that level has a quarter of the places.
         freeze: how many of the encoder's features, finest first, are made by layers that keep their weights and
@@ -128,8 +128,8 @@ def _require_levels(encoder: str, coarsest: int, levels: int, stem: int, detail:
         )
     if detail and levels != wanted:
         raise Failure(
-            f"network.detail={detail} joins at full size, which {levels} levels of network.decoder do not reach; "
-            f"give channels of {wanted} levels, or network.detail=0"
+            f"network.detail={detail} joins the last level of a decoder of {wanted}, but network.decoder has "
+            f"{levels}; give it {wanted} channels, or network.detail=0"
         )
 
 

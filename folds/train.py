@@ -17,6 +17,7 @@ from folds.device import default_preset, describe_device, pick_device, resolve_p
 from folds.frame import Frame
 from folds.init_from import first_weights
 from folds.leave_out import without
+from folds.memory import keep_freed_memory
 from folds.networks import make_network
 from folds.pseudo import pseudo_labels, with_pseudo_labels
 from folds.samples import Samples, require_shareable
@@ -67,6 +68,8 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
     """The trainer of a fold: it learns from the photographs of the other folds, and is validated on its own."""
     torch.manual_seed(settings.seed + fold)
     device = pick_device()
+    if device.type == "cpu":
+        keep_freed_memory()
     train = settings.train
     frame = Frame.of(settings.input)
     begins = not run.last(fold).is_file()
