@@ -21,15 +21,19 @@ BENCH_STAMP := .venv-bench/.installed-$(shell (cat requirements.txt requirements
 	cksum | cut -d' ' -f1)
 # albumentations looks for a newer version of itself at every import, in vain where there is no network.
 export NO_ALBUMENTATIONS_UPDATE := 1
+export MESSAGE  # as it is, whatever quotes are in it
 
 # Only what the user named is passed on, so that a run keeps its own settings and its own data.
 OVER := $(if $(SETTINGS),--settings $(SETTINGS)) \
 	$(if $(SET)$(FOLDS),--set $(if $(FOLDS),split.folds=$(FOLDS)) $(foreach each,$(SET),'$(each)'))
-OF_RUN := --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) $(OVER)
+ASKED := $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) $(OVER)
+OF_RUN := --run $(RUN) $(ASKED)
 RANKS := $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
 SIZED := $(if $(SIZE),--size $(SIZE))
-OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) \
-	$(filter-out --run $(RUN),$(OF_RUN))
+OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) $(ASKED)
+ifneq ($(and $(RUNS),$(filter folds train cv validate submit report,$(MAKECMDGOALS))),)
+$(error RUNS is for score, predict and pseudo, which make one run of them; name that one here: RUN=a+b)
+endif
 
 .PHONY: help setup demo test lint format bench bench-setup ablation data synthetic check settings folds train cv score \
 	predict pseudo validate submit submissions report clean-demo
@@ -148,7 +152,7 @@ validate: $(STAMP) ## check the submission of RUN (or FILE) against the sample s
 	@$(PY) -m submissions.validate --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(FILE),--file $(FILE))
 
 submit: $(STAMP) ## validate, push to Kaggle, follow until scored (MESSAGE; DRY_RUN=1; FORCE=1)
-	@$(PY) -m submissions.submit --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(MESSAGE),--message "$(MESSAGE)") \
+	@$(PY) -m submissions.submit --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(MESSAGE),--message "$$MESSAGE") \
 		$(if $(DRY_RUN),--dry-run) $(if $(FORCE),--force)
 
 submissions: $(STAMP) ## the ledger: every push with its CV beside Kaggle's scores

@@ -1,0 +1,48 @@
+"""What make hands on to the programs."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def dry_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """``make -n`` with these arguments, where no package is missing."""
+    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments"),
+    [
+        (["RUN=cpu", "PRESET=cpu", "DATA=cpu"], "--run cpu --data cpu --preset cpu"),
+        (["RUNS=a b", "DATA=d"], "--runs a b --data d"),
+        (["RUNS=a b", "RUN=both"], "--runs a b --run both"),
+        (["SET=seed=1 inference.views=[identity]"], "--run default --set seed=1 inference.views=[identity]"),
+    ],
+)
+@pytest.mark.parametrize("target", ["score", "predict", "pseudo"])
+def test_what_is_named_is_handed_on(target: str, variables: list[str], arguments: str) -> None:
+    last = dry_run(target, *variables).stdout.splitlines()[-1]
+    assert " ".join(last.replace("'", "").split()).endswith(f"-m inference.{target} {arguments}")
+
+
+@pytest.mark.parametrize("target", ["train", "cv", "validate", "submit", "report"])
+def test_several_runs_are_refused_where_one_is_meant(target: str) -> None:
+    refused = dry_run(target, "RUNS=a b")
+    assert refused.returncode
+    assert "RUNS is for score, predict and pseudo" in refused.stderr
+    assert not refused.stdout
+
+
+def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
+    """The program here is the shell's ``printf``, in place of Python."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    message = 'five folds, "new" loss; it\'s `date`'
+    arguments = ["make", "-o", "setup", "submit", f"VENV={tmp_path}", f"MESSAGE={message}", "RUN=x"]
+    result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert message in result.stdout.splitlines()
