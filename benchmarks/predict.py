@@ -107,21 +107,26 @@ def end_to_end(file: Path, photos: Sequence[Photo], case: Case) -> None:
     predict_to(file, photos, case.ensembles, threshold=0.5, settings=case.settings)
 
 
+def peak_of(way: Callable[[], object]) -> float:
+    """The most GPU memory, in GB, that is allocated while something is done."""
+    torch.cuda.reset_peak_memory_stats()
+    way()
+    return torch.cuda.max_memory_allocated() / 1e9
+
+
 def measure(case: Case, photos: Sequence[Photo], repeats: int, folder: Path) -> dict[str, Any]:
     """The networks by themselves and the whole way, in turns."""
     device = pick_device()
     size = case.settings.inference.batch_size
+    whole = partial(end_to_end, folder / "shard.csv.gz", photos, case)
+    peak = peak_of(whole) if device.type == "cuda" else None  # before the batches of the other way lie there too
     work = [(ensemble, batches_of(photos, ensemble.frame, size, device)) for ensemble in case.ensembles]
     ways: dict[str, Callable[[], object]] = {
         "networks alone": partial(networks_alone, work),
-        "end to end": partial(end_to_end, folder / "shard.csv.gz", photos, case),
+        "end to end": whole,
     }
     for way in ways.values():  # the first time chooses kernels and fills caches
         way()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        ways["end to end"]()
-    peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None
     seconds = in_turns(ways, repeats)
     rate = len(photos) / medians(seconds)["end to end"]
     return {

@@ -6,6 +6,7 @@ streams go on side by side. On a CPU everything is done at once, and nothing of 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ class Overlap:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.uploads, self.fetches = (_side_stream(device) for _ in range(2))
+        self.uploads, self.fetches = _side_streams(device)
 
     def staging(self, *shape: int) -> Tensor:
         """A uint8 tensor on the host from which an upload needs no detour: pinned, where there is a GPU."""
@@ -51,6 +52,12 @@ class Overlap:
         with torch.cuda.stream(self.fetches):
             self.fetches.wait_event(mark)
             yield
+
+
+@lru_cache
+def _side_streams(device: torch.device) -> tuple[torch.cuda.Stream | None, torch.cuda.Stream | None]:
+    """The same two for all shards: a stream does not take the memory that another one has freed."""
+    return _side_stream(device), _side_stream(device)
 
 
 def _side_stream(device: torch.device) -> torch.cuda.Stream | None:

@@ -28,6 +28,7 @@ from inference.overlap import Mark, Overlap
 Result = TypeVar("Result")
 # What is left to do for each photograph of a batch whose networks have answered.
 Conclude = Callable[[Sequence[Photo], Sequence[BatchAnswer]], Sequence[Callable[[], Result]]]
+AT_FULL_SIZE = 8  # photographs that are enlarged together: five pictures of 4 bytes a pixel of each lie on the device
 READ_AHEAD = 2  # batches that are being read while one is with the networks
 
 
@@ -144,11 +145,11 @@ def runs_of_batch(shapes: Sequence[Shape], answers: Sequence[BatchAnswer], level
     """
     runs: dict[int, Runs] = {}
     for shape in dict.fromkeys(shapes):
-        chosen = [index for index, each in enumerate(shapes) if each == shape]
-        part = answers
-        if len(chosen) < len(shapes):
+        alike = [index for index, each in enumerate(shapes) if each == shape]
+        for start in range(0, len(alike), AT_FULL_SIZE):
+            chosen = alike[start : start + AT_FULL_SIZE]
             part = [answer._replace(levels=answer.levels[chosen]) for answer in answers]
-        runs |= zip(chosen, device_masks.runs_at(device_masks.full_size(part, shape), level), strict=True)
+            runs |= zip(chosen, device_masks.runs_at(device_masks.full_size(part, shape), level), strict=True)
     return [runs[index] for index in range(len(shapes))]
 
 
