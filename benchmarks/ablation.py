@@ -191,20 +191,24 @@ def protocol_of(options: Namespace) -> Protocol:
 
 
 def pace_of(variant: str, settings: Settings, protocol: Protocol) -> Pace:
-    """The pace of a variant's training, measured once; the preset's, where a step takes as long."""
+    """The pace of a variant, measured once for what decides it; the preset's, where a step takes as long."""
     preset = resolved(protocol.preset, protocol.assignments([]))
     if work(settings) == work(preset):
         variant, settings = PRESET, preset
     file = protocol.run(variant).root / "pace.json"
-    if not file.is_file():
+    key = key_of(work=work(settings), data=str(protocol.data.root.resolve()))
+    kept = read_json(file) if file.is_file() else {}
+    if kept.get("key") != key:
         protocol.deadline.require()
-        atomic.write_json(file, measured_pace(settings, protocol)._asdict())
-    return Pace(**read_json(file))
+        kept = {"key": key, "pace": measured_pace(settings, protocol)._asdict()}
+        atomic.write_json(file, kept)
+    return Pace(**kept["pace"])
 
 
-def work(settings: Settings) -> tuple[Any, Any]:
+def work(settings: Settings) -> dict[str, Any]:
     """What decides how long a step takes, among what the variants change. Trained weights take as long as others."""
-    return settings.input, settings.network.model_copy(update={"weights": "none"})
+    names = ("input.", "network.", "augment.crop", "train.batch_size")
+    return {name: value for name, value in flat(settings).items() if name.startswith(names)} | {"network.weights": ""}
 
 
 def measured_pace(settings: Settings, protocol: Protocol) -> Pace:

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,22 @@ def test_networks_are_validated_once_at_the_end(done: tuple[Ablation, dict[str, 
 def test_what_costs_the_same_is_measured_once(done: tuple[Ablation, dict[str, Any]]) -> None:
     made, _ = done
     assert {path.parent.name for path in made.runs.glob("*/pace.json")} == {"preset", "smaller"}
+
+
+def test_a_pace_is_that_of_what_is_asked(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same runs folder, asked for another batch before a run there has settings."""
+    measured = iter([Pace(6, 100), Pace(6, 50)])
+    monkeypatch.setattr(ablation, "measured_pace", lambda _settings, _protocol: next(measured))
+
+    def pace(*more: str) -> Pace:
+        arguments = ArgumentParser()
+        ablation.add_arguments(arguments)
+        asked = ["--data", str(tiny_data), "--runs", str(tmp_path), "--preset", "demo", "--set", *SMALL, *more]
+        protocol = ablation.protocol_of(arguments.parse_args(asked))
+        return ablation.pace_of("preset", ablation.resolved("demo", protocol.over), protocol)
+
+    assert pace() == pace("train.lr=0.1") == Pace(6, 100)
+    assert pace("train.batch_size=3") == Pace(6, 50)
 
 
 def test_a_restart_does_only_what_is_missing(
