@@ -120,11 +120,11 @@ def test_a_batch_has_the_same_runs_on_the_device(photos: list[Photo]) -> None:
     random = torch.Generator().manual_seed(3)
     frames = [Frame(32, 64, "resize"), Frame(64, 64, "pad")]
     answers = [
-        BatchAnswer(to_levels(torch.rand(7, 1, frame.height, frame.width, generator=random)), frame, count)
+        BatchAnswer(to_levels(torch.rand(25, 1, frame.height, frame.width, generator=random)), frame, count)
         for frame, count in zip(frames, (1, 3), strict=True)
     ]
     shapes = [shape_of(photo.path) for photo in photos]
-    shapes[5] = shapes[2]
+    shapes += [shapes[2]] * 18  # more than are enlarged together
     found = runs_of_batch(shapes, answers, 128)
     said = zip(*map(on_host, answers), strict=True)
     for runs, each, shape in zip(found, said, shapes, strict=True):
