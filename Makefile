@@ -29,6 +29,7 @@ OVER := $(if $(SETTINGS),--settings $(SETTINGS)) \
 ASKED := $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) $(OVER)
 OF_RUN := --run $(RUN) $(ASKED)
 RANKS := $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
+yes = $(filter-out 0 no false,$(1))
 SIZED := $(if $(SIZE),--size $(SIZE))
 OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) $(ASKED)
 ifneq ($(and $(RUNS),$(filter folds train cv validate submit report,$(MAKECMDGOALS))),)
@@ -59,7 +60,7 @@ setup: $(STAMP) ## create .venv from requirements.txt; every other target does t
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "error: Python 3.11 or newer is needed, and $(PYTHON) is" \
-			"$$($(PYTHON) --version 2>&1 || echo missing); install it, or name one: make PYTHON=python3.12 ..." >&2; \
+			"$$(command -v $(PYTHON) >/dev/null && $(PYTHON) --version 2>&1 || echo missing); install it, or name one: make PYTHON=python3.12 ..." >&2; \
 		exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
 		echo "error: cannot create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
@@ -97,8 +98,8 @@ bench: $(BENCH_STAMP) ## the measurements behind the README's figures (DATA, TRA
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BENCH_PY) -m benchmarks.$$name $(if $(DATA),--data $(DATA)) \
 		$$(case $$name in \
 			host_path) echo $(if $(TRAINED),--run $(TRAINED));; \
-			predict) echo $(if $(TRAINED),--run $(TRAINED)) $(if $(FULL),--compiled);; \
-			scale) echo $(if $(FULL),--images 100064 --kills 3);; esac); done
+			predict) echo $(if $(TRAINED),--run $(TRAINED)) $(if $(call yes,$(FULL)),--compiled);; \
+			scale) echo $(if $(call yes,$(FULL)),--images 100064 --kills 3);; esac); done
 
 bench-setup: $(BENCH_STAMP) ## the packages that are measured beside ours, into .venv-bench
 
@@ -117,14 +118,14 @@ ablation: $(STAMP) ## what each choice of a preset is worth, on cars no training
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(SET),--set $(foreach each,$(SET),'$(each)'))
 
 data: $(STAMP) ## download and verify Carvana from Kaggle into DATA (HQ=1: the hq photographs)
-	@$(PY) -m competition.download --data $(or $(DATA),data/carvana) $(if $(HQ),--hq)
+	@$(PY) -m competition.download --data $(or $(DATA),data/carvana) $(if $(call yes,$(HQ)),--hq)
 
 synthetic: $(STAMP) ## write a Carvana-format data set of generated cars into DATA (CARS, TEST_CARS, SEED)
 	@$(PY) -m competition.studio --data $(or $(DATA),data/synthetic) --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED) \
 		$(SIZED)
 
 check: $(STAMP) ## read every file in DATA and list all that is wrong
-	@$(PY) -m competition.check --data $(or $(DATA),data/carvana) $(if $(HQ),--hq)
+	@$(PY) -m competition.check --data $(or $(DATA),data/carvana) $(if $(call yes,$(HQ)),--hq)
 
 settings: $(STAMP) ## every setting with its default and what it may be
 	@$(PY) -m competition.settings
@@ -153,7 +154,7 @@ validate: $(STAMP) ## check the submission of RUN (or FILE) against the sample s
 
 submit: $(STAMP) ## validate, push to Kaggle, follow until scored (MESSAGE; DRY_RUN=1; FORCE=1)
 	@$(PY) -m submissions.submit --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(MESSAGE),--message "$$MESSAGE") \
-		$(if $(DRY_RUN),--dry-run) $(if $(FORCE),--force)
+		$(if $(call yes,$(DRY_RUN)),--dry-run) $(if $(call yes,$(FORCE)),--force)
 
 submissions: $(STAMP) ## the ledger: every push with its CV beside Kaggle's scores
 	@$(PY) -m submissions.ledger

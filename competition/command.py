@@ -21,13 +21,12 @@ class Terminated(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser for a command that may run in several processes: of the same complaint, one is enough."""
+    """A parser that complains in one line; where a command runs in several processes, one complaint is enough."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, and end with status 2."""
-        if os.environ.get("RANK", "0") != "0":
-            sys.exit(USAGE_ERROR)
-        super().error(message)
+        first = os.environ.get("RANK", "0") == "0"
+        self.exit(USAGE_ERROR, f"error: {message}; --help lists the options\n" if first else None)
 
 
 def parser(description: str) -> argparse.ArgumentParser:

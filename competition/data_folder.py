@@ -61,8 +61,8 @@ class DataFolder:
         self.hq = hq
         if not root.is_dir():
             raise Failure(
-                f"no data folder {root}; name one with DATA=..., or make one: `make synthetic` (generated cars) "
-                "or `make data` (Kaggle's)"
+                f"no data folder {root}; name one with DATA=..., or make one: `make data` (Kaggle's), or "
+                "`make synthetic` (generated cars), then DATA=data/synthetic"
             )
 
     @cached_property

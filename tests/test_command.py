@@ -65,7 +65,9 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_a_usage_error_is_status_2(tmp_path: Path, arguments: list[str]) -> None:
     done = run(tmp_path, "pass", *arguments)
     assert done.returncode == 2
-    assert "usage:" in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.endswith("; --help lists the options\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_help_is_no_error(tmp_path: Path) -> None:

@@ -95,7 +95,10 @@ def test_hidden_files_of_a_mac_are_no_photographs(own_data: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"no data folder .*nowhere; name one with DATA=.*make synthetic.*make data"):
+    with pytest.raises(
+        Failure,
+        match=r"no data folder .*nowhere; name one with DATA=.*make data.*make synthetic.*DATA=data/synthetic",
+    ):
         DataFolder(tmp_path / "nowhere")
 
 

@@ -36,6 +36,20 @@ def test_several_runs_are_refused_where_one_is_meant(target: str) -> None:
     assert not refused.stdout
 
 
+@pytest.mark.parametrize(("value", "given"), [("1", True), ("yes", True), ("0", False), ("no", False), ("", False)])
+def test_a_switch_can_be_named_and_off(value: str, given: bool) -> None:
+    assert ("--dry-run" in dry_run("submit", f"DRY_RUN={value}").stdout) == given
+
+
+def test_a_missing_python_is_named_in_one_line(tmp_path: Path) -> None:
+    command = ["make", "setup", "PYTHON=nopython", f"VENV={tmp_path / 'venv'}"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert refused.returncode
+    assert refused.stderr.splitlines()[0].startswith(
+        "error: Python 3.11 or newer is needed, and nopython is missing;"
+    )
+
+
 def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
     """The program here is the shell's ``printf``, in place of Python."""
     python = tmp_path / "bin" / "python"
