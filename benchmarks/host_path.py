@@ -209,7 +209,7 @@ def reading(photos: Sequence[Photo], settings: Settings, repeats: int) -> dict[s
     pairs = [(frame.read(photo.path), full.read(photo.path)) for photo in photos]
     differences = [np.abs(one.astype(np.int16) - other).mean() for one, other in pairs]
     ways = {
-        "as small as possible": lambda: [frame.read(photo.path) for photo in photos],
+        "reduced": lambda: [frame.read(photo.path) for photo in photos],
         "in full": lambda: [full.read(photo.path) for photo in photos],
     }
     seconds = in_turns(ways, repeats, time.process_time)
@@ -222,7 +222,7 @@ def reading_dice(run_name: str, data: DataFolder, fold: int, folder: Path) -> di
     run = run_at(run_name)
     network, settings, _ = load_weights(run.best(fold))
     held_out = photos_by_fold(run.folds, data.train)[fold]
-    frames = {"as small as possible": Frame.of(settings.input), "in full": FullDecode.of(settings.input)}
+    frames = {"reduced": Frame.of(settings.input), "in full": FullDecode.of(settings.input)}
     dice = {}
     for name, frame in frames.items():
         chosen = settings.inference

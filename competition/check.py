@@ -11,6 +11,7 @@ from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import MASK_TYPES, DataFolder, Photo, is_shown, read_rle_rows, same_size
 from competition.images import read_mask, read_rgb
+from competition.run_folder import DEFAULT_DATA
 
 
 def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
@@ -28,12 +29,15 @@ def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
     rows, row_problems, complete = _mask_rows(data)
     yield from row_problems
 
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         labelled = pool.map(lambda photo: _labelled_problems(data, photo, rows, complete), photos)
         unlabelled = pool.map(lambda photo: _refusals([lambda: read_rgb(photo.path)]), shown)
         jobs = (found for results in (labelled, unlabelled) for found in results)
         for found in tqdm(jobs, total=len(photos) + len(shown), unit="photo", disable=None, leave=False):
             yield from found
+    finally:  # after Ctrl-C nobody waits until the photographs that are left have been read
+        pool.shutdown(cancel_futures=True)
     yield from _orphans(data, photos, rows)
     yield from _sample_problems(data, shown)
     yield from _refusals([lambda: data.metadata])
@@ -135,7 +139,7 @@ def _sample_problems(data: DataFolder, test: list[Photo]) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print every problem and fail, or say what was read."""
     arguments = parser("Read every file of a data folder and list what is wrong.")
-    arguments.add_argument("--data", type=Path, default=Path("data/carvana"), help="data folder")
+    arguments.add_argument("--data", type=Path, default=DEFAULT_DATA, help="data folder")
     arguments.add_argument("--hq", action="store_true", help="read train_hq and test_hq where both kinds exist")
     options = arguments.parse_args(argv)
     data = DataFolder(options.data, hq=options.hq)

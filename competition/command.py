@@ -65,12 +65,22 @@ def run_command(main: Callable[[], None]) -> None:
 
 def one_line(error: Exception) -> str:
     """What to tell a person about an error, in one line."""
+    said = _own_words(error)
     if isinstance(error, Failure):
-        return " ".join(str(error).split())
+        return " ".join(said.split())
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return " ".join(f"{where}{os_reason(error)}".split())
-    return f"{type(error).__name__}: {' '.join(str(error).split())} (unforeseen; --debug shows where)"
+        return " ".join(f"{where}{said if error.errno is None else os_reason(error)}".split())
+    return f"{type(error).__name__}: {' '.join(said.split())} (unforeseen; --debug shows where)"
+
+
+def _own_words(error: Exception) -> str:
+    """An error's message, without the traceback of another process: torch raises what a DataLoader's worker has
+    raised anew, as the same type, with the worker's whole traceback for a message. Its last part is the message.
+    """
+    name = type(error).__name__
+    said = str(error)
+    return said.rpartition(f"{name}: ")[2] if said.startswith(f"Caught {name} in ") else said
 
 
 def os_reason(error: OSError) -> str:

@@ -32,7 +32,7 @@ def read_rgb(path: Path, at_least: Shape | None = None) -> Pixels:
     Args:
         path: a JPEG or PNG file.
         at_least: (height, width) that is needed. A JPEG may then come at a half, a quarter or an eighth of
-            its size, as long as that is not smaller than what is needed.
+            its size, if that is a whole number of pixels and not smaller than what is needed.
 
     Raises:
         Failure: the file is missing, is not an image, or ends early.
@@ -42,7 +42,10 @@ def read_rgb(path: Path, at_least: Shape | None = None) -> Pixels:
     if at_least is not None and content.startswith(b"\xff\xd8"):
         height, width = shape_of(path)
         for divisor, reduced in REDUCED.items():
-            if -(-height // divisor) >= at_least[0] and -(-width // divisor) >= at_least[1]:
+            # libjpeg rounds a broken size up, and its last pixel then lies beyond the photograph: all of it would be
+            # stretched to that end, away from its mask.
+            whole = height % divisor == width % divisor == 0
+            if whole and height // divisor >= at_least[0] and width // divisor >= at_least[1]:
                 flag = reduced
     # Some versions of OpenCV fill the missing part of a JPEG with grey and say nothing a program could hear; and the
     # zeros that a broken copy may leave in its place decode well, to nonsense.

@@ -129,6 +129,7 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--settings", type=Path, help="a .yaml file of settings over the preset")
     parser.add_argument(
         "--set",
+        action="extend",
         nargs="*",
         default=[],
         metavar="NAME=VALUE",

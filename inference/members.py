@@ -22,7 +22,7 @@ def add_member_arguments(parser: ArgumentParser) -> None:
     """The options by which a stage finds its run or runs."""
     add_run_arguments(parser)
     parser.set_defaults(run=None)
-    parser.add_argument("--runs", nargs="*", default=[], help="several trained runs that answer together")
+    parser.add_argument("--runs", action="extend", nargs="*", default=[], help="trained runs that answer together")
 
 
 def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder, list[RunFolder]]:

@@ -1,4 +1,5 @@
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import CARS, TEST_CARS, save_mask, tiny_car
 
+from competition import check
 from competition.check import problems
 from competition.data_folder import DataFolder
 
@@ -106,6 +108,21 @@ def test_strangers_are_listed_in_the_order_of_the_file(own_data: Path) -> None:
         file.writelines(f"{name}.jpg,\n" for name in "qwertyuiop")
     found = list(problems(DataFolder(own_data)))
     assert [line[-5] for line in found] == list("qwertyuiop")
+
+
+def test_ctrl_c_ends_it_at_once(own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def read(path: Path) -> None:
+        seen.append(path)
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.3)
+
+    monkeypatch.setattr(check, "read_rgb", read)
+    with pytest.raises(KeyboardInterrupt):
+        list(problems(DataFolder(own_data), workers=1))
+    assert len(seen) <= 2, "the one that was interrupted, and one that had begun"
 
 
 @pytest.mark.parametrize("kind", ["train", "test"])

@@ -122,6 +122,32 @@ def test_a_failure_is_its_own_line() -> None:
     assert one_line(Failure("a  b\nc")) == "a b c"
 
 
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (Failure, "x.jpg is damaged (Failure): copy it again"),
+        (OSError, "x.jpg is damaged (Failure): copy it again"),
+        (ValueError, "ValueError: x.jpg is damaged (Failure): copy it again (unforeseen; --debug shows where)"),
+    ],
+)
+def test_an_error_of_a_loaders_worker_is_its_own_line(kind: type[Exception], line: str) -> None:
+    """The form in which torch raises it: ``ExceptionWrapper.reraise``."""
+    from torch._utils import ExceptionWrapper
+
+    def raised() -> ExceptionWrapper:
+        try:
+            try:
+                raise KeyError("the cause")
+            except KeyError as cause:
+                raise kind("x.jpg is damaged\n(Failure): copy it again") from cause
+        except kind:
+            return ExceptionWrapper(where="in DataLoader worker process 0")
+
+    with pytest.raises(kind, match="Traceback") as again:
+        raised().reraise()
+    assert one_line(again.value) == line
+
+
 def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
     made = parser("Something.")
     made.add_argument("--settings", default="x")

@@ -70,11 +70,13 @@ def test_an_empty_data_folder(fails: Fails, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_a_truncated_photograph(fails: Fails, cars: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reader", [["train.cache=true"], ["train.cache=false", "train.workers=1"]])
+def test_a_truncated_photograph(fails: Fails, cars: Path, tmp_path: Path, reader: list[str]) -> None:
     photo = sorted((cars / "train").iterdir())[5]
     content = photo.read_bytes()
     photo.write_bytes(content[: len(content) * 2 // 3])
-    assert photo.name in fails(train.main, new_run(tmp_path, cars))
+    line = fails(train.main, [*new_run(tmp_path, cars), *reader])
+    assert line.startswith(f"error: {photo} is damaged")
     line = fails(check.main, ["--data", str(cars)])
     assert "1 problem" in line
 

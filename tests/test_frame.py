@@ -97,6 +97,20 @@ def test_a_jpeg_read_at_a_fraction_looks_the_same(tmp_path: Path) -> None:
     assert np.abs(seen - whole).mean() < 1.5
 
 
+@pytest.mark.parametrize("size", [(256, 384), (128, 192), (64, 96)])
+@pytest.mark.parametrize("column", [21, 1897])
+def test_an_edge_in_a_jpeg_lies_where_its_mask_has_it(tmp_path: Path, size: tuple[int, int], column: int) -> None:
+    """No quarter of 1918 columns is a whole number: libjpeg's has 480, and would move the right end by half a one."""
+    photo = np.zeros(FULL, dtype=np.uint8)
+    photo[:, :column] = 255
+    frame = Frame(*size, "resize")
+    cv2.imwrite(str(tmp_path / "car.jpg"), photo, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    cv2.imwrite(str(tmp_path / "car.png"), photo)
+    jpeg, png = (frame.read(tmp_path / name)[..., 0].mean(axis=0).sum() / 255 for name in ("car.jpg", "car.png"))
+    assert jpeg == pytest.approx(png, abs=0.02)
+    assert png == pytest.approx(frame.target(photo // 255).mean(axis=0).sum() / 255, abs=0.02)
+
+
 def test_a_photograph_that_shrinks_much_is_averaged_by_area(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "car.png", (150, 300))
     seen = Frame(64, 96, "resize").read(tmp_path / "car.png")

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from argparse import ArgumentParser
 
 import pytest
 from trained_run import Trained
 
 from competition.command import Failure
 from competition.run_folder import RunFolder
+from inference.members import add_member_arguments
 from inference.predict import main as predict
 from inference.score import main as score
 from submissions.grade import grade
@@ -43,6 +45,13 @@ def test_runs_are_scored_and_predicted_together(trained: Trained, other: RunFold
     together.submission.unlink()
     predict(["--run", str(together.root)])
     assert together.submission.read_bytes() == before
+
+
+def test_every_runs_counts() -> None:
+    parser = ArgumentParser()
+    add_member_arguments(parser)
+    assert parser.parse_args(["--runs", "a", "b", "--runs", "c"]).runs == ["a", "b", "c"]
+    assert parser.parse_args([]).runs == []
 
 
 def test_different_splits_are_refused(trained: Trained, other: RunFolder) -> None:

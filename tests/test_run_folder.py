@@ -38,6 +38,15 @@ def typed(*words: object) -> Namespace:
     return parser.parse_args([str(word) for word in words])
 
 
+def test_every_set_counts() -> None:
+    parser = ArgumentParser()
+    add_run_arguments(parser)
+    words = ["--set", "seed=2", "train.epochs=4", "--run", "a", "--set", "seed=3"]
+    assert parser.parse_args(words).set == ["seed=2", "train.epochs=4", "seed=3"]
+    assert parser.parse_args(["--set", "seed=4"]).set == ["seed=4"], "a parse begins anew"
+    assert parser.parse_args([]).set == []
+
+
 def create(data: Path, *words: object) -> tuple[RunFolder, Settings]:
     run, settings, folder = open_run(typed("--data", data, *words), default_preset="demo")
     record(run, settings, folder, "cpu")

@@ -329,12 +329,6 @@ class Cabin(Ring):
         """Points (..., 3) at ring angle `psi` and height fraction `t`."""
         return self._place(*self.unit(psi), t)
 
-    def side(self, x: Floats, t: Floats, left: int = 1) -> Floats:
-        """Points (..., 3) of the left (1) or right (-1) flank at x and height fraction `t`."""
-        front, back = self.ends(t)
-        a = np.clip((2 * x - front - back) / (front - back), -0.995, 0.995).astype(np.float32)
-        return self._place(a, left * self.across(a), t)
-
     def end(self, b: Floats, t: Floats, front: int = 1) -> Floats:
         """Points (..., 3) of the windscreen (1) or back window (-1), `b` from -1 to 1 across."""
         return self._place(front * self.along(b), b, t)

@@ -16,7 +16,6 @@ Floats = NDArray[np.floating[Any]]
 VIEWS = 16
 FRAME = (1918, 1280)  # width x height of the competition's photographs, in pixels
 FOCAL = 2230.0  # pixels at that width
-DISTANCE = 7.5  # metres from the lens to the turntable's axis
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,9 @@ def camera_of_shoot(rng: np.random.Generator, width: int, height: int) -> Camera
     )
 
 
-def turn(points: Floats, view: int, wobble: float = 0.0) -> Floats:
+def turn(points: Floats, view: int) -> Floats:
     """Points or directions (..., 3) of the car's axes, into the room, with the turntable at `view` (1..16)."""
-    angle = 2 * np.pi * (view - 1) / VIEWS + wobble
+    angle = 2 * np.pi * (view - 1) / VIEWS
     sin, cos = np.float32(np.sin(angle)), np.float32(np.cos(angle))
     x, y = points[..., 0], points[..., 1]
     return np.stack([-sin * x + cos * y, -cos * x - sin * y, points[..., 2]], axis=-1).astype(np.float32)

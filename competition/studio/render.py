@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from competition.studio import wheels
 from competition.studio.body import facets_of, normals_of
-from competition.studio.camera import Camera, Floats, turn
+from competition.studio.camera import FOCAL, Camera, Floats, turn
 from competition.studio.car import Car
 from competition.studio.paint import shade
 from competition.studio.parts import Line, Pane, Patch
@@ -43,7 +43,7 @@ class Sheet:
 
     def pixels_wide(self, metres: float, depth: float) -> float:
         """How wide something of that size is at that depth, in pixels."""
-        return metres * 2230.0 * self.camera.scale / depth
+        return metres * FOCAL * self.camera.scale / depth
 
     def fill(self, points: Floats, colour: Iterable[float], smooth: bool = False) -> None:
         """Fill a polygon of the car's axes (n, 3)."""
@@ -400,7 +400,7 @@ def _cast_shadow(picture: Picture, car: Car, camera: Camera, view: int) -> None:
         for shape in shapes:
             pixels, _ = camera.project(turn(shape, view))
             cv2.fillPoly(layer, [_fixed(pixels / shrink)], 255, cv2.LINE_AA, _BITS)
-        radius = soft * 2230 * camera.scale / camera.distance / shrink
+        radius = soft * FOCAL * camera.scale / camera.distance / shrink
         blurred = cv2.GaussianBlur(layer, (0, 0), max(radius, 0.3), sigmaY=max(radius * 0.45, 0.3))
         light *= 1 - dark * blurred.astype(np.float32) / 255
     share = _mirrored_share(car, camera, view, (rows, columns), shrink)[..., None]
