@@ -160,6 +160,13 @@ class Trainer:
             while not self.finished:
                 self._finish_epoch()
                 self._close_epoch(board)
+        # Heard in the last validation: whoever trains the next fold after this one must not go on with it.
+        [stop] = ranks.largest(self.stop or 0)
+        if stop:
+            raise Terminated(
+                f"stopped by {signal.Signals(stop).name}; fold {self.fold} is finished, and the same command goes on "
+                "from there"
+            )
 
     def state(self) -> State:
         """All that decides how the training goes on."""

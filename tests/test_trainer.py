@@ -1,6 +1,7 @@
 """The trainer: its updates, what it keeps and what it refuses."""
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from competition.command import Failure
+from competition.command import Failure, Terminated
 from competition.data_folder import DataFolder
 from competition.metrics import Scores
 from competition.run_folder import RunFolder
@@ -235,6 +236,23 @@ def test_it_learns(tiny_data: Path, tmp_path: Path) -> None:
     trainer.fit()
     assert trainer.best is not None
     assert trainer.best["dice"] > 0.85
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_last_validation_is_heard(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """No step follows it, and the next fold must not begin."""
+    trainer = trainer_of(tiny_data, tmp_path, epochs=1)
+
+    def score(*_: object) -> Scores:
+        signal.raise_signal(number)
+        return Scores(0.5, 0.5, 2)
+
+    monkeypatch.setattr(Validation, "score", score)
+    with pytest.raises(Terminated, match=f"stopped by {number.name}; fold 0 is finished"):
+        trainer.fit()
+    assert trainer_of(tiny_data, tmp_path, epochs=1).finished
 
 
 # What is refused.
