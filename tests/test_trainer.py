@@ -323,3 +323,15 @@ def test_a_foreign_state_is_refused(tiny_data: Path, tmp_path: Path, state: Any)
     with pytest.raises(Failure, match=r"last.pt is not the state of this training .*; remove it") as refused:
         trainer_of(tiny_data, tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_step_that_does_not_fit_says_what_does(tiny_data: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_data, tmp_path)
+
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    trainer.network.register_forward_pre_hook(full)
+    reason = r"train.batch_size=2 does not fit .*; name a new RUN .*train.accumulate .*train.batch_size=auto"
+    with pytest.raises(Failure, match=reason):
+        trainer.fit()
