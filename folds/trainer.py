@@ -216,10 +216,11 @@ class Trainer:
         finite = [torch.isfinite(parameter).all() for parameter in self.network.parameters()]
         if not (torch.isfinite(self.loss_sum) & torch.stack(finite).all()):
             update = min(int(self.sound) + 1, self.update)
+            last = self.run.last(self.fold)
+            kept = f"{last} holds the state before that; " if last.is_file() else ""
             raise Failure(
                 f"the loss of fold {self.fold} is not finite after update {update} of epoch {self.epoch + 1}; "
-                f"{self.run.last(self.fold)} holds the state before that; try a smaller train.lr, or "
-                "train.precision=fp32, under a new RUN"
+                f"{kept}try a smaller train.lr, or train.precision=fp32, under a new RUN"
             )
 
     def _finish_epoch(self) -> None:
