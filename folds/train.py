@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,6 +82,7 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
     more, labelled = with_pseudo_labels(run, settings, data, fold)
     learned = without(others, settings.data.leave_out) + more
     held_out = by_fold[fold]
+    require_unseen(more, held_out, run.learned_pseudo(fold))
     assert not {photo.car for photo in learned} & {photo.car for photo in held_out}, "a car on both sides"
     return Trainer(
         network,
@@ -91,6 +93,17 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
         fold=fold,
         device=device,
     )
+
+
+def require_unseen(labelled: Sequence[Photo], held_out: Sequence[Photo], file: Path) -> None:
+    """Refuse pseudo-labels of a car that the fold is validated on: a test set may hold training cars."""
+    cars = {photo.car for photo in held_out}
+    for photo in labelled:
+        if photo.car in cars:
+            raise Failure(
+                f"{file} labels {photo.img}, and car {photo.car} is held out from this fold, which is a leak; name a "
+                "new RUN without data.pseudo, or with pseudo-labels made without that car's test photographs"
+            )
 
 
 def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> None:
