@@ -270,9 +270,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_state_before(
         return segmentation_loss(*arguments) * (float("nan") if len(calls) == 7 else 1)
 
     monkeypatch.setattr(module, "segmentation_loss", spoiled)
-    with pytest.raises(
-        Failure, match=r"loss of fold 0 is not finite after update 3 of epoch 2; .*last.pt holds .* train.lr"
-    ):
+    with pytest.raises(Failure, match=r"fold 0 is not finite after update 3 of epoch 2; .*last.pt holds .* train.lr"):
         trainer.fit()
     state = load_state(trainer.run.last(0))
     assert (state["epoch"], state["update"]) == (1, 2)
@@ -284,7 +282,7 @@ def test_a_loss_that_is_no_number_from_the_beginning_promises_no_state(
 ) -> None:
     trainer = trainer_of(tiny_data, tmp_path, save_seconds=0)
     monkeypatch.setattr(module, "segmentation_loss", lambda *given: segmentation_loss(*given) * float("nan"))
-    with pytest.raises(Failure, match="is not finite after update 1 of epoch 1; try a smaller train.lr"):
+    with pytest.raises(Failure, match=r"is not finite after update 1 of epoch 1; try a smaller train.lr"):
         trainer.fit()
     assert not trainer.run.last(0).exists()
 
