@@ -61,7 +61,7 @@ def load_weights(path: Path) -> tuple[nn.Module, Settings, dict[str, Any]]:
     """The network in a file of ``save_weights``, in evaluation mode on the CPU, its settings, and the facts.
 
     Raises:
-        Failure: the file is missing, damaged, or not one of this project's.
+        Failure: the file is missing, damaged, of another version, or not one of this project's.
     """
     if not path.is_file():
         raise Failure(f"no checkpoint {path}; train its fold first (make train FOLD=n RUN=...)")
@@ -75,7 +75,10 @@ def load_weights(path: Path) -> tuple[nn.Module, Settings, dict[str, Any]]:
         raise Failure(f"{path} is damaged ({error}); train its fold again, or copy it again") from error
     if not {"settings", "facts"} <= metadata.keys():
         raise Failure(f"{path} was not written by this project: it does not say which network it is for")
-    settings = resolve(json.loads(metadata["settings"]))
+    try:
+        settings = resolve(json.loads(metadata["settings"]))
+    except Failure as problem:
+        raise Failure(f"{path}: {problem}; it needs the version that wrote it, or train its fold again") from problem
     network = make_network(settings, pretrained=False)
     try:
         network.load_state_dict(tensors)

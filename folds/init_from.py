@@ -13,8 +13,8 @@ from folds.checkpoint import load_weights
 from folds.split import require_same_split
 
 SETTING = "network.init_from"
-# Where a network begins is not what it is.
-BEGINNING = {"weights", "init_from"}
+# Where a network begins, and which of its layers stay there, is not what it is.
+BEGINNING = {"weights", "init_from", "freeze"}
 
 
 def first_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str, Tensor] | None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from competition.command import TERMINATED, Failure, parser, run_command
 
 # Processes that share cores must not wait for each other by spinning, and one that is told to end has to save first.
-SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "TORCH_CPP_LOG_LEVEL": "ERROR", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
+SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
 
 
 def launch(processes: int, module: str, arguments: Sequence[str]) -> None:

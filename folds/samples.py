@@ -93,19 +93,23 @@ class Batches(Sampler[list[Key]]):
 
     Args:
         samples: the number of photographs.
-        batch_size: of all processes together.
+        batch_size: of all processes together; with fewer photographs, as many of them as can be shared.
         seed: of the order.
         rank: number of this process, which gets its share of every batch.
         world: how many processes there are.
 
     Raises:
-        Failure: the batches cannot be shared evenly.
+        Failure: the batches cannot be shared evenly, or there are more processes than photographs.
     """
 
     def __init__(self, samples: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1) -> None:
         self.samples = samples
-        self.batch_size = min(batch_size, samples)
-        require_shareable(self.batch_size, world)
+        require_shareable(batch_size, world)
+        if samples < world:
+            raise Failure(
+                f"{samples} training photographs cannot be shared by {world} processes; take fewer, NPROC=1"
+            )
+        self.batch_size = min(batch_size, samples // world * world)
         self.seed = seed
         self.rank = rank
         self.world = world

@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from competition.lock import held
 from competition.run_folder import RunFolder, add_run_arguments, open_run, split_source
 from competition.settings import Settings
 from folds import ranks
+from folds.batch_size import sample_size
 from folds.device import default_preset, describe_device, pick_device, resolve_precision
 from folds.frame import Frame
 from folds.init_from import first_weights
@@ -80,6 +82,7 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
     more, labelled = with_pseudo_labels(run, settings, data, fold)
     learned = without(others, settings.data.leave_out) + more
     held_out = by_fold[fold]
+    require_unseen(more, held_out, run.learned_pseudo(fold))
     assert not {photo.car for photo in learned} & {photo.car for photo in held_out}, "a car on both sides"
     return Trainer(
         network,
@@ -92,12 +95,23 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
     )
 
 
+def require_unseen(labelled: Sequence[Photo], held_out: Sequence[Photo], file: Path) -> None:
+    """Refuse pseudo-labels of a car that the fold is validated on: a test set may hold training cars."""
+    cars = {photo.car for photo in held_out}
+    for photo in labelled:
+        if photo.car in cars:
+            raise Failure(
+                f"{file} labels {photo.img}, and car {photo.car} is held out from this fold, which is a leak; name a "
+                "new RUN without data.pseudo, or with pseudo-labels made without that car's test photographs"
+            )
+
+
 def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> None:
     """Refuse what cannot be trained before the run exists: it would hold on to the settings that were refused.
 
     Raises:
-        Failure: the network cannot be made, there will be no such fold, the batch cannot be shared, or
-            ``first_weights`` or ``pseudo_labels`` refuses.
+        Failure: the network cannot be made or cannot take the input, there will be no such fold, the batch cannot
+            be shared, or ``first_weights`` or ``pseudo_labels`` refuses.
     """
     if settings.train.batch_size != "auto":
         require_shareable(settings.train.batch_size, ranks.world())
@@ -105,10 +119,29 @@ def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> No
     count = max(read_folds(known.folds).values()) + 1 if known else settings.split.folds
     if fold is not None and not 0 <= fold < count:
         raise Failure(f"there is no fold {fold} among {count}; FOLD is 0 to {count - 1}")
-    make_network(settings)
+    require_suitable(make_network(settings), settings)
     for number in range(count) if fold is None else [fold]:
         first_weights(run, settings, number)
         pseudo_labels(run, settings, number)
+
+
+def require_suitable(network: torch.nn.Module, settings: Settings) -> None:
+    """Refuse a network that cannot take what it will learn from or be validated on: some encoders fix the size.
+
+    Tried without computing anything, on the meta device, to which the network goes.
+    """
+    network.to("meta")
+    for height, width in dict.fromkeys([sample_size(settings), (settings.input.height, settings.input.width)]):
+        try:
+            with torch.device("meta"), torch.no_grad():
+                network(torch.zeros(2, 3, height, width, dtype=torch.uint8))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            chosen = settings.network
+            name = f"encoder={chosen.encoder}" if chosen.name == "timm_unet" else f"name={chosen.name}"
+            raise Failure(
+                f"network.{name} cannot take {width} x {height} ({str(error).partition(chr(10))[0][:120]}); give "
+                "another network, or the size that it is made for"
+            ) from error
 
 
 def best_of_finished(run: RunFolder, settings: Settings, fold: int) -> Line | None:

@@ -24,7 +24,7 @@ from competition.run_folder import RunFolder
 from competition.settings import Loss, Precision, Settings, Train
 from folds import ranks
 from folds.checkpoint import State, load_state, save_state, save_weights
-from folds.device import autocast, resolve_precision
+from folds.device import autocast, describe_device, resolve_precision
 from folds.losses import segmentation_loss
 from folds.samples import Batches, Samples, leave_signals_to_the_trainer
 from folds.schedule import learning_rate
@@ -147,7 +147,7 @@ class Trainer:
 
         Raises:
             Terminated: SIGTERM or Ctrl-C arrived; the state has been saved.
-            Failure: the loss is no longer finite, or the disk refuses.
+            Failure: the loss is no longer finite, the GPU's memory is too small, or the disk refuses.
         """
         # Events behind the last finished epoch are those of a process that was killed before it could save.
         step = self.epoch * self.updates_per_epoch + 1
@@ -160,6 +160,13 @@ class Trainer:
             while not self.finished:
                 self._finish_epoch()
                 self._close_epoch(board)
+        # Heard in the last validation: whoever trains the next fold after this one must not go on with it.
+        [stop] = ranks.largest(self.stop or 0)
+        if stop:
+            raise Terminated(
+                f"stopped by {signal.Signals(stop).name}; fold {self.fold} is finished, and the same command goes on "
+                "from there"
+            )
 
     def state(self) -> State:
         """All that decides how the training goes on."""
@@ -209,10 +216,11 @@ class Trainer:
         finite = [torch.isfinite(parameter).all() for parameter in self.network.parameters()]
         if not (torch.isfinite(self.loss_sum) & torch.stack(finite).all()):
             update = min(int(self.sound) + 1, self.update)
+            last = self.run.last(self.fold)
+            kept = f"{last} holds the state before that; " if last.is_file() else ""
             raise Failure(
                 f"the loss of fold {self.fold} is not finite after update {update} of epoch {self.epoch + 1}; "
-                f"{self.run.last(self.fold)} holds the state before that; try a smaller train.lr, or "
-                "train.precision=fp32, under a new RUN"
+                f"{kept}try a smaller train.lr, or train.precision=fp32, under a new RUN"
             )
 
     def _finish_epoch(self) -> None:
@@ -230,7 +238,8 @@ class Trainer:
         hidden = None if ranks.first() else True
         with tqdm(total=total, initial=self.update, desc=title, unit="step", disable=hidden, leave=False) as bar:
             while self.update < total:
-                loss = self._step(batches)
+                with self._within_memory():
+                    loss = self._step(batches)
                 self.loss_sum += loss
                 # Counted on the device: the line that refuses can name the update, and no step has to wait for it.
                 self.sound += torch.isfinite(self.loss_sum)
@@ -273,6 +282,18 @@ class Trainer:
         if self.ema:
             self.ema.update(self.network, step=number + 1)
         return ranks.mean(total)
+
+    @contextmanager
+    def _within_memory(self) -> Iterator[None]:
+        """Where a step does not fit the GPU's memory, say what does."""
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError as error:
+            raise Failure(
+                f"a step with train.batch_size={self.settings.train.batch_size} does not fit the memory of "
+                f"{describe_device()}; name a new RUN with a smaller one, and train.accumulate to make up for it, or "
+                "with train.batch_size=auto"
+            ) from error
 
     def _sharing_gradients(self, last: bool) -> AbstractContextManager[None]:
         """The processes' gradients are averaged once an update, in the last of its batches."""

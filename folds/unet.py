@@ -1,4 +1,4 @@
-"""The U-Net of Ronneberger et al. (2015), padded so that sizes match, with batch normalisation.
+"""The U-Net of Ronneberger et al. (2015), padded so that sizes match, and normalised.
 
 Every network of this project takes (N, 3, H, W) uint8 RGB and returns (N, 1, H, W) logits.
 """
@@ -69,17 +69,19 @@ class UNet(nn.Module):
             2016). With 2, the full-size levels, which take most of a small U-Net's time, are gone, and the network
             still answers for every pixel.
         max_width: the most channels a level has.
+        norm: normalisation behind each convolution.
     """
 
-    def __init__(self, width: int, depth: int, stem: int = 1, max_width: int = 1024) -> None:
+    def __init__(self, width: int, depth: int, stem: int = 1, max_width: int = 1024, norm: Norm = "batch") -> None:
         super().__init__()
         widths = [min(width * 2**level, max_width) for level in range(depth + 1)]
         self.stem = stem
         self.normalise = Normalise()
         inputs = [3 * stem**2, *widths[:-1]]
-        self.contracting = nn.ModuleList(DoubleConvolution(*pair) for pair in zip(inputs, widths, strict=True))
+        self.contracting = nn.ModuleList(DoubleConvolution(*pair, norm) for pair in zip(inputs, widths, strict=True))
         self.expanding = nn.ModuleList(
-            DoubleConvolution(widths[level + 1] + widths[level], widths[level]) for level in reversed(range(depth))
+            DoubleConvolution(widths[level + 1] + widths[level], widths[level], norm)
+            for level in reversed(range(depth))
         )
         self.head = nn.Conv2d(widths[0], stem**2, 1)
 

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from competition import metrics, rle
+from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, shape_of
 from competition.metrics import Scores
 from competition.rle import Runs
 from competition.settings import Precision
 from folds import ranks
-from folds.device import autocast
+from folds.device import autocast, describe_device
 from folds.frame import Frame
 from folds.samples import leave_signals_to_the_trainer
 
@@ -65,21 +66,35 @@ class Validation:
 
     @torch.inference_mode()
     def score(self, network: nn.Module, device: torch.device, precision: Precision) -> Scores:
-        """Predict every photograph once, enlarge, threshold at one half, and count, each image by itself."""
+        """Predict every photograph once, enlarge, threshold at one half, and count, each image by itself.
+
+        Raises:
+            Failure: the GPU's memory is too small.
+        """
         was_training = network.training
         network.eval()
         counts: list[metrics.Counts] = []
         with ThreadPoolExecutor() as pool:
             for batch in self.loader:
-                pixels = batch.to(device).permute(0, 3, 1, 2)
-                with autocast(precision, device):
-                    logits = network(pixels)
-                levels = to_levels(logits.float().sigmoid()).cpu().numpy()
+                levels = self.levels(network, batch, device, precision)
                 first = len(counts)
                 counts += pool.map(self.count, range(first, first + len(levels)), levels)
         network.train(was_training)
         shares = zip_longest(*ranks.gathered(counts))  # as they were dealt, which restores their order
         return metrics.mean([each for dealt in shares for each in dealt if each is not None])
+
+    def levels(self, network: nn.Module, batch: Tensor, device: torch.device, precision: Precision) -> Pixels:
+        """The network's answers to a batch, (N, h, w) uint8 levels in its frame."""
+        try:
+            with autocast(precision, device):
+                logits = network(batch.to(device).permute(0, 3, 1, 2))
+            return to_levels(logits.float().sigmoid()).cpu().numpy()
+        except torch.cuda.OutOfMemoryError as error:
+            raise Failure(
+                f"validation with inference.batch_size={self.loader.batch_size} does not fit the memory of "
+                f"{describe_device()}; the same command goes on with SET=inference.batch_size=1, or name a new RUN "
+                "with a smaller input.height and input.width"
+            ) from error
 
     def count(self, index: int, levels: Pixels) -> metrics.Counts:
         """The pixels of one photograph's answer, (h, w) uint8 levels in the network's frame, against its mask."""

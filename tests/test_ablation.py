@@ -315,6 +315,11 @@ def test_every_variant_is_another_network_or_training_that_there_is(name: str) -
         make_network(settings, pretrained=False)
 
 
+def test_the_plain_unet_is_one_that_a_training_accepts() -> None:
+    """Over a preset whose encoder is pretrained and frozen."""
+    make_network(resolve(merge(PRESET, parse_assignments(VARIANTS["unet"]))))
+
+
 @pytest.mark.parametrize(
     ("changes", "files", "weights"),
     [

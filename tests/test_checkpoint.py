@@ -102,6 +102,15 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
         load_weights(path)
 
 
+def test_weights_of_another_version_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    metadata = {"settings": json.dumps({"network": {"wings": 2}}), "facts": json.dumps({})}
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata=metadata)
+    reason = r"best.safetensors: unknown setting network.wings; .*; it needs the version that wrote it"
+    with pytest.raises(Failure, match=reason):
+        load_weights(path)
+
+
 class Trap:
     """Unpickled, it makes a folder."""
 

@@ -144,7 +144,7 @@ def test_weights_of_another_fold_under_its_name_are_refused(source: RunFolder, r
 
 def test_where_a_network_begins_is_not_what_it_is(source: RunFolder, run: RunFolder) -> None:
     settings = load_weights(source.best(0))[1]
-    begins = {"network": {"init_from": str(source.root), "weights": "hub"}}
+    begins = {"network": {"init_from": str(source.root), "weights": "hub", "freeze": 2}}
     assert first_weights(run, resolve(merge(settings.model_dump(), begins)), 0)
     assert first_weights(run, settings, 0) is None
 

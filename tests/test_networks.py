@@ -20,6 +20,37 @@ def test_a_unet_by_its_settings() -> None:
     assert network.divisor == 16
 
 
+@pytest.mark.parametrize(("norm", "kind"), [("group", torch.nn.GroupNorm), ("none", torch.nn.Identity)])
+def test_a_unet_by_its_normalisation(norm: str, kind: type[torch.nn.Module]) -> None:
+    network = make_network(resolve({"network": {"width": 4, "depth": 1, "norm": norm}}))
+    modules = list(network.modules())
+    assert sum(isinstance(module, kind) for module in modules) == 6
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in modules)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "default"),
+    [
+        ("weights", "hub", "none"),
+        ("attention", "scse", "none"),
+        ("enlarge", "bilinear", "nearest"),
+        ("detail", 16, 0),
+        ("freeze", 2, 0),
+    ],
+)
+def test_what_a_unet_does_not_have_is_refused(name: str, value: object, default: object) -> None:
+    settings = resolve({"network": {name: value}})
+    reason = rf'^network.{name}={value} means nothing .*SET=network.name=timm_unet .*SET="network.{name}={default}"$'
+    with pytest.raises(Failure, match=reason):
+        make_network(settings)
+    make_network(settings, pretrained=False)  # of a checkpoint from before
+
+
+def test_a_preset_of_timm_names_all_that_a_unet_does_not_have() -> None:
+    with pytest.raises(Failure, match=r'SET="network.weights=none network.freeze=0"'):
+        make_network(resolve(merge(load_preset("cpu"), {"network": {"name": "unet"}})))
+
+
 def test_a_timm_unet_by_its_settings() -> None:
     chosen = {"name": "timm_unet", "encoder": "resnet10t", "decoder": [8, 4]}
     network = make_network(resolve({"network": chosen}))

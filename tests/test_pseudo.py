@@ -120,6 +120,17 @@ def test_foreign_labels_are_refused(trained: Trained, tmp_path: Path) -> None:
         train(["--fold", "0", *learner(trained, tmp_path)])
 
 
+def test_a_label_of_a_held_out_car_is_a_leak(trained: Trained, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(trained.data, tmp_path / "data"))
+    folds = photos_by_fold(trained.run.folds, DataFolder(data).train)
+    held_out = folds[0][0]
+    shutil.copy(held_out.path, data / "test" / held_out.img)
+    submission_file.write(trained.run.pseudo(0), [(held_out.img, "1 5")])
+    reason = rf"pseudo\.csv\.gz labels {held_out.img}, and car {held_out.car} is held out .*; name a new RUN"
+    with pytest.raises(Failure, match=reason):
+        train(["--fold", "0", *learner(trained, tmp_path), "--data", str(data)])
+
+
 def test_the_threshold_is_the_one_chosen_on_the_other_folds(trained: Trained) -> None:
     """The CV's one threshold for all has been chosen on this fold's cars too."""
     folds = [{"fold": 0, "threshold": 0.9}, {"fold": 1, "threshold": 0.5}]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,17 @@ def test_the_status_is_that_of_the_ranks() -> None:
 def test_prediction_has_the_threads_of_one_process() -> None:
     assert launch.threads(2, "inference.predict") == {}
     assert int(launch.threads(10_000, "folds.train")["OMP_NUM_THREADS"]) == 1
+
+
+@pytest.mark.parametrize(("more", "level"), [([], "ERROR"), (["--debug"], None)])
+def test_torch_speaks_for_those_who_ask(monkeypatch: pytest.MonkeyPatch, more: list[str], level: str | None) -> None:
+    seen = []
+
+    def launched(*_: object) -> Callable[..., None]:
+        return lambda *_: seen.append(os.environ.get("TORCH_CPP_LOG_LEVEL"))
+
+    monkeypatch.setattr(os, "environ", {name: os.environ[name] for name in os.environ if "TORCH_" not in name})
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launched)
+    monkeypatch.setattr("logging.disable", lambda _: None)
+    launch.main(["--nproc", "1", "folds.train", *more])
+    assert seen == [level]

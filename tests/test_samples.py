@@ -247,5 +247,13 @@ def test_processes_share_every_batch(world: int) -> None:
 def test_a_batch_that_processes_cannot_share_evenly_is_refused() -> None:
     with pytest.raises(Failure, match=r"by 3; take NPROC=2, or train.batch_size=9 in a new RUN"):
         Batches(100, 8, seed=1, world=3)
-    with pytest.raises(Failure, match=r"train.batch_size=5 "):
-        Batches(5, 8, seed=1, world=2)
+    with pytest.raises(Failure, match=r"train.batch_size=15 .* or train.batch_size=16 in a new RUN"):
+        Batches(14, 15, seed=1, world=2)
+    with pytest.raises(Failure, match=r"1 training photographs cannot be shared by 2 processes"):
+        Batches(1, 8, seed=1, world=2)
+
+
+@pytest.mark.parametrize(("samples", "world", "size"), [(13, 1, 13), (13, 2, 12), (14, 2, 14), (5, 4, 4)])
+def test_fewer_photographs_than_a_batch_can_be_shared(samples: int, world: int, size: int) -> None:
+    shares = [list(Batches(samples, 16, seed=1, rank=rank, world=world)) for rank in range(world)]
+    assert [len(batch) for share in shares for batch in share] == [size // world] * world

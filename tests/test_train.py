@@ -12,11 +12,13 @@ from conftest import full_disk
 
 from competition.command import Failure, run_command
 from competition.run_folder import RunFolder
-from competition.settings import Settings, load_yaml
+from competition.settings import Settings, load_yaml, resolve
 from folds import batch_size
 from folds.checkpoint import load_state, load_weights
+from folds.networks import make_network
 from folds.split import main as split
 from folds.train import main as train
+from folds.train import require_suitable
 
 SMALL = [
     "split.folds=3",
@@ -156,6 +158,19 @@ def test_other_settings_are_refused_with_the_difference(tiny_data: Path, run: Ru
             [*SMALL, "network={name: timm_unet, encoder: resnet10t, weights: none.pth}"],
             "no file of weights none.pth",
         ),
+        (
+            ("--fold", "0"),
+            [*SMALL, "network={name: timm_unet, encoder: swin_tiny_patch4_window7_224, decoder: [8]}"],
+            r"network.encoder=swin_tiny_patch4_window7_224 cannot take 64 x 32 \(.*224",
+        ),
+        (
+            ("--fold", "0"),
+            [
+                *("split.folds=3", "input={height: 256, width: 448}", "augment.crop=[224, 224]"),
+                "network={name: timm_unet, encoder: maxvit_tiny_tf_224, decoder: [8]}",
+            ],
+            r"network.encoder=maxvit_tiny_tf_224 cannot take 448 x 256 \(.*window",
+        ),
     ],
 )
 def test_what_is_refused_leaves_nothing_behind(
@@ -234,3 +249,11 @@ def test_a_run_without_permission_is_one_line(
     with monkeypatch.context() as patched, pytest.raises(Failure, match=r"cannot write .*fold0/.*permission denied"):
         patched.setattr(Path, "write_bytes", refuse)
         train(arguments_of(run, tiny_data))
+
+
+def test_trying_a_network_draws_no_random_number() -> None:
+    settings = resolve({"network": {"name": "timm_unet", "encoder": "resnet10t"}})
+    network = make_network(settings)
+    before = torch.get_rng_state()
+    require_suitable(network, settings)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,6 +1,7 @@
 """The trainer: its updates, what it keeps and what it refuses."""
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from competition.command import Failure
+from competition.command import Failure, Terminated
 from competition.data_folder import DataFolder
 from competition.metrics import Scores
 from competition.run_folder import RunFolder
@@ -237,6 +238,23 @@ def test_it_learns(tiny_data: Path, tmp_path: Path) -> None:
     assert trainer.best["dice"] > 0.85
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_last_validation_is_heard(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """No step follows it, and the next fold must not begin."""
+    trainer = trainer_of(tiny_data, tmp_path, epochs=1)
+
+    def score(*_: object) -> Scores:
+        signal.raise_signal(number)
+        return Scores(0.5, 0.5, 2)
+
+    monkeypatch.setattr(Validation, "score", score)
+    with pytest.raises(Terminated, match=f"stopped by {number.name}; fold 0 is finished"):
+        trainer.fit()
+    assert trainer_of(tiny_data, tmp_path, epochs=1).finished
+
+
 # What is refused.
 
 
@@ -252,11 +270,21 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_state_before(
         return segmentation_loss(*arguments) * (float("nan") if len(calls) == 7 else 1)
 
     monkeypatch.setattr(module, "segmentation_loss", spoiled)
-    with pytest.raises(Failure, match=r"loss of fold 0 is not finite after update 3 of epoch 2; .*smaller train.lr"):
+    with pytest.raises(Failure, match=r"fold 0 is not finite after update 3 of epoch 2; .*last.pt holds .* train.lr"):
         trainer.fit()
     state = load_state(trainer.run.last(0))
     assert (state["epoch"], state["update"]) == (1, 2)
     assert all(torch.isfinite(tensor).all() for tensor in state["network"].values())
+
+
+def test_a_loss_that_is_no_number_from_the_beginning_promises_no_state(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(tiny_data, tmp_path, save_seconds=0)
+    monkeypatch.setattr(module, "segmentation_loss", lambda *given: segmentation_loss(*given) * float("nan"))
+    with pytest.raises(Failure, match=r"is not finite after update 1 of epoch 1; try a smaller train.lr"):
+        trainer.fit()
+    assert not trainer.run.last(0).exists()
 
 
 def test_weights_that_are_no_numbers_are_not_saved(
@@ -305,3 +333,15 @@ def test_a_foreign_state_is_refused(tiny_data: Path, tmp_path: Path, state: Any)
     with pytest.raises(Failure, match=r"last.pt is not the state of this training .*; remove it") as refused:
         trainer_of(tiny_data, tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_step_that_does_not_fit_says_what_does(tiny_data: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_data, tmp_path)
+
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    trainer.network.register_forward_pre_hook(full)
+    reason = r"train.batch_size=2 does not fit .*; name a new RUN .*train.accumulate .*train.batch_size=auto"
+    with pytest.raises(Failure, match=reason):
+        trainer.fit()

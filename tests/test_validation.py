@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from competition import metrics
+from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.metrics import Scores
 from folds.frame import Frame
@@ -121,3 +122,13 @@ def test_levels_are_rounded() -> None:
     assert levels.dtype == torch.uint8
     assert levels.shape == (1, 1, 5)
     assert levels[0, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+def test_a_batch_that_does_not_fit_says_what_does(tiny_data: Path) -> None:
+    class Large(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    reason = r"inference.batch_size=4 does not fit .*; the same command goes on with SET=inference.batch_size=1"
+    with pytest.raises(Failure, match=reason):
+        score(DataFolder(tiny_data), Large(), batch_size=4)
