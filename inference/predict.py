@@ -10,7 +10,7 @@ from competition.rle import Runs
 from competition.run_folder import RunFolder, read_json
 from competition.settings import Settings
 from folds import ranks
-from folds.device import cpu_threads, pick_device, resolve_precision
+from folds.device import pick_device
 from folds.split import read_folds
 from inference.ensemble import Ensemble, load_ensembles
 from inference.gains import in_words
@@ -22,7 +22,7 @@ from inference.members import (
     open_members,
     print_unfinished,
 )
-from inference.shards import digest, key_of, remove_others, run_shards
+from inference.shards import digest, facts_of, key_of, remove_others, run_shards
 from inference.stream import stream_runs
 from inference.weights import by_name, chosen_shares, heard
 from submissions import submission_file
@@ -91,16 +91,10 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         "images": len(photos),
         "folds": len(folds),
         "networks": len(paths),
-        "views": list(chosen.views),
+        **facts_of(chosen, device),
         "weights": by_name(answering, shares),
         "threshold": threshold,
-        "precision": resolve_precision(chosen.precision, device),
-        "compile": chosen.compile,
-        "device": device.type,
-        "threads": cpu_threads(device),
         "checkpoints": {str(path): digest(path) for path in paths},
-        "batch_size": chosen.batch_size,
-        "shard": chosen.shard,
     }
     key = key_of(**facts, names=[photo.img for photo in photos], data=str(data.root.resolve()))
     record = run.root / "submission.json"

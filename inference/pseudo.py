@@ -18,12 +18,12 @@ from competition.images import Pixels
 from competition.run_folder import RunFolder, read_json
 from competition.settings import Settings
 from folds import ranks
-from folds.device import cpu_threads, pick_device, resolve_precision
+from folds.device import pick_device
 from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import LEVELS, level_of, runs_at
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
-from inference.shards import digest, key_of, numbers_of, remove_others, run_shards, write_with_numbers
+from inference.shards import digest, facts_of, key_of, numbers_of, remove_others, run_shards, write_with_numbers
 from inference.stream import stream_levels
 from inference.weights import chosen_shares, heard
 from submissions import submission_file
@@ -100,17 +100,11 @@ def predict_fold(
     paths = checkpoints(answering, fold)
     level = level_of(threshold_of_fold(run, settings, fold))
     key = key_of(
+        **facts_of(chosen, device),
         checkpoints=[digest(path) for path in paths],
         names=[str(photo.path) for photo in photos],
-        views=list(chosen.views),
         shares=shares,
         level=level,
-        compile=chosen.compile,
-        device=device.type,
-        threads=cpu_threads(device),
-        batch_size=chosen.batch_size,
-        precision=resolve_precision(chosen.precision, device),
-        shard=chosen.shard,
     )
     ranks.require_same("what they would label", key)
     ensembles = load_ensembles(paths, chosen, device=device, shares=shares)

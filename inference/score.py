@@ -19,7 +19,7 @@ from competition.images import shape_of
 from competition.run_folder import RunFolder, require_same_data
 from competition.settings import Inference, Settings
 from folds import ranks
-from folds.device import cpu_threads, pick_device, resolve_precision
+from folds.device import pick_device
 from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
 from inference.gains import EQUAL, Gain, gain, gain_of_choice, gains_of_runs, gains_of_views, in_words, print_gains
@@ -32,7 +32,7 @@ from inference.members import (
     print_unfinished,
 )
 from inference.mixtures import Mixture, Shares, dice_of_mixtures, equal, grid, matrix, measured_mixtures
-from inference.shards import digest, key_of, numbers_of, remove_others, run_shards, write_with_numbers
+from inference.shards import digest, facts_of, key_of, numbers_of, remove_others, run_shards, write_with_numbers
 from inference.stream import stream_answers
 from inference.tuning import Scores, Tuning, thresholds, tune_threshold, tune_weights
 from inference.weights import by_name, given_shares, heard
@@ -109,17 +109,11 @@ def predict_out_of_fold(
     device = pick_device()
     how = settings.inference
     key = key_of(
+        **facts_of(how, device),
         checkpoints={fold: [digest(path) for path in checkpoints(members, fold)] for fold in by_fold},
-        views=list(how.views),
         levels=chosen.level_of_fold,
         shares=chosen.shares_of_fold,
         mixtures=list(mixtures),
-        precision=resolve_precision(how.precision, device),
-        compile=how.compile,
-        device=device.type,
-        threads=cpu_threads(device),
-        batch_size=how.batch_size,
-        shard=how.shard,
         folds=digest(run.folds),
         data=data.fingerprint,
     )

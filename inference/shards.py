@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from competition import atomic
 from competition.data_folder import Photo
 from competition.lock import claimed
+from competition.settings import Inference
 from folds import ranks
+from folds.device import cpu_threads, resolve_precision
 from submissions import submission_file
 
 Work = Callable[[Sequence[Photo], Path], None]
@@ -27,6 +30,19 @@ Work = Callable[[Sequence[Photo], Path], None]
 def key_of(**content: Any) -> str:
     """A short hash of all that decides a prediction."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def facts_of(how: Inference, device: torch.device) -> dict[str, Any]:
+    """What of the settings and the device decides what networks answer to photographs, and which part has which."""
+    return {
+        "views": list(how.views),
+        "precision": resolve_precision(how.precision, device),
+        "compile": how.compile,
+        "device": device.type,
+        "threads": cpu_threads(device),
+        "batch_size": how.batch_size,
+        "shard": how.shard,
+    }
 
 
 def digest(path: Path) -> str:

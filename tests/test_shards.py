@@ -6,10 +6,12 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+import torch
 
 from competition.data_folder import Photo
 from competition.lock import claimed
-from inference.shards import key_of, remove_others, run_shards
+from competition.settings import Inference
+from inference.shards import facts_of, key_of, remove_others, run_shards
 
 PHOTOS = [Photo(f"{number}.jpg", "car", number, Path(f"{number}.jpg")) for number in range(10)]
 
@@ -84,6 +86,15 @@ def test_a_part_that_another_process_has_finished_is_not_done_again(tmp_path: Pa
 def test_a_key_depends_on_everything_and_not_on_order() -> None:
     assert key_of(a=1, b=[2, 3]) == key_of(b=[2, 3], a=1)
     assert len({key_of(a=1, b=[2, 3]), key_of(a=1, b=[3, 2]), key_of(a=2, b=[2, 3])}) == 3
+
+
+def test_every_setting_of_inference_decides_the_answers_unless_named_here() -> None:
+    """``readers`` changes only the pace; the others are given to a key as what came of them."""
+    elsewhere = {"readers", "threshold", "weights", "pseudo"}
+    other = Inference(views=["hflip"], precision="fp32", compile=True, batch_size=3, shard=5)
+    facts, others = (facts_of(how, torch.device("cpu")) for how in (Inference(precision="bf16"), other))
+    assert {name for name in facts if facts[name] != others[name]} == Inference.model_fields.keys() - elsewhere
+    assert facts.keys() - Inference.model_fields.keys() == {"device", "threads"}
 
 
 def test_parts_of_other_predictions_are_removed(tmp_path: Path) -> None:
