@@ -5,7 +5,7 @@ from pathlib import Path
 
 from competition import atomic, rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder, Photo, fingerprint_of
 from competition.rle import Runs
 from competition.run_folder import RunFolder, read_json
 from competition.settings import Settings
@@ -96,7 +96,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         "threshold": threshold,
         "checkpoints": {str(path): digest(path) for path in paths},
     }
-    key = key_of(**facts, names=[photo.img for photo in photos], data=str(data.root.resolve()))
+    key = key_of(**facts, photos=fingerprint_of(photo.path for photo in photos), data=str(data.root.resolve()))
     record = run.root / "submission.json"
     if is_done(run.submission, record, key):
         print(f"{run.submission} is there: {facts['images']:,} images, {facts['networks']} networks")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder, Photo, fingerprint_of
 from competition.images import Pixels
 from competition.run_folder import RunFolder, read_json
 from competition.settings import Settings
@@ -102,7 +102,8 @@ def predict_fold(
     key = key_of(
         **facts_of(chosen, device),
         checkpoints=[digest(path) for path in paths],
-        names=[str(photo.path) for photo in photos],
+        photos=fingerprint_of(photo.path for photo in photos),
+        folder=str(photos[0].path.parent),
         shares=shares,
         level=level,
     )

@@ -116,6 +116,7 @@ def predict_out_of_fold(
         mixtures=list(mixtures),
         folds=digest(run.folds),
         data=data.fingerprint,
+        masks=data.masks_fingerprint,  # the numbers beside the parts are scores against them
     )
     ranks.require_same("what they would predict", key)
     parts = run.root / "oof" / key

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trained_run import Trained
+from trained_run import Trained, exchange
 
 from competition import rle
 from competition.command import Failure
@@ -82,6 +82,18 @@ def test_the_same_call_again_does_nothing(trained: Trained, capsys: pytest.Captu
     predict(trained.arguments)
     assert trained.run.submission.stat().st_mtime_ns == written
     assert "is there" in capsys.readouterr().out
+
+
+def test_other_photographs_of_the_same_names_are_predicted_anew(trained: Trained, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(trained.data, tmp_path / "data"))
+    predict([*trained.arguments, "--data", str(data)])
+    before = {img: code for _, img, code in read_rle_rows(trained.run.submission)}
+    one, two = sorted((data / "test").iterdir())[:2]
+    exchange(one, two)
+    predict([*trained.arguments, "--data", str(data)])
+    after = {img: code for _, img, code in read_rle_rows(trained.run.submission)}
+    assert (after[one.name], after[two.name]) == (before[two.name], before[one.name])
+    assert before[one.name] != before[two.name]
 
 
 def test_other_views_or_weights_are_predicted_anew(trained: Trained) -> None:

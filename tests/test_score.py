@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -148,6 +149,22 @@ def test_a_score_that_was_killed_goes_on(trained: Trained, monkeypatch: pytest.M
     score(trained.arguments)
     assert trained.run.cv.read_bytes() == undisturbed
     assert [path.stat().st_mtime_ns for path in written] == times, "they are taken up, with their numbers"
+
+
+def test_numbers_against_a_mask_that_was_repaired_are_not_taken_up(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(shutil.copytree(trained.data, tmp_path / "data"))
+    call = [*trained.arguments, "--data", str(data), "--set", "inference.threshold=0.5"]
+    monkeypatch.setattr("inference.score.remove_others", lambda _folder: None)  # as if it had been killed
+    right = (data / "train_masks.csv").read_text()
+    img, code = right.splitlines()[1].split(",")
+    (data / "train_masks.csv").write_text(right.replace(code, "1 5"))
+    score(call)
+    (data / "train_masks.csv").write_text(right)
+    score(call)
+    cv = json.loads(trained.run.cv.read_text())
+    assert cv["tuning"]["dice_at_half"] == pytest.approx(cv["dice"], abs=1e-9), f"{img} is as it was scored first"
 
 
 def test_a_missing_checkpoint_is_named_and_the_old_cv_stays(trained: Trained) -> None:
