@@ -22,7 +22,7 @@ from inference.members import (
     open_members,
     print_unfinished,
 )
-from inference.shards import digest, facts_of, key_of, remove_others, run_shards
+from inference.shards import digest, facts_of, key_of, parts_of, remove_parts, run_shards
 from inference.stream import stream_runs
 from inference.weights import by_name, chosen_shares, heard
 from submissions import submission_file
@@ -92,32 +92,30 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         "folds": len(folds),
         "networks": len(paths),
         **facts_of(chosen, device),
+        "data": str(data.root.resolve()),
+        "photos": fingerprint_of(photo.path for photo in photos),
         "weights": by_name(answering, shares),
         "threshold": threshold,
         "checkpoints": {str(path): digest(path) for path in paths},
     }
-    key = key_of(**facts, photos=fingerprint_of(photo.path for photo in photos), data=str(data.root.resolve()))
+    key = key_of(**facts)
     record = run.root / "submission.json"
     if is_done(run.submission, record, key):
         print(f"{run.submission} is there: {facts['images']:,} images, {facts['networks']} networks")
         return
-    parts = run.root / "shards"
-    ranks.require_same("what they would predict", key)
-    if ranks.first():
-        remove_others(parts, keep=key)
-    ranks.barrier()
+    parts = parts_of(run.root / "shards", facts, "what they would predict")
     ensembles = load_ensembles(paths, chosen, device=device, shares=shares * len(folds))
 
     def work(part: Sequence[Photo], file: Path) -> None:
         predict_to(file, part, ensembles, threshold=threshold, settings=settings)
 
-    shards = run_shards(parts / key, photos, chosen.shard, work, "predict")
+    shards = run_shards(parts, photos, chosen.shard, work, "predict")
     ranks.barrier()  # the parts are removed in the end, when nobody looks for them any more
     if not ranks.first():
         return
     submission_file.join(run.submission, shards)
     atomic.write_json(record, {"key": key, **facts, "sha256": digest(run.submission)})
-    remove_others(parts)
+    remove_parts(parts.parent)
     weights = f"{in_words(shares)}, " if len(answering) > 1 else ""
     print(
         f"{run.submission}: {len(photos):,} images by {len(paths)} networks, views {', '.join(chosen.views)}, "

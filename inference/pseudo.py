@@ -23,7 +23,16 @@ from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import LEVELS, level_of, runs_at
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
-from inference.shards import digest, facts_of, key_of, numbers_of, remove_others, run_shards, write_with_numbers
+from inference.shards import (
+    digest,
+    facts_of,
+    key_of,
+    numbers_of,
+    parts_of,
+    remove_parts,
+    run_shards,
+    write_with_numbers,
+)
 from inference.stream import stream_levels
 from inference.weights import chosen_shares, heard
 from submissions import submission_file
@@ -56,8 +65,14 @@ def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: 
     if not photos:
         raise Failure(f"{data.root} has no test photographs of other cars than the training ones to label")
     keep = max(1, round(settings.inference.pseudo * len(photos)))
+    facts = {
+        **facts_of(settings.inference, pick_device()),
+        "photos": fingerprint_of(photo.path for photo in photos),
+        "folder": str(photos[0].path.parent),
+    }
+    parts = parts_of(run.root / "pseudo" / "shards", facts, "what they would label")
     for fold in by_fold:
-        shards = predict_fold(run, settings, photos, members, fold)
+        shards = predict_fold(run, settings, photos, members, fold=fold, parts=parts)
         sure = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
         if ranks.first():
             # Of equally sure ones the first, so that the same call gives the same file.
@@ -70,7 +85,7 @@ def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: 
             )
     ranks.barrier()  # the parts are removed when nobody reads them any more
     if ranks.first():
-        remove_others(run.root / "pseudo" / "shards")
+        remove_parts(parts.parent)
 
 
 def write_surest(path: Path, shards: Sequence[Path], names: Collection[str]) -> None:
@@ -92,28 +107,27 @@ def threshold_of_fold(run: RunFolder, settings: Settings, fold: int) -> float:
 
 
 def predict_fold(
-    run: RunFolder, settings: Settings, photos: Sequence[Photo], members: Sequence[RunFolder], fold: int
+    run: RunFolder,
+    settings: Settings,
+    photos: Sequence[Photo],
+    members: Sequence[RunFolder],
+    *,
+    fold: int,
+    parts: Path,
 ) -> list[Path]:
     """Predict photographs with the networks of one fold, into shards with the expected Dice of each mask beside."""
-    device, chosen = pick_device(), settings.inference
+    chosen = settings.inference
     answering, shares = heard(members, chosen_shares(run, settings, members, fold))
     paths = checkpoints(answering, fold)
     level = level_of(threshold_of_fold(run, settings, fold))
-    key = key_of(
-        **facts_of(chosen, device),
-        checkpoints=[digest(path) for path in paths],
-        photos=fingerprint_of(photo.path for photo in photos),
-        folder=str(photos[0].path.parent),
-        shares=shares,
-        level=level,
-    )
+    key = key_of(checkpoints=[digest(path) for path in paths], shares=shares, level=level)
     ranks.require_same("what they would label", key)
-    ensembles = load_ensembles(paths, chosen, device=device, shares=shares)
+    ensembles = load_ensembles(paths, chosen, device=pick_device(), shares=shares)
 
     def work(part: Sequence[Photo], file: Path) -> None:
         label_shard(part, file, ensembles, level=level, settings=settings)
 
-    return run_shards(run.root / "pseudo" / "shards" / key, photos, chosen.shard, work, f"pseudo-label fold {fold}")
+    return run_shards(parts / key, photos, chosen.shard, work, f"pseudo-label fold {fold}")
 
 
 def label_shard(

@@ -32,7 +32,16 @@ from inference.members import (
     print_unfinished,
 )
 from inference.mixtures import Mixture, Shares, dice_of_mixtures, equal, grid, matrix, measured_mixtures
-from inference.shards import digest, facts_of, key_of, numbers_of, remove_others, run_shards, write_with_numbers
+from inference.shards import (
+    digest,
+    facts_of,
+    key_of,
+    numbers_of,
+    parts_of,
+    remove_parts,
+    run_shards,
+    write_with_numbers,
+)
 from inference.stream import stream_answers
 from inference.tuning import Scores, Tuning, thresholds, tune_threshold, tune_weights
 from inference.weights import by_name, given_shares, heard
@@ -86,40 +95,30 @@ class OutOfFold(NamedTuple):
 
 
 def predict_out_of_fold(
-    run: RunFolder,
     settings: Settings,
     data: DataFolder,
     *,
     members: Sequence[RunFolder],
     by_fold: Mapping[int, list[Photo]],
+    parts: Path,
     chosen: Chosen,
     mixtures: Sequence[Mixture] = (),
 ) -> OutOfFold:
     """Predict each fold's photographs with the networks that did not see them, in shards that a restart takes up.
 
     Args:
-        run: where the shards are kept.
-        settings: its settings.
+        settings: of the run.
         data: where the masks are.
         members: the runs that answer.
         by_fold: the photographs.
+        parts: where the shards are kept; its name stands for all that is not chosen here.
         chosen: the threshold of each fold, and its shares of the members.
         mixtures: others that are measured beside; all members must then have a share.
     """
     device = pick_device()
     how = settings.inference
-    key = key_of(
-        **facts_of(how, device),
-        checkpoints={fold: [digest(path) for path in checkpoints(members, fold)] for fold in by_fold},
-        levels=chosen.level_of_fold,
-        shares=chosen.shares_of_fold,
-        mixtures=list(mixtures),
-        folds=digest(run.folds),
-        data=data.fingerprint,
-        masks=data.masks_fingerprint,  # the numbers beside the parts are scores against them
-    )
+    key = key_of(levels=chosen.level_of_fold, shares=chosen.shares_of_fold, mixtures=list(mixtures))
     ranks.require_same("what they would predict", key)
-    parts = run.root / "oof" / key
     shards: list[Path] = []
     for fold, photos in by_fold.items():
         paths, shares = checkpoints(members, fold), chosen.shares_of_fold[fold]
@@ -133,7 +132,7 @@ def predict_out_of_fold(
         ) -> None:
             predict_shard(part, file, ensembles, data=data, settings=settings, level=level, mixtures=mixtures)
 
-        shards += run_shards(parts / f"fold{fold}", photos, how.shard, work, f"score fold {fold}")
+        shards += run_shards(parts / key / f"fold{fold}", photos, how.shard, work, f"score fold {fold}")
     numbers = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
     curves, measured = np.split(numbers, [LEVELS - 1], axis=1)
     folds = np.concatenate([np.full(len(photos), fold) for fold, photos in by_fold.items()])
@@ -210,9 +209,18 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     level = level_of(0.5 if how.threshold == "auto" else how.threshold)
     chosen = Chosen(level, dict.fromkeys(by_fold, level), shares, dict.fromkeys(by_fold, shares))
 
+    facts = {
+        **facts_of(how, pick_device()),
+        "checkpoints": {fold: [digest(path) for path in checkpoints(answering, fold)] for fold in by_fold},
+        "folds": digest(run.folds),
+        "data": data.fingerprint,
+        "masks": data.masks_fingerprint,  # the numbers beside the parts are scores against them
+    }
+    parts = parts_of(run.root / "oof", facts, "what they would predict")
+
     def predict(chosen: Chosen, mixtures: Sequence[Mixture] = ()) -> OutOfFold:
         return predict_out_of_fold(
-            run, settings, data, members=answering, by_fold=by_fold, chosen=chosen, mixtures=mixtures
+            settings, data, members=answering, by_fold=by_fold, parts=parts, chosen=chosen, mixtures=mixtures
         )
 
     tried = [equal(len(answering)), shares] if given else grid(len(answering))
@@ -246,7 +254,7 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     cv["curve"] = {"thresholds": thresholds(), "dice": found.curves.mean(axis=0).tolist()}
     cv["gains"] = [row._asdict() for row in gains]
     atomic.write_json(run.cv, cv)
-    remove_others(run.root / "oof")
+    remove_parts(parts.parent)
     print_table(cv, gains)
 
 

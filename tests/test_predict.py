@@ -107,6 +107,30 @@ def test_other_views_or_weights_are_predicted_anew(trained: Trained) -> None:
     assert record["networks"] == 2
 
 
+def test_what_was_finished_with_another_batch_size_is_there_until_the_end(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As who is out of memory is told to lower it."""
+    call = [*trained.arguments, "--set", "inference.shard=8"]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("inference.predict.submission_file.join", interrupt)
+        predict(call)
+    finished = list(trained.run.root.glob("shards/*/*.csv.gz"))
+    assert len(finished) == 4
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("inference.predict.load_ensembles", interrupt)
+        predict([*call, "inference.batch_size=4"])
+    assert all(file.is_file() for file in finished)
+    assert "note: images finished with other batch_size are not taken up" in capsys.readouterr().out
+    monkeypatch.setattr("inference.predict.predict_to", interrupt)
+    predict(call)
+    assert not list(trained.run.root.glob("shards/*")), "all are removed in the end"
+
+
+def interrupt(*_arguments: object, **_named: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_the_threshold_is_that_of_the_cv(trained: Trained) -> None:
     trained.run.cv.write_text(json.dumps({"threshold": 0.25}))
     predict(trained.arguments)

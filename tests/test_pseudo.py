@@ -76,7 +76,7 @@ def test_other_photographs_of_the_same_names_are_labelled_anew(
 ) -> None:
     data = Path(shutil.copytree(trained.data, tmp_path / "data"))
     call = [*trained.arguments, "--data", str(data), "--set", "inference.pseudo=1"]
-    monkeypatch.setattr("inference.pseudo.remove_others", lambda _folder: None)  # as if it had been killed
+    monkeypatch.setattr("inference.pseudo.remove_parts", lambda _folder: None)  # as if it had been killed
     pseudo(call)
     before = codes(trained.run.pseudo(0))
     one, two = sorted((data / "test").iterdir())[:2]

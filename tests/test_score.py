@@ -145,7 +145,7 @@ def test_a_score_that_was_killed_goes_on(trained: Trained, monkeypatch: pytest.M
         patched.setattr("inference.shards.submission_file", SimpleNamespace(write_shard=write))
         score(trained.arguments)
     times = [path.stat().st_mtime_ns for path in written]
-    monkeypatch.setattr("inference.score.remove_others", lambda _folder: None)
+    monkeypatch.setattr("inference.score.remove_parts", lambda _folder: None)
     score(trained.arguments)
     assert trained.run.cv.read_bytes() == undisturbed
     assert [path.stat().st_mtime_ns for path in written] == times, "they are taken up, with their numbers"
@@ -156,7 +156,7 @@ def test_numbers_against_a_mask_that_was_repaired_are_not_taken_up(
 ) -> None:
     data = Path(shutil.copytree(trained.data, tmp_path / "data"))
     call = [*trained.arguments, "--data", str(data), "--set", "inference.threshold=0.5"]
-    monkeypatch.setattr("inference.score.remove_others", lambda _folder: None)  # as if it had been killed
+    monkeypatch.setattr("inference.score.remove_parts", lambda _folder: None)  # as if it had been killed
     right = (data / "train_masks.csv").read_text()
     img, code = right.splitlines()[1].split(",")
     (data / "train_masks.csv").write_text(right.replace(code, "1 5"))
