@@ -22,7 +22,7 @@ from inference.members import (
     open_members,
     print_unfinished,
 )
-from inference.shards import digest, facts_of, key_of, parts_of, remove_parts, run_shards
+from inference.shards import digest, facts_of, key_of, parts_of, remove_parts, require_unchanged, run_shards
 from inference.stream import stream_runs
 from inference.weights import by_name, chosen_shares, heard
 from submissions import submission_file
@@ -86,6 +86,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     print_unfinished(answering, folds)
     device = pick_device()
     chosen = settings.inference
+    digests = {path: digest(path) for path in paths}
     threshold = chosen_threshold(run, settings)
     facts = {
         "images": len(photos),
@@ -96,7 +97,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         "photos": fingerprint_of(photo.path for photo in photos),
         "weights": by_name(answering, shares),
         "threshold": threshold,
-        "checkpoints": {str(path): digest(path) for path in paths},
+        "checkpoints": {str(path): known for path, known in digests.items()},
     }
     key = key_of(**facts)
     record = run.root / "submission.json"
@@ -105,6 +106,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         return
     parts = parts_of(run.root / "shards", facts, "what they would predict")
     ensembles = load_ensembles(paths, chosen, device=device, shares=shares * len(folds))
+    require_unchanged(digests)
 
     def work(part: Sequence[Photo], file: Path) -> None:
         predict_to(file, part, ensembles, threshold=threshold, settings=settings)

@@ -30,6 +30,7 @@ from inference.shards import (
     numbers_of,
     parts_of,
     remove_parts,
+    require_unchanged,
     run_shards,
     write_with_numbers,
 )
@@ -120,9 +121,11 @@ def predict_fold(
     answering, shares = heard(members, chosen_shares(run, settings, members, fold))
     paths = checkpoints(answering, fold)
     level = level_of(threshold_of_fold(run, settings, fold))
-    key = key_of(checkpoints=[digest(path) for path in paths], shares=shares, level=level)
+    digests = {path: digest(path) for path in paths}
+    key = key_of(checkpoints=list(digests.values()), shares=shares, level=level)
     ranks.require_same("what they would label", key)
     ensembles = load_ensembles(paths, chosen, device=pick_device(), shares=shares)
+    require_unchanged(digests)
 
     def work(part: Sequence[Photo], file: Path) -> None:
         label_shard(part, file, ensembles, level=level, settings=settings)

@@ -39,6 +39,7 @@ from inference.shards import (
     numbers_of,
     parts_of,
     remove_parts,
+    require_unchanged,
     run_shards,
     write_with_numbers,
 )
@@ -100,6 +101,7 @@ def predict_out_of_fold(
     *,
     members: Sequence[RunFolder],
     by_fold: Mapping[int, list[Photo]],
+    digests: Mapping[Path, str],
     parts: Path,
     chosen: Chosen,
     mixtures: Sequence[Mixture] = (),
@@ -111,6 +113,7 @@ def predict_out_of_fold(
         data: where the masks are.
         members: the runs that answer.
         by_fold: the photographs.
+        digests: the checkpoints of all folds, as they were when the command began.
         parts: where the shards are kept; its name stands for all that is not chosen here.
         chosen: the threshold of each fold, and its shares of the members.
         mixtures: others that are measured beside; all members must then have a share.
@@ -123,6 +126,7 @@ def predict_out_of_fold(
     for fold, photos in by_fold.items():
         paths, shares = checkpoints(members, fold), chosen.shares_of_fold[fold]
         ensembles = load_ensembles(paths, how, device=device, shares=shares)
+        require_unchanged({path: digests[path] for path in paths})
 
         def work(
             part: Sequence[Photo],
@@ -209,9 +213,10 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     level = level_of(0.5 if how.threshold == "auto" else how.threshold)
     chosen = Chosen(level, dict.fromkeys(by_fold, level), shares, dict.fromkeys(by_fold, shares))
 
+    digests = {path: digest(path) for fold in by_fold for path in checkpoints(answering, fold)}
     facts = {
         **facts_of(how, pick_device()),
-        "checkpoints": {fold: [digest(path) for path in checkpoints(answering, fold)] for fold in by_fold},
+        "checkpoints": {fold: [digests[path] for path in checkpoints(answering, fold)] for fold in by_fold},
         "folds": digest(run.folds),
         "data": data.fingerprint,
         "masks": data.masks_fingerprint,  # the numbers beside the parts are scores against them
@@ -220,7 +225,14 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
 
     def predict(chosen: Chosen, mixtures: Sequence[Mixture] = ()) -> OutOfFold:
         return predict_out_of_fold(
-            settings, data, members=answering, by_fold=by_fold, parts=parts, chosen=chosen, mixtures=mixtures
+            settings,
+            data,
+            members=answering,
+            by_fold=by_fold,
+            digests=digests,
+            parts=parts,
+            chosen=chosen,
+            mixtures=mixtures,
         )
 
     tried = [equal(len(answering)), shares] if given else grid(len(answering))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from competition import atomic
+from competition.command import Failure
 from competition.data_folder import Photo
 from competition.lock import claimed
 from competition.run_folder import read_json
@@ -77,6 +78,13 @@ def digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_unchanged(digests: Mapping[Path, str]) -> None:
+    """Raise a Failure unless files are as a key was made of them: a training may replace its best weights."""
+    for path, before in digests.items():
+        if digest(path) != before:
+            raise Failure(f"{path} changed while it was read (is it still training?); type the same command again")
 
 
 def run_shards(folder: Path, photos: Sequence[Photo], size: int, work: Work, title: str) -> list[Path]:
