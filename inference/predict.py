@@ -22,10 +22,11 @@ from inference.members import (
     open_members,
     print_unfinished,
 )
-from inference.shards import digest, facts_of, key_of, parts_of, remove_parts, require_unchanged, run_shards
+from inference.shards import facts_of, key_of, parts_of, remove_parts, require_unchanged, run_shards
 from inference.stream import stream_runs
 from inference.weights import by_name, chosen_shares, heard
 from submissions import submission_file
+from submissions.submission_file import sha256
 
 
 def predict_to(
@@ -70,7 +71,7 @@ def is_done(submission: Path, record: Path, key: str) -> bool:
     if not submission.is_file() or not record.is_file():
         return False
     made = read_json(record)
-    return made.get("key") == key and made.get("sha256") == digest(submission)
+    return made.get("key") == key and made.get("sha256") == sha256(submission)
 
 
 def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
@@ -86,7 +87,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     print_unfinished(answering, folds)
     device = pick_device()
     chosen = settings.inference
-    digests = {path: digest(path) for path in paths}
+    digests = {path: sha256(path) for path in paths}
     threshold = chosen_threshold(run, settings)
     facts = {
         "images": len(photos),
@@ -116,7 +117,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     if not ranks.first():
         return
     submission_file.join(run.submission, shards)
-    atomic.write_json(record, {"key": key, **facts, "sha256": digest(run.submission)})
+    atomic.write_json(record, {"key": key, **facts, "sha256": sha256(run.submission)})
     remove_parts(parts.parent)
     weights = f"{in_words(shares)}, " if len(answering) > 1 else ""
     print(

@@ -24,7 +24,6 @@ from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import LEVELS, level_of, runs_at
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
 from inference.shards import (
-    digest,
     facts_of,
     key_of,
     numbers_of,
@@ -37,6 +36,7 @@ from inference.shards import (
 from inference.stream import stream_levels
 from inference.weights import chosen_shares, heard
 from submissions import submission_file
+from submissions.submission_file import sha256
 
 
 def expected_dice(levels: Pixels, level: int) -> float:
@@ -121,7 +121,7 @@ def predict_fold(
     answering, shares = heard(members, chosen_shares(run, settings, members, fold))
     paths = checkpoints(answering, fold)
     level = level_of(threshold_of_fold(run, settings, fold))
-    digests = {path: digest(path) for path in paths}
+    digests = {path: sha256(path) for path in paths}
     key = key_of(checkpoints=list(digests.values()), shares=shares, level=level)
     ranks.require_same("what they would label", key)
     ensembles = load_ensembles(paths, chosen, device=pick_device(), shares=shares)

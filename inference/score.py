@@ -32,8 +32,8 @@ from inference.members import (
     print_unfinished,
 )
 from inference.mixtures import Mixture, Shares, dice_of_mixtures, equal, grid, matrix, measured_mixtures
+from inference.report.results import SCORE_COLUMNS
 from inference.shards import (
-    digest,
     facts_of,
     key_of,
     numbers_of,
@@ -47,8 +47,7 @@ from inference.stream import stream_answers
 from inference.tuning import Scores, Tuning, thresholds, tune_threshold, tune_weights
 from inference.weights import by_name, given_shares, heard
 from submissions import submission_file
-
-SCORE_COLUMNS = ["img", "car", "view", "fold", "dice", "iou"]
+from submissions.submission_file import sha256
 
 
 class Score(NamedTuple):
@@ -213,11 +212,11 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     level = level_of(0.5 if how.threshold == "auto" else how.threshold)
     chosen = Chosen(level, dict.fromkeys(by_fold, level), shares, dict.fromkeys(by_fold, shares))
 
-    digests = {path: digest(path) for fold in by_fold for path in checkpoints(answering, fold)}
+    digests = {path: sha256(path) for fold in by_fold for path in checkpoints(answering, fold)}
     facts = {
         **facts_of(how, pick_device()),
         "checkpoints": {fold: [digests[path] for path in checkpoints(answering, fold)] for fold in by_fold},
-        "folds": digest(run.folds),
+        "folds": sha256(run.folds),
         "data": data.fingerprint,
         "masks": data.masks_fingerprint,  # the numbers beside the parts are scores against them
     }

@@ -25,6 +25,7 @@ from competition.settings import Inference
 from folds import ranks
 from folds.device import cpu_threads, resolve_precision
 from submissions import submission_file
+from submissions.submission_file import sha256
 
 FACTS = "facts.json"
 Work = Callable[[Sequence[Photo], Path], None]
@@ -74,16 +75,10 @@ def parts_of(parent: Path, facts: Mapping[str, Any], what: str) -> Path:
     return parent / key
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def require_unchanged(digests: Mapping[Path, str]) -> None:
     """Raise a Failure unless files are as a key was made of them: a training may replace its best weights."""
     for path, before in digests.items():
-        if digest(path) != before:
+        if sha256(path) != before:
             raise Failure(f"{path} changed while it was read (is it still training?); type the same command again")
 
 
