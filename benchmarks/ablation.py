@@ -31,7 +31,8 @@ from folds.split import ensure_split, make_split
 from folds.train import best_of_finished, make_trainer, require_possible, train_fold
 from inference.ensemble import load_ensembles
 from inference.evaluate import score_photos
-from inference.shards import digest, key_of
+from inference.shards import key_of
+from submissions.submission_file import sha256
 
 PRESET = "preset"  # the row, and the run, of the preset itself
 STEPS = 10  # measured steps of a trainer
@@ -280,7 +281,7 @@ def trained_pace(run: RunFolder, fold: int) -> float:
 def scores_of(models: Sequence[Path], file: Path, protocol: Protocol) -> dict[str, float]:
     """The Dice on the unseen cars of networks together, in the preset's views and in one; kept in a file."""
     chosen = protocol.inference
-    key = key_of(models=[digest(model) for model in models], views=chosen.views, precision=chosen.precision)
+    key = key_of(models=[sha256(model) for model in models], views=chosen.views, precision=chosen.precision)
     kept = read_json(file) if file.is_file() else {}
     if kept.get("key") != key:
         kept = {"key": key, "dice": {}}

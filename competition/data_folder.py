@@ -181,9 +181,14 @@ class DataFolder:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the training set's names and file sizes: a run is tied to the data it was made from."""
-        digest = hashlib.sha256()
-        for photo in self.train:
-            digest.update(f"{photo.img} {photo.path.stat().st_size}\n".encode())
+        return fingerprint_of(photo.path for photo in self.train)
+
+    @property
+    def masks_fingerprint(self) -> str:
+        """A hash of what ``truth_runs`` reads: the rows of codes, and the mask files' names and sizes."""
+        digest = hashlib.sha256(fingerprint_of(self._mask_files.values()).encode())
+        for img, (_, code) in self._mask_rows.items():
+            digest.update(f"{img} {code}\n".encode())
         return digest.hexdigest()[:16]
 
     @cached_property
@@ -208,6 +213,14 @@ class DataFolder:
         if not paths:
             raise Failure(f"{folder} holds no photographs (.jpg, .jpeg or .png)")
         return [photo_at(path) for path in paths]
+
+
+def fingerprint_of(paths: Iterable[Path]) -> str:
+    """A hash of files' names and sizes, in their order: to read them all would take too long."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def mask_rows(path: Path) -> dict[str, tuple[str, str]]:

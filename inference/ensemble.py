@@ -110,6 +110,8 @@ class Ensemble:
         self.compiled_for = batch_size
         try:
             self.probabilities(torch.zeros(batch_size, self.frame.height, self.frame.width, 3, dtype=torch.uint8))
+        except Failure:  # ``answer``'s own, of memory
+            raise
         except Exception as error:  # the compiler's own, and those of the compilers it calls
             reason = " ".join(str(error).split())[:200]
             raise Failure(

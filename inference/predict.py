@@ -5,12 +5,12 @@ from pathlib import Path
 
 from competition import atomic, rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder, Photo, fingerprint_of
 from competition.rle import Runs
 from competition.run_folder import RunFolder, read_json
 from competition.settings import Settings
 from folds import ranks
-from folds.device import cpu_threads, pick_device, resolve_precision
+from folds.device import pick_device
 from folds.split import read_folds
 from inference.ensemble import Ensemble, load_ensembles
 from inference.gains import in_words
@@ -22,10 +22,11 @@ from inference.members import (
     open_members,
     print_unfinished,
 )
-from inference.shards import digest, key_of, remove_others, run_shards
+from inference.shards import facts_of, key_of, parts_of, remove_parts, require_unchanged, run_shards
 from inference.stream import stream_runs
 from inference.weights import by_name, chosen_shares, heard
 from submissions import submission_file
+from submissions.submission_file import sha256
 
 
 def predict_to(
@@ -70,7 +71,7 @@ def is_done(submission: Path, record: Path, key: str) -> bool:
     if not submission.is_file() or not record.is_file():
         return False
     made = read_json(record)
-    return made.get("key") == key and made.get("sha256") == digest(submission)
+    return made.get("key") == key and made.get("sha256") == sha256(submission)
 
 
 def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
@@ -86,44 +87,38 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     print_unfinished(answering, folds)
     device = pick_device()
     chosen = settings.inference
+    digests = {path: sha256(path) for path in paths}
     threshold = chosen_threshold(run, settings)
     facts = {
         "images": len(photos),
         "folds": len(folds),
         "networks": len(paths),
-        "views": list(chosen.views),
+        **facts_of(chosen, device),
+        "data": str(data.root.resolve()),
+        "photos": fingerprint_of(photo.path for photo in photos),
         "weights": by_name(answering, shares),
         "threshold": threshold,
-        "precision": resolve_precision(chosen.precision, device),
-        "compile": chosen.compile,
-        "device": device.type,
-        "threads": cpu_threads(device),
-        "checkpoints": {str(path): digest(path) for path in paths},
-        "batch_size": chosen.batch_size,
-        "shard": chosen.shard,
+        "checkpoints": {str(path): known for path, known in digests.items()},
     }
-    key = key_of(**facts, names=[photo.img for photo in photos], data=str(data.root.resolve()))
+    key = key_of(**facts)
     record = run.root / "submission.json"
     if is_done(run.submission, record, key):
         print(f"{run.submission} is there: {facts['images']:,} images, {facts['networks']} networks")
         return
-    parts = run.root / "shards"
-    ranks.require_same("what they would predict", key)
-    if ranks.first():
-        remove_others(parts, keep=key)
-    ranks.barrier()
+    parts = parts_of(run.root / "shards", facts, "what they would predict")
     ensembles = load_ensembles(paths, chosen, device=device, shares=shares * len(folds))
+    require_unchanged(digests)
 
     def work(part: Sequence[Photo], file: Path) -> None:
         predict_to(file, part, ensembles, threshold=threshold, settings=settings)
 
-    shards = run_shards(parts / key, photos, chosen.shard, work, "predict")
+    shards = run_shards(parts, photos, chosen.shard, work, "predict")
     ranks.barrier()  # the parts are removed in the end, when nobody looks for them any more
     if not ranks.first():
         return
     submission_file.join(run.submission, shards)
-    atomic.write_json(record, {"key": key, **facts, "sha256": digest(run.submission)})
-    remove_others(parts)
+    atomic.write_json(record, {"key": key, **facts, "sha256": sha256(run.submission)})
+    remove_parts(parts.parent)
     weights = f"{in_words(shares)}, " if len(answering) > 1 else ""
     print(
         f"{run.submission}: {len(photos):,} images by {len(paths)} networks, views {', '.join(chosen.views)}, "

@@ -13,20 +13,30 @@ from numpy.typing import NDArray
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder, Photo, fingerprint_of
 from competition.images import Pixels
 from competition.run_folder import RunFolder, read_json
 from competition.settings import Settings
 from folds import ranks
-from folds.device import cpu_threads, pick_device, resolve_precision
+from folds.device import pick_device
 from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
 from inference.masks import LEVELS, level_of, runs_at
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
-from inference.shards import digest, key_of, numbers_of, remove_others, run_shards, write_with_numbers
+from inference.shards import (
+    facts_of,
+    key_of,
+    numbers_of,
+    parts_of,
+    remove_parts,
+    require_unchanged,
+    run_shards,
+    write_with_numbers,
+)
 from inference.stream import stream_levels
 from inference.weights import chosen_shares, heard
 from submissions import submission_file
+from submissions.submission_file import sha256
 
 
 def expected_dice(levels: Pixels, level: int) -> float:
@@ -56,8 +66,14 @@ def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: 
     if not photos:
         raise Failure(f"{data.root} has no test photographs of other cars than the training ones to label")
     keep = max(1, round(settings.inference.pseudo * len(photos)))
+    facts = {
+        **facts_of(settings.inference, pick_device()),
+        "photos": fingerprint_of(photo.path for photo in photos),
+        "folder": str(photos[0].path.parent),
+    }
+    parts = parts_of(run.root / "pseudo" / "shards", facts, "what they would label")
     for fold in by_fold:
-        shards = predict_fold(run, settings, photos, members, fold)
+        shards = predict_fold(run, settings, photos, members, fold=fold, parts=parts)
         sure = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
         if ranks.first():
             # Of equally sure ones the first, so that the same call gives the same file.
@@ -70,7 +86,7 @@ def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: 
             )
     ranks.barrier()  # the parts are removed when nobody reads them any more
     if ranks.first():
-        remove_others(run.root / "pseudo" / "shards")
+        remove_parts(parts.parent)
 
 
 def write_surest(path: Path, shards: Sequence[Path], names: Collection[str]) -> None:
@@ -92,33 +108,29 @@ def threshold_of_fold(run: RunFolder, settings: Settings, fold: int) -> float:
 
 
 def predict_fold(
-    run: RunFolder, settings: Settings, photos: Sequence[Photo], members: Sequence[RunFolder], fold: int
+    run: RunFolder,
+    settings: Settings,
+    photos: Sequence[Photo],
+    members: Sequence[RunFolder],
+    *,
+    fold: int,
+    parts: Path,
 ) -> list[Path]:
     """Predict photographs with the networks of one fold, into shards with the expected Dice of each mask beside."""
-    device, chosen = pick_device(), settings.inference
+    chosen = settings.inference
     answering, shares = heard(members, chosen_shares(run, settings, members, fold))
     paths = checkpoints(answering, fold)
     level = level_of(threshold_of_fold(run, settings, fold))
-    key = key_of(
-        checkpoints=[digest(path) for path in paths],
-        names=[str(photo.path) for photo in photos],
-        views=list(chosen.views),
-        shares=shares,
-        level=level,
-        compile=chosen.compile,
-        device=device.type,
-        threads=cpu_threads(device),
-        batch_size=chosen.batch_size,
-        precision=resolve_precision(chosen.precision, device),
-        shard=chosen.shard,
-    )
+    digests = {path: sha256(path) for path in paths}
+    key = key_of(checkpoints=list(digests.values()), shares=shares, level=level)
     ranks.require_same("what they would label", key)
-    ensembles = load_ensembles(paths, chosen, device=device, shares=shares)
+    ensembles = load_ensembles(paths, chosen, device=pick_device(), shares=shares)
+    require_unchanged(digests)
 
     def work(part: Sequence[Photo], file: Path) -> None:
         label_shard(part, file, ensembles, level=level, settings=settings)
 
-    return run_shards(run.root / "pseudo" / "shards" / key, photos, chosen.shard, work, f"pseudo-label fold {fold}")
+    return run_shards(parts / key, photos, chosen.shard, work, f"pseudo-label fold {fold}")
 
 
 def label_shard(

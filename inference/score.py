@@ -19,7 +19,7 @@ from competition.images import shape_of
 from competition.run_folder import RunFolder, require_same_data
 from competition.settings import Inference, Settings
 from folds import ranks
-from folds.device import cpu_threads, pick_device, resolve_precision
+from folds.device import pick_device
 from folds.split import photos_by_fold
 from inference.ensemble import Ensemble, load_ensembles
 from inference.gains import EQUAL, Gain, gain, gain_of_choice, gains_of_runs, gains_of_views, in_words, print_gains
@@ -32,13 +32,22 @@ from inference.members import (
     print_unfinished,
 )
 from inference.mixtures import Mixture, Shares, dice_of_mixtures, equal, grid, matrix, measured_mixtures
-from inference.shards import digest, key_of, numbers_of, remove_others, run_shards, write_with_numbers
+from inference.report.results import SCORE_COLUMNS
+from inference.shards import (
+    facts_of,
+    key_of,
+    numbers_of,
+    parts_of,
+    remove_parts,
+    require_unchanged,
+    run_shards,
+    write_with_numbers,
+)
 from inference.stream import stream_answers
 from inference.tuning import Scores, Tuning, thresholds, tune_threshold, tune_weights
 from inference.weights import by_name, given_shares, heard
 from submissions import submission_file
-
-SCORE_COLUMNS = ["img", "car", "view", "fold", "dice", "iou"]
+from submissions.submission_file import sha256
 
 
 class Score(NamedTuple):
@@ -86,49 +95,37 @@ class OutOfFold(NamedTuple):
 
 
 def predict_out_of_fold(
-    run: RunFolder,
     settings: Settings,
     data: DataFolder,
     *,
     members: Sequence[RunFolder],
     by_fold: Mapping[int, list[Photo]],
+    digests: Mapping[Path, str],
+    parts: Path,
     chosen: Chosen,
     mixtures: Sequence[Mixture] = (),
 ) -> OutOfFold:
     """Predict each fold's photographs with the networks that did not see them, in shards that a restart takes up.
 
     Args:
-        run: where the shards are kept.
-        settings: its settings.
+        settings: of the run.
         data: where the masks are.
         members: the runs that answer.
         by_fold: the photographs.
+        digests: the checkpoints of all folds, as they were when the command began.
+        parts: where the shards are kept; its name stands for all that is not chosen here.
         chosen: the threshold of each fold, and its shares of the members.
         mixtures: others that are measured beside; all members must then have a share.
     """
     device = pick_device()
     how = settings.inference
-    key = key_of(
-        checkpoints={fold: [digest(path) for path in checkpoints(members, fold)] for fold in by_fold},
-        views=list(how.views),
-        levels=chosen.level_of_fold,
-        shares=chosen.shares_of_fold,
-        mixtures=list(mixtures),
-        precision=resolve_precision(how.precision, device),
-        compile=how.compile,
-        device=device.type,
-        threads=cpu_threads(device),
-        batch_size=how.batch_size,
-        shard=how.shard,
-        folds=digest(run.folds),
-        data=data.fingerprint,
-    )
+    key = key_of(levels=chosen.level_of_fold, shares=chosen.shares_of_fold, mixtures=list(mixtures))
     ranks.require_same("what they would predict", key)
-    parts = run.root / "oof" / key
     shards: list[Path] = []
     for fold, photos in by_fold.items():
         paths, shares = checkpoints(members, fold), chosen.shares_of_fold[fold]
         ensembles = load_ensembles(paths, how, device=device, shares=shares)
+        require_unchanged({path: digests[path] for path in paths})
 
         def work(
             part: Sequence[Photo],
@@ -138,7 +135,7 @@ def predict_out_of_fold(
         ) -> None:
             predict_shard(part, file, ensembles, data=data, settings=settings, level=level, mixtures=mixtures)
 
-        shards += run_shards(parts / f"fold{fold}", photos, how.shard, work, f"score fold {fold}")
+        shards += run_shards(parts / key / f"fold{fold}", photos, how.shard, work, f"score fold {fold}")
     numbers = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
     curves, measured = np.split(numbers, [LEVELS - 1], axis=1)
     folds = np.concatenate([np.full(len(photos), fold) for fold, photos in by_fold.items()])
@@ -215,9 +212,26 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     level = level_of(0.5 if how.threshold == "auto" else how.threshold)
     chosen = Chosen(level, dict.fromkeys(by_fold, level), shares, dict.fromkeys(by_fold, shares))
 
+    digests = {path: sha256(path) for fold in by_fold for path in checkpoints(answering, fold)}
+    facts = {
+        **facts_of(how, pick_device()),
+        "checkpoints": {fold: [digests[path] for path in checkpoints(answering, fold)] for fold in by_fold},
+        "folds": sha256(run.folds),
+        "data": data.fingerprint,
+        "masks": data.masks_fingerprint,  # the numbers beside the parts are scores against them
+    }
+    parts = parts_of(run.root / "oof", facts, "what they would predict")
+
     def predict(chosen: Chosen, mixtures: Sequence[Mixture] = ()) -> OutOfFold:
         return predict_out_of_fold(
-            run, settings, data, members=answering, by_fold=by_fold, chosen=chosen, mixtures=mixtures
+            settings,
+            data,
+            members=answering,
+            by_fold=by_fold,
+            digests=digests,
+            parts=parts,
+            chosen=chosen,
+            mixtures=mixtures,
         )
 
     tried = [equal(len(answering)), shares] if given else grid(len(answering))
@@ -251,7 +265,7 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     cv["curve"] = {"thresholds": thresholds(), "dice": found.curves.mean(axis=0).tolist()}
     cv["gains"] = [row._asdict() for row in gains]
     atomic.write_json(run.cv, cv)
-    remove_others(run.root / "oof")
+    remove_parts(parts.parent)
     print_table(cv, gains)
 
 

@@ -7,20 +7,27 @@ The parts of one prediction lie in a folder named after all that decides their c
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from competition import atomic
+from competition.command import Failure
 from competition.data_folder import Photo
 from competition.lock import claimed
+from competition.run_folder import read_json
+from competition.settings import Inference
 from folds import ranks
+from folds.device import cpu_threads, resolve_precision
 from submissions import submission_file
+from submissions.submission_file import sha256
 
+FACTS = "facts.json"
 Work = Callable[[Sequence[Photo], Path], None]
 
 
@@ -29,10 +36,50 @@ def key_of(**content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def facts_of(how: Inference, device: torch.device) -> dict[str, Any]:
+    """What of the settings and the device decides what networks answer to photographs, and which part has which."""
+    return {
+        "views": list(how.views),
+        "precision": resolve_precision(how.precision, device),
+        "compile": how.compile,
+        "device": device.type,
+        "threads": cpu_threads(device),
+        "batch_size": how.batch_size,
+        "shard": how.shard,
+    }
+
+
+def parts_of(parent: Path, facts: Mapping[str, Any], what: str) -> Path:
+    """The folder of the parts that these facts decide; the facts are kept in it.
+
+    The finished parts of a call with other facts stay until this one is done, so that who types that call again loses
+    nothing; one line says so.
+
+    Args:
+        parent: where the parts of all calls are.
+        facts: what decides the prediction.
+        what: what the processes differ in if they do not agree on the facts.
+
+    Raises:
+        Failure: they do not agree, or the folder cannot be written.
+    """
+    key = key_of(**facts)
+    ranks.require_same(what, key)
+    if ranks.first():
+        for file in sorted(parent.glob(f"*/{FACTS}")):
+            if file.parent.name != key and any(file.parent.rglob("*.csv.gz")):
+                before, now = read_json(file), json.loads(json.dumps(facts))
+                changed = [name for name in now if before.get(name) != now[name]]
+                print(f"note: images finished with other {', '.join(changed)} are not taken up; {file} says which")
+        atomic.write_json(parent / key / FACTS, facts)
+    return parent / key
+
+
+def require_unchanged(digests: Mapping[Path, str]) -> None:
+    """Raise a Failure unless files are as a key was made of them: a training may replace its best weights."""
+    for path, before in digests.items():
+        if sha256(path) != before:
+            raise Failure(f"{path} changed while it was read (is it still training?); type the same command again")
 
 
 def run_shards(folder: Path, photos: Sequence[Photo], size: int, work: Work, title: str) -> list[Path]:
@@ -95,11 +142,6 @@ def _images(parts: Sequence[Sequence[Photo]], files: Sequence[Path]) -> int:
     return sum(len(part) for part, file in zip(parts, files, strict=True) if file.is_file())
 
 
-def remove_others(parent: Path, keep: str | None = None) -> None:
-    """Remove the parts of other predictions, which no restart will ask for; with none to keep, the folder too."""
-    if keep is None:
-        shutil.rmtree(parent, ignore_errors=True)
-        return
-    for folder in parent.iterdir() if parent.is_dir() else ():
-        if folder.name != keep:
-            shutil.rmtree(folder, ignore_errors=True)
+def remove_parts(parent: Path) -> None:
+    """Remove the parts of a prediction that is done, and those of others that were not."""
+    shutil.rmtree(parent, ignore_errors=True)

@@ -97,7 +97,7 @@ def read(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def sha256(path: Path) -> str:
-    """The hash by which a submission file is known, as 64 hexadecimal digits; raises Failure if it is unreadable."""
+    """SHA-256 of a file, by which a submission is known, in 64 hexadecimal digits; raises Failure if unreadable."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -242,6 +242,21 @@ def test_the_fingerprint_follows_names_and_sizes_of_the_training_photographs(own
     assert DataFolder(own_data).fingerprint != before
 
 
+def test_the_fingerprint_of_the_masks_follows_codes_and_mask_files(own_data: Path) -> None:
+    seen = [DataFolder(own_data).masks_fingerprint]
+    assert DataFolder(own_data).masks_fingerprint == seen[0]
+    codes = (own_data / "train_masks.csv").read_text().splitlines()
+    (own_data / "train_masks.csv").write_text("\n".join([*codes[:-1], codes[-1].rpartition(",")[0] + ",1 5"]) + "\n")
+    seen.append(DataFolder(own_data).masks_fingerprint)
+    (own_data / "train_masks.csv").unlink()
+    seen.append(DataFolder(own_data).masks_fingerprint)
+    save_mask(own_data / "train_masks" / f"{FIRST}_mask.gif", np.zeros(TINY_SHAPE, dtype=np.uint8))
+    seen.append(DataFolder(own_data).masks_fingerprint)
+    (own_data / "train_masks" / f"{FIRST}_mask.gif").unlink()
+    seen.append(DataFolder(own_data).masks_fingerprint)
+    assert len(set(seen)) == 5
+
+
 def test_runs_and_mask_agree(tiny_data: Path) -> None:
     data = DataFolder(tiny_data)
     for photo in data.train:

@@ -154,6 +154,12 @@ def test_compiled_networks_say_the_same() -> None:
     assert torch.allclose(compiled.probabilities(images), plain.probabilities(images), atol=1e-5)
 
 
+def test_no_memory_is_not_taken_for_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network, **_options: network)
+    with pytest.raises(Failure, match=r"^cpu has no memory for one photograph"):
+        together([Hungry(0)], ["identity"]).compile(2)
+
+
 def test_a_compiler_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_network: nn.Module, **_options: object) -> nn.Module:
         class Broken(nn.Module):

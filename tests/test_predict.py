@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trained_run import Trained
+from trained_run import Trained, exchange
 
 from competition import rle
 from competition.command import Failure
@@ -84,6 +84,18 @@ def test_the_same_call_again_does_nothing(trained: Trained, capsys: pytest.Captu
     assert "is there" in capsys.readouterr().out
 
 
+def test_other_photographs_of_the_same_names_are_predicted_anew(trained: Trained, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(trained.data, tmp_path / "data"))
+    predict([*trained.arguments, "--data", str(data)])
+    before = {img: code for _, img, code in read_rle_rows(trained.run.submission)}
+    one, two = sorted((data / "test").iterdir())[:2]
+    exchange(one, two)
+    predict([*trained.arguments, "--data", str(data)])
+    after = {img: code for _, img, code in read_rle_rows(trained.run.submission)}
+    assert (after[one.name], after[two.name]) == (before[two.name], before[one.name])
+    assert before[one.name] != before[two.name]
+
+
 def test_other_views_or_weights_are_predicted_anew(trained: Trained) -> None:
     predict(trained.arguments)
     both = trained.run.submission.read_bytes()
@@ -93,6 +105,30 @@ def test_other_views_or_weights_are_predicted_anew(trained: Trained) -> None:
     record = json.loads((trained.run.root / "submission.json").read_text())
     assert record["views"] == ["identity"]
     assert record["networks"] == 2
+
+
+def test_what_was_finished_with_another_batch_size_is_there_until_the_end(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As who is out of memory is told to lower it."""
+    call = [*trained.arguments, "--set", "inference.shard=8"]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("inference.predict.submission_file.join", interrupt)
+        predict(call)
+    finished = list(trained.run.root.glob("shards/*/*.csv.gz"))
+    assert len(finished) == 4
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("inference.predict.load_ensembles", interrupt)
+        predict([*call, "inference.batch_size=4"])
+    assert all(file.is_file() for file in finished)
+    assert "note: images finished with other batch_size are not taken up" in capsys.readouterr().out
+    monkeypatch.setattr("inference.predict.predict_to", interrupt)
+    predict(call)
+    assert not list(trained.run.root.glob("shards/*")), "all are removed in the end"
+
+
+def interrupt(*_arguments: object, **_named: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_threshold_is_that_of_the_cv(trained: Trained) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CARS
-from trained_run import SMALL, Trained
+from trained_run import SMALL, Trained, exchange
 
 from competition import metrics, rle
 from competition.command import Failure
@@ -69,6 +69,22 @@ def test_typed_again_it_goes_on_and_writes_the_same(trained: Trained) -> None:
     before = [trained.run.pseudo(fold).read_bytes() for fold in (0, 1)]
     pseudo([*trained.arguments, *KEEP])
     assert [trained.run.pseudo(fold).read_bytes() for fold in (0, 1)] == before
+
+
+def test_other_photographs_of_the_same_names_are_labelled_anew(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(shutil.copytree(trained.data, tmp_path / "data"))
+    call = [*trained.arguments, "--data", str(data), "--set", "inference.pseudo=1"]
+    monkeypatch.setattr("inference.pseudo.remove_parts", lambda _folder: None)  # as if it had been killed
+    pseudo(call)
+    before = codes(trained.run.pseudo(0))
+    one, two = sorted((data / "test").iterdir())[:2]
+    exchange(one, two)
+    pseudo(call)
+    after = codes(trained.run.pseudo(0))
+    assert (after[one.name], after[two.name]) == (before[two.name], before[one.name])
+    assert before[one.name] != before[two.name]
 
 
 def learner(trained: Trained, tmp_path: Path, *more: str) -> list[str]:

@@ -3,6 +3,9 @@
 import csv
 import json
 import re
+import shutil
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +19,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder, read_rle_rows
 from competition.images import read_mask
 from folds.split import read_folds
+from inference.ensemble import Ensemble, load_ensembles
 from inference.score import main as score
 from submissions import submission_file
 
@@ -144,10 +148,48 @@ def test_a_score_that_was_killed_goes_on(trained: Trained, monkeypatch: pytest.M
         patched.setattr("inference.shards.submission_file", SimpleNamespace(write_shard=write))
         score(trained.arguments)
     times = [path.stat().st_mtime_ns for path in written]
-    monkeypatch.setattr("inference.score.remove_others", lambda _folder: None)
+    monkeypatch.setattr("inference.score.remove_parts", lambda _folder: None)
     score(trained.arguments)
     assert trained.run.cv.read_bytes() == undisturbed
     assert [path.stat().st_mtime_ns for path in written] == times, "they are taken up, with their numbers"
+
+
+def test_numbers_against_a_mask_that_was_repaired_are_not_taken_up(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(shutil.copytree(trained.data, tmp_path / "data"))
+    call = [*trained.arguments, "--data", str(data), "--set", "inference.threshold=0.5"]
+    monkeypatch.setattr("inference.score.remove_parts", lambda _folder: None)  # as if it had been killed
+    right = (data / "train_masks.csv").read_text()
+    img, code = right.splitlines()[1].split(",")
+    (data / "train_masks.csv").write_text(right.replace(code, "1 5"))
+    score(call)
+    (data / "train_masks.csv").write_text(right)
+    score(call)
+    cv = json.loads(trained.run.cv.read_text())
+    assert cv["tuning"]["dice_at_half"] == pytest.approx(cv["dice"], abs=1e-9), f"{img} is as it was scored first"
+
+
+@pytest.mark.parametrize("command", ["score", "predict", "pseudo"])
+def test_weights_that_a_training_replaces_meanwhile_are_refused(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """They would be kept under the name of those that were there when the command began."""
+    module = import_module(f"inference.{command}")
+    best = trained.run.best(1)
+
+    def load(paths: Sequence[Path], *arguments: object, **named: object) -> list[Ensemble]:
+        if best in paths:
+            best.write_bytes(trained.run.best(0).read_bytes())
+        return load_ensembles(paths, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "load_ensembles", load)
+    with pytest.raises(
+        Failure, match=r"fold1/best\.safetensors changed while it was read \(is it still training\?\)"
+    ):
+        module.main(trained.arguments)
+    made = [file for file in trained.run.root.rglob("*-of-*.csv.gz") if "fold0" not in str(file)]
+    assert len(made) == (0 if command != "pseudo" else 2), "of fold 1 nothing is kept"
 
 
 def test_a_missing_checkpoint_is_named_and_the_old_cv_stays(trained: Trained) -> None:

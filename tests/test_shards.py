@@ -6,10 +6,12 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+import torch
 
 from competition.data_folder import Photo
 from competition.lock import claimed
-from inference.shards import key_of, remove_others, run_shards
+from competition.settings import Inference
+from inference.shards import facts_of, key_of, parts_of, remove_parts, run_shards
 
 PHOTOS = [Photo(f"{number}.jpg", "car", number, Path(f"{number}.jpg")) for number in range(10)]
 
@@ -86,13 +88,31 @@ def test_a_key_depends_on_everything_and_not_on_order() -> None:
     assert len({key_of(a=1, b=[2, 3]), key_of(a=1, b=[3, 2]), key_of(a=2, b=[2, 3])}) == 3
 
 
-def test_parts_of_other_predictions_are_removed(tmp_path: Path) -> None:
-    for name in ("old", "now"):
-        (tmp_path / "parts" / name).mkdir(parents=True)
-        (tmp_path / "parts" / name / "part").touch()
-    parts = tmp_path / "parts"
-    remove_others(parts, keep="now")
-    assert [path.name for path in parts.iterdir()] == ["now"]
-    remove_others(parts)
-    assert not parts.exists()
-    remove_others(parts)
+def test_every_setting_of_inference_decides_the_answers_unless_named_here() -> None:
+    """``readers`` changes only the pace; the others are given to a key as what came of them."""
+    elsewhere = {"readers", "threshold", "weights", "pseudo"}
+    other = Inference(views=["hflip"], precision="fp32", compile=True, batch_size=3, shard=5)
+    facts, others = (facts_of(how, torch.device("cpu")) for how in (Inference(precision="bf16"), other))
+    assert {name for name in facts if facts[name] != others[name]} == Inference.model_fields.keys() - elsewhere
+    assert facts.keys() - Inference.model_fields.keys() == {"device", "threads"}
+
+
+def test_parts_of_another_call_are_kept_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = {"batch_size": 8, "checkpoints": {0: "a"}}
+    old = parts_of(tmp_path, first, "all")
+    parts_of(tmp_path, {**first, "batch_size": 2}, "all")
+    assert capsys.readouterr().out == "", "nothing is finished yet"
+    (file,) = run_shards(old / "fold0", PHOTOS, 10, write_names, "test")
+    parts_of(tmp_path, first, "all")
+    assert "note" not in capsys.readouterr().out, "it is taken up"
+    parts_of(tmp_path, {**first, "batch_size": 4}, "all")
+    line = f"note: images finished with other batch_size are not taken up; {old / 'facts.json'} says which\n"
+    assert capsys.readouterr().out == line
+    assert file.is_file()
+
+
+def test_the_parts_of_all_calls_are_removed(tmp_path: Path) -> None:
+    parts_of(tmp_path / "parts", {"batch_size": 8}, "all")
+    remove_parts(tmp_path / "parts")
+    assert not (tmp_path / "parts").exists()
+    remove_parts(tmp_path / "parts")

@@ -32,6 +32,13 @@ class Trained:
         return ["--run", str(self.run.root)]
 
 
+def exchange(one: Path, two: Path) -> None:
+    """Give two files each other's content."""
+    content = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(content)
+
+
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Treat as read-only."""

@@ -54,7 +54,6 @@ class GroupRow:
     images: int
     dice: float
     iou: float
-    worst_img: str
     error: float
 
 
@@ -150,7 +149,6 @@ def _ranked(groups: list[tuple[str, str, pd.DataFrame]]) -> list[GroupRow]:
             images=len(group),
             dice=float(group["dice"].mean()),
             iou=float(group["iou"].mean()),
-            worst_img=_worst(group)["img"],
             error=(1 - float(group["dice"].mean())) / largest if largest else 0.0,
         )
         for name, detail, group in groups
