@@ -103,9 +103,7 @@ class Ensemble:
         Raises:
             Failure: it cannot.
         """
-        # Frozen weights may be laid out as the processor likes them best.
-        options: Any = {"freezing": True} if self.device.type == "cpu" else None
-        made: Any = [torch.compile(network, dynamic=False, options=options) for network in self.networks]
+        made: Any = [torch.compile(network, dynamic=False) for network in self.networks]
         self.networks = made
         self.compiled_for = batch_size
         try:
