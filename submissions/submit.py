@@ -113,28 +113,39 @@ def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Sub
         Failure: Kaggle refuses, cannot be reached, has no submission left for today, or does not list the new one.
     """
     failed: set[int] = set()
+    uncertain = False  # whether a push has failed that may have submitted all the same
     if after_error:
         failed = {listed.ref for listed in _marked(candidate, kaggle) if listed.status == "ERROR"}
 
     def find() -> Submission | None:
         return next((listed for listed in _marked(candidate, kaggle) if listed.ref not in failed), None)
 
-    def look_then_push() -> Submission | None:
+    def find_patiently() -> Submission | None:
+        """Kaggle's list may lag behind what it has taken."""
         listed = find()
+        for look in range(1, kaggle.patience.attempts):
+            if listed is None:
+                time.sleep(kaggle.patience.pause * 2 ** (look - 1))
+                listed = find()
+        return listed
+
+    def look_then_push() -> Submission | None:
+        nonlocal uncertain
+        listed = find_patiently() if uncertain else find()
         if listed is not None:
             print(f"Kaggle lists this very file as ref {listed.ref}: it is not uploaded again")
             return listed
         _require_allowance(kaggle)
         _require_same(candidate)
         print(f"uploading {candidate.file} ({candidate.file.stat().st_size / 1e6:,.1f} MB)", flush=True)
-        kaggle.push(candidate.file, candidate.description)
-        return find()
+        try:
+            kaggle.push(candidate.file, candidate.description)
+        except KaggleError as error:
+            uncertain = uncertain or not error.unsubmitted
+            raise
+        return find_patiently()
 
     listed = kaggle.retried(look_then_push)
-    for look in range(1, kaggle.patience.attempts):
-        if listed is None:
-            time.sleep(kaggle.patience.pause * 2 ** (look - 1))
-            listed = find()
     if listed is None:
         raise KaggleError(
             f"the upload went well, but Kaggle does not list {candidate.mark}; look at {PAGE}/submissions, and if it "

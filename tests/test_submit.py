@@ -227,6 +227,25 @@ def test_a_submission_that_was_not_seen_to_exist_is_found_later(server: KaggleSe
     assert (len(server.submissions), len(work.entries)) == (1, 1)
 
 
+@pytest.mark.parametrize("reply", [Fault(), Fault(lost=True)], ids=["told", "lost reply"])
+def test_a_list_that_lags_behind_spends_no_second_submission(
+    server: KaggleServer, work: Workplace, reply: Fault
+) -> None:
+    server.lag = 2
+    server.faults = {"CreateSubmission": [reply]}
+    status, _, error = work.submit()
+    assert (status, error) == (0, "")
+    assert len(server.submissions) == server.seen["upload"] == len(work.entries) == 1
+
+
+def test_after_a_refusal_of_the_storage_the_list_need_not_be_waited_for(
+    server: KaggleServer, work: Workplace
+) -> None:
+    server.faults = {"upload": [Fault(500), ...]}
+    assert work.submit()[0] == 1
+    assert server.seen["ListSubmissions"] == server.seen["upload"] == 3
+
+
 def test_a_reset_for_ever_and_a_hang_end_at_the_deadline(
     server: KaggleServer, work: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
