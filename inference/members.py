@@ -32,7 +32,8 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
     made with the first one's settings and split.
 
     Raises:
-        Failure: a run does not exist, or the runs differ in their split or have another one by now, or whatever ``open_run`` refuses.
+        Failure: a run does not exist, or the runs differ in their split or have another one by now, or
+            whatever ``open_run`` refuses.
     """
     names: list[str] = arguments.runs
     if len(names) < 2:
@@ -118,6 +119,6 @@ def _require_split(run: RunFolder, members: Sequence[RunFolder]) -> None:
         if not member.folds.is_file() or member.folds.read_bytes() != run.folds.read_bytes():
             names = " ".join(each.name for each in members)
             raise Failure(
-                f"{member.folds} is not the split that {run.root} was made with; remove the folder {run.root} and score "
-                f'again: make score RUN={run.name} RUNS="{names}"'
+                f"{member.folds} is not the split that {run.root} was made with; remove the folder {run.root} and "
+                f'score again: make score RUN={run.name} RUNS="{names}"'
             )
