@@ -36,13 +36,22 @@ class KaggleError(Failure):
         again: whether the same call may go well in a moment.
         pause: seconds that Kaggle asks to wait before it.
         passing: whether the cause is the network's or the server's, not ours.
+        unsubmitted: whether it is certain that a push submitted nothing.
     """
 
-    def __init__(self, message: str, again: bool = False, pause: float = 0.0, passing: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        again: bool = False,
+        pause: float = 0.0,
+        passing: bool = False,
+        unsubmitted: bool = False,
+    ) -> None:
         super().__init__(message)
         self.again = again
         self.pause = pause
         self.passing = passing or again
+        self.unsubmitted = unsubmitted
 
 
 @dataclass(frozen=True)
@@ -221,7 +230,7 @@ def _error(reply: dict[str, Any]) -> KaggleError:
     if kind == "storage":
         if status is None or status == 429 or status >= 500:
             how = f"Kaggle's storage answers {status}" if status else "the connection broke"
-            return KaggleError(f"the upload failed ({how}), nothing was submitted", again=True)
+            return KaggleError(f"the upload failed ({how}), nothing was submitted", again=True, unsubmitted=True)
         return KaggleError(
             f"Kaggle's storage refuses the upload ({status}), nothing was submitted; type the same command again, "
             "which asks for a new place"

@@ -32,13 +32,15 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
     made with the first one's settings and split.
 
     Raises:
-        Failure: a run does not exist, or the runs differ in their split, or whatever ``open_run`` refuses.
+        Failure: a run does not exist, or the runs differ in their split or have another one by now, or
+            whatever ``open_run`` refuses.
     """
     names: list[str] = arguments.runs
     if len(names) < 2:
         arguments.run = arguments.run or (names[0] if names else "default")
         run, settings, data = open_run(arguments)
         members = [run_at(name) for name in read_json(run.environment).get("runs", [])] or [run]
+        _require_split(run, members)
         return run, settings, data, members
     members = [run_at(name) for name in names]
     for member in members:
@@ -59,6 +61,7 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
     ranks.barrier()
     arguments.run = str(together.root)
     run, settings, data = open_run(arguments)
+    _require_split(run, members)
     return run, settings, data, members
 
 
@@ -103,3 +106,19 @@ def _make_together(together: RunFolder, members: Sequence[RunFolder]) -> None:
     atomic.write_json(together.environment, {**read_json(first.environment), "runs": names})
     atomic.write_text(together.folds, first.folds.read_text(encoding="utf-8"))
     atomic.write_text(together.settings, first.settings.read_text(encoding="utf-8"))
+
+
+def _require_split(run: RunFolder, members: Sequence[RunFolder]) -> None:
+    """Raise a Failure unless the members still have the split that the run of their results was made with.
+
+    It keeps a copy. Members trained anew with another split have seen cars that the copy holds out for their folds.
+    """
+    for member in members:
+        if member == run:  # it answers alone
+            continue
+        if not member.folds.is_file() or member.folds.read_bytes() != run.folds.read_bytes():
+            names = " ".join(each.name for each in members)
+            raise Failure(
+                f"{member.folds} is not the split that {run.root} was made with; remove the folder {run.root} and "
+                f'score again: make score RUN={run.name} RUNS="{names}"'
+            )

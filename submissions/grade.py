@@ -35,8 +35,9 @@ def grade(submission: Path, solution: Path) -> Scores:
         if img in graded:
             raise Failure(f"{where}: {img} occurs a second time; `make validate` finds every such row")
         true_line, true_code = truth[img]
-        true_runs = _runs(f"{solution} line {true_line}", img, true_code)
-        graded[img] = metrics.counts_of_runs(_runs(where, img, code), true_runs)
+        true_runs = _runs(f"{solution} line {true_line}", img, true_code, "repair that line of the solution")
+        runs = _runs(where, img, code, "`make validate` finds every such row")
+        graded[img] = metrics.counts_of_runs(runs, true_runs)
     if len(graded) < len(truth):
         absent = next(img for img in truth if img not in graded)
         raise Failure(
@@ -56,11 +57,11 @@ def _codes(solution: Path) -> dict[str, tuple[int, str]]:
     return codes
 
 
-def _runs(where: str, img: str, code: str) -> Runs:
+def _runs(where: str, img: str, code: str, advice: str) -> Runs:
     try:
         return rle.parse(code)
     except ValueError as error:
-        raise Failure(f"{where}, {img}: {error}; `make validate` finds every such row") from error
+        raise Failure(f"{where}, {img}: {error}; {advice}") from error
 
 
 def _lines(run: RunFolder, scores: Scores) -> Iterator[str]:

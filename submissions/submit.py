@@ -6,8 +6,9 @@ submissions, and the same command, typed again after anything whatever, goes on 
 """
 
 import hashlib
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from submissions.ledger import Entry
 from submissions.validate import data_of, stamp, stamp_of, validate
 
 POLL_FIRST, POLL_LAST = 2.0, 30.0  # seconds between two looks at the list: at first, and in the long run
+LEVELS = 255  # of a probability in a byte: thresholds between two of them make the same masks
+FACTS = {"folds", "views", "threshold", "weights", "checkpoints"}  # what submission.json tells
 LONGEST_MESSAGE = 200  # characters; the mark comes after them and must not be cut off
 
 
@@ -33,6 +36,8 @@ class Candidate:
     sha256: str
     message: str
     cv: dict[str, Any]
+    folds: str
+    views: str
 
     @property
     def mark(self) -> str:
@@ -55,8 +60,8 @@ class Candidate:
             git=git_revision() or "",
             cv_dice=str(self.cv.get("dice", "")),
             cv_iou=str(self.cv.get("iou", "")),
-            folds=str(len(self.cv.get("folds", []))),
-            views="+".join(self.cv.get("views", [])),
+            folds=self.folds,
+            views=self.views,
             message=self.message,
             ref=str(listed.ref),
             status=listed.status,
@@ -70,11 +75,11 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     """Make sure that a run's submission may be submitted.
 
     Args:
-        run: the run, with submission.csv.gz and cv.json.
+        run: the run, with submission.csv.gz, submission.json and cv.json.
         data: the data folder, by default the run's own.
         message: for the list of submissions.
-        force: take a run without a CV, a file that is not the one that was validated (it is validated now), and
-            one whose masks have implausible areas.
+        force: take a run without a CV, a file that is not what the CV scored, one that is not the one that was
+            validated (it is validated now), and one whose masks have implausible areas.
 
     Raises:
         Failure: there is no submission, it is not valid, or one of the above and not ``force``.
@@ -96,9 +101,10 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
             f"{file} is not the file that was validated; make validate RUN={run.name} looks at this one, FORCE=1 "
             "does so and submits it"
         )
+    folds, views = _made_by(run, digest, cv, force)
     if found != stamp(digest, folder):
         atomic.write_json(stamp_of(run), validate(file, folder, any_area=force))
-    return Candidate(run, file, digest, message, cv)
+    return Candidate(run, file, digest, message, cv, folds, views)
 
 
 def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Submission:
@@ -113,28 +119,39 @@ def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Sub
         Failure: Kaggle refuses, cannot be reached, has no submission left for today, or does not list the new one.
     """
     failed: set[int] = set()
+    uncertain = False  # whether a push has failed that may have submitted all the same
     if after_error:
         failed = {listed.ref for listed in _marked(candidate, kaggle) if listed.status == "ERROR"}
 
     def find() -> Submission | None:
         return next((listed for listed in _marked(candidate, kaggle) if listed.ref not in failed), None)
 
-    def look_then_push() -> Submission | None:
+    def find_patiently() -> Submission | None:
+        """Kaggle's list may lag behind what it has taken."""
         listed = find()
+        for look in range(1, kaggle.patience.attempts):
+            if listed is None:
+                time.sleep(kaggle.patience.pause * 2 ** (look - 1))
+                listed = find()
+        return listed
+
+    def look_then_push() -> Submission | None:
+        nonlocal uncertain
+        listed = find_patiently() if uncertain else find()
         if listed is not None:
             print(f"Kaggle lists this very file as ref {listed.ref}: it is not uploaded again")
             return listed
         _require_allowance(kaggle)
         _require_same(candidate)
         print(f"uploading {candidate.file} ({candidate.file.stat().st_size / 1e6:,.1f} MB)", flush=True)
-        kaggle.push(candidate.file, candidate.description)
-        return find()
+        try:
+            kaggle.push(candidate.file, candidate.description)
+        except KaggleError as error:
+            uncertain = uncertain or not error.unsubmitted
+            raise
+        return find_patiently()
 
     listed = kaggle.retried(look_then_push)
-    for look in range(1, kaggle.patience.attempts):
-        if listed is None:
-            time.sleep(kaggle.patience.pause * 2 ** (look - 1))
-            listed = find()
     if listed is None:
         raise KaggleError(
             f"the upload went well, but Kaggle does not list {candidate.mark}; look at {PAGE}/submissions, and if it "
@@ -189,6 +206,47 @@ def verdict(entry: Entry) -> str:
     return f"ref {entry.ref} {entry.status}: {scores}; {cv}{difference}"
 
 
+def _made_by(run: RunFolder, digest: str, cv: Mapping[str, Any], force: bool) -> tuple[str, str]:
+    """The folds and views of a submission, for the ledger: those of submission.json, which the CV must share.
+
+    A file that ``make predict`` did not write has no submission.json, and counts as made like the CV.
+    """
+    record = run.root / "submission.json"
+    if not record.is_file():
+        return str(len(cv.get("folds", []))), "+".join(cv.get("views", []))
+    made = read_json(record)
+    again = f"make predict RUN={run.name}"
+    if made.get("sha256") != digest or not made.keys() >= FACTS:
+        if force:
+            return "", ""  # whatever made it
+        raise Failure(
+            f"{record} does not tell what made {run.submission}; {again} writes both, FORCE=1 "
+            "submits the file as it is"
+        )
+    differing = "" if force else "; ".join(_differences(made, cv))
+    if differing:
+        raise Failure(
+            f"{run.submission} is not what {run.cv} scored: {differing}; {again} or make score RUN={run.name} again, "
+            "the two with the same SET, or add FORCE=1"
+        )
+    return str(made["folds"]), "+".join(made["views"])
+
+
+def _differences(made: Mapping[str, Any], cv: Mapping[str, Any]) -> Iterator[str]:
+    """Where what made a submission (submission.json) is not what the CV (cv.json) scored."""
+    if sorted(made["views"]) != sorted(cv["views"]):
+        yield f"views {'+'.join(made['views'])}, there {'+'.join(cv['views'])}"
+    if math.ceil(made["threshold"] * LEVELS) != math.ceil(cv["threshold"] * LEVELS):
+        yield f"threshold {made['threshold']:.3f}, there {cv['threshold']:.3f}"
+    heard = {name: weight for name, weight in cv.get("weights", {}).items() if weight}  # a CV of one run has none
+    if made["weights"] != heard and (heard or len(made["weights"]) > 1):
+        yield f"weights {made['weights']}, there {heard or 'one run'}"
+    for path, digest in made["checkpoints"].items():
+        if Path(path).is_file() and submission_file.sha256(Path(path)) != digest:
+            yield f"{path} has been trained since"
+            return
+
+
 def _marked(candidate: Candidate, kaggle: Kaggle) -> list[Submission]:
     """What Kaggle lists of this very file, the latest first."""
     return [listed for listed in kaggle.submissions() if candidate.mark in listed.description]
@@ -225,7 +283,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--data", type=Path, help="data folder; by default the run's own, else data/carvana")
     arguments.add_argument("--message", default="", help="words to know the submission by; needed")
     arguments.add_argument(
-        "--force", action="store_true", help="without a CV, changed since validated, or implausible"
+        "--force",
+        action="store_true",
+        help="without a CV, other than it, changed since validated, or implausible",
     )
     arguments.add_argument("--dry-run", action="store_true", help="all but the upload, without a network")
     arguments.add_argument("--follow", type=float, default=3600, help="seconds to wait for the score")

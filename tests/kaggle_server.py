@@ -55,6 +55,7 @@ class KaggleServer:
             next requests; ``[fault, ...]`` goes on for ever.
         submissions: what was submitted, the latest first, in the list's JSON.
         outcome: what becomes of a submission once it was listed ``pending`` times.
+        lag: how often the list is asked for before it has a new submission.
         uploads: SHA-256 of what was uploaded, by token.
         files: name to bytes of the competition's data.
         seen: number of requests by name.
@@ -65,7 +66,7 @@ class KaggleServer:
         self.faults: dict[str, list[Any]] = {}
         self.submissions: list[dict[str, Any]] = []
         self.outcome: dict[str, str] = {"status": "COMPLETE", "publicScore": "0.99712", "privateScore": "0.99693"}
-        self.pending = 0
+        self.pending = self.lag = 0
         self.left, self.today = 5, 0
         self.uploads: dict[str, str] = {}
         self.files: dict[str, bytes] = {}
@@ -135,6 +136,7 @@ class KaggleServer:
                 "fileName": "submission.csv.gz",
                 "sha256": self.uploads[body["blobFileTokens"]],
                 "listed": 0,
+                "missed": 0,
             },
         )
         self.today += 1
@@ -143,12 +145,15 @@ class KaggleServer:
 
     def ListSubmissions(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         first = int(body.get("pageToken") or 0)
-        page = self.submissions[first : first + 3]
+        known = [submitted for submitted in self.submissions if submitted["missed"] >= self.lag]
+        for submitted in self.submissions:
+            submitted["missed"] += 1
+        page = known[first : first + 3]
         for listed in page:
             if listed["listed"] >= self.pending:
                 listed |= {"status": self.outcome["status"], **self.outcome, **listed}
             listed["listed"] += 1
-        more = first + 3 < len(self.submissions)
+        more = first + 3 < len(known)
         return {"submissions": page, "nextPageToken": str(first + 3) if more else ""}
 
     def GetSubmissionLimits(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802

@@ -59,6 +59,15 @@ def test_a_doubled_or_empty_solution_is_fatal(tmp_path: Path, solution: Path) ->
         grade.grade(path, solution)
 
 
+def test_each_file_has_its_own_advice_for_a_bad_row(tmp_path: Path, solution: Path) -> None:
+    path = submission(tmp_path, [("a.jpg", "1 2 3"), *SOLUTION[1:]])
+    with pytest.raises(Failure, match=r"line 2, a\.jpg: odd .*; `make validate` finds every such row$"):
+        grade.grade(path, solution)
+    submission_file.write(solution, [*SOLUTION[:2], ("c.jpg", "4 1 4")])
+    with pytest.raises(Failure, match=r"solution\.csv line 4, c\.jpg: odd .*; repair that line of the solution$"):
+        grade.grade(submission(tmp_path, SOLUTION), solution)
+
+
 def test_the_command_prints_the_cv_beside_the_score(
     tmp_path: Path, solution: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

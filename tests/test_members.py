@@ -1,6 +1,7 @@
 """Several runs that answer together."""
 
 import json
+import re
 import shutil
 from argparse import ArgumentParser
 
@@ -11,6 +12,7 @@ from competition.command import Failure
 from competition.run_folder import RunFolder
 from inference.members import add_member_arguments
 from inference.predict import main as predict
+from inference.pseudo import main as pseudo
 from inference.score import main as score
 from submissions.grade import grade
 
@@ -58,6 +60,25 @@ def test_different_splits_are_refused(trained: Trained, other: RunFolder) -> Non
     other.folds.write_text(trained.run.folds.read_text() + "more.jpg,more,0\n")
     with pytest.raises(Failure, match="different splits"):
         score(["--runs", str(trained.run.root), str(other.root)])
+
+
+@pytest.mark.parametrize("named", ["by its members", "as a run of its own"])
+def test_members_trained_anew_with_another_split_are_refused(trained: Trained, other: RunFolder, named: str) -> None:
+    runs = ["--runs", str(trained.run.root), str(other.root)]
+    predict(runs)
+    together = RunFolder(trained.run.root.parent / "small+other")
+    rows = trained.run.folds.read_text().splitlines()
+    swapped = [f"{row[:-1]}{1 - int(row[-1])}" for row in rows[1:]]
+    for member in (trained.run, other):
+        member.folds.write_text("\n".join([rows[0], *swapped]) + "\n")
+    again = runs if named == "by its members" else ["--run", str(together.root)]
+    expected = f"{trained.run.folds} is not the split that {together.root} was made with; remove the folder"
+    for stage in (score, predict, pseudo):
+        with pytest.raises(Failure, match=re.escape(expected)):
+            stage(again)
+    shutil.rmtree(together.root)
+    predict(runs)
+    assert together.folds.read_bytes() == other.folds.read_bytes()
 
 
 def test_a_run_that_does_not_exist_is_named(trained: Trained) -> None:

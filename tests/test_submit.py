@@ -39,6 +39,12 @@ class Workplace:
         cv = {"dice": 0.99701, "iou": 0.99404, "folds": folds, "threshold": 0.5, "views": ["identity", "hflip"]}
         (self.run / "cv.json").write_text(json.dumps(cv))
 
+    def predicted(self, **other: object) -> None:
+        """Note beside the file what made it, as make predict does: what the CV scored, but for what is named."""
+        facts = {"folds": 5, "views": ["identity", "hflip"], "weights": {str(self.run): 1.0}, "threshold": 0.5}
+        record = {"key": "k", **facts, "checkpoints": {}, "sha256": submission_file.sha256(self.file), **other}
+        (self.run / "submission.json").write_text(json.dumps(record))
+
     def make_long(self) -> None:
         """Make the file longer than what a socket holds: a connection can then break while it is being sent."""
         lengths = np.random.default_rng(1).integers(1, 20, (len(NAMES), 15_000))
@@ -227,6 +233,25 @@ def test_a_submission_that_was_not_seen_to_exist_is_found_later(server: KaggleSe
     assert (len(server.submissions), len(work.entries)) == (1, 1)
 
 
+@pytest.mark.parametrize("reply", [Fault(), Fault(lost=True)], ids=["told", "lost reply"])
+def test_a_list_that_lags_behind_spends_no_second_submission(
+    server: KaggleServer, work: Workplace, reply: Fault
+) -> None:
+    server.lag = 2
+    server.faults = {"CreateSubmission": [reply]}
+    status, _, error = work.submit()
+    assert (status, error) == (0, "")
+    assert len(server.submissions) == server.seen["upload"] == len(work.entries) == 1
+
+
+def test_after_a_refusal_of_the_storage_the_list_need_not_be_waited_for(
+    server: KaggleServer, work: Workplace
+) -> None:
+    server.faults = {"upload": [Fault(500), ...]}
+    assert work.submit()[0] == 1
+    assert server.seen["ListSubmissions"] == server.seen["upload"] == 3
+
+
 def test_a_reset_for_ever_and_a_hang_end_at_the_deadline(
     server: KaggleServer, work: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +309,65 @@ def test_empty_masks_and_a_missing_cv_need_force(server: KaggleServer, work: Wor
     status, out, _ = work.submit("--force")
     assert (status, "; no CV" in out) == (0, True)
     assert [(entry.cv_dice, entry.folds, entry.views) for entry in work.entries] == [("", "0", "")]
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ({"views": ["identity", "hflip", "vflip"]}, "views identity+hflip+vflip, there identity+hflip"),
+        ({"threshold": 0.45}, "threshold 0.450, there 0.500"),
+        ({"weights": {"runs/a": 0.5, "runs/b": 0.5}}, "weights {'runs/a': 0.5, 'runs/b': 0.5}, there one run"),
+    ],
+    ids=["views", "threshold", "weights"],
+)
+def test_what_the_cv_did_not_score_needs_force(
+    server: KaggleServer, work: Workplace, other: dict[str, object], difference: str
+) -> None:
+    work.predicted(**other)
+    status, _, error = work.submit()
+    assert (status, error) == (
+        1,
+        f"{work.file} is not what {work.run / 'cv.json'} scored: {difference}; make predict RUN=unet or make score "
+        "RUN=unet again, the two with the same SET, or add FORCE=1",
+    )
+    assert sum(server.seen.values()) == 0
+    assert work.submit("--force")[0] == 0
+    views = other.get("views", ["identity", "hflip"])
+    assert isinstance(views, list)
+    assert [(entry.folds, entry.views) for entry in work.entries] == [("5", "+".join(views))]
+
+
+def test_what_the_cv_scored_may_be_said_in_another_way(work: Workplace) -> None:
+    """Views in another order, a threshold between the same levels, and a run of weight 0 that was not predicted."""
+    cv = json.loads((work.run / "cv.json").read_text()) | {"weights": {"runs/a": 1.0, "runs/b": 0.0}}
+    (work.run / "cv.json").write_text(json.dumps(cv | {"threshold": 77 / 255}))
+    work.predicted(views=["hflip", "identity"], threshold=0.3, weights={"runs/a": 1.0})
+    assert work.submit("--dry-run")[::2] == (0, "")
+    work.predicted(views=["hflip", "identity"], threshold=0.3, weights={"runs/b": 1.0})
+    assert "weights {'runs/b': 1.0}, there {'runs/a': 1.0}" in work.submit("--dry-run")[2]
+
+
+def test_a_submission_of_networks_that_were_trained_anew_needs_force(work: Workplace) -> None:
+    best = work.run / "fold0" / "best.safetensors"
+    best.parent.mkdir()
+    best.write_text("trained")
+    work.predicted(checkpoints={str(best): submission_file.sha256(best), str(work.run / "gone"): "0"})
+    assert work.submit("--dry-run")[0] == 0
+    best.write_text("trained anew")
+    assert f"scored: {best} has been trained since; make predict RUN=unet" in work.submit("--dry-run")[2]
+    assert work.submit("--dry-run", "--force")[0] == 0
+
+
+def test_what_made_another_file_says_nothing_of_this_one(server: KaggleServer, work: Workplace) -> None:
+    work.predicted(sha256="0" * 64)
+    status, _, error = work.submit()
+    assert (status, error) == (
+        1,
+        f"{work.run / 'submission.json'} does not tell what made {work.file}; make predict RUN=unet writes both, "
+        "FORCE=1 submits the file as it is",
+    )
+    assert work.submit("--force")[0] == 0
+    assert [(entry.folds, entry.views) for entry in work.entries] == [("", "")]
 
 
 def test_a_dry_run_needs_no_network(server: KaggleServer, work: Workplace) -> None:
