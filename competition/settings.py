@@ -6,6 +6,7 @@ A setting's value is the schema's default, unless the preset names it, unless a 
 
 import difflib
 from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -292,6 +293,8 @@ def load_yaml(path: Path) -> Tree:
 def parse_assignments(assignments: Iterable[str]) -> Tree:
     """``["train.epochs=50", "inference.views=[identity]"]`` as nested dicts; values are read as YAML.
 
+    Text stays as it is written: a run may be called 2, a car 0351583208425, and neither is a number.
+
     Raises:
         Failure: an assignment is not of the form section.name=value.
     """
@@ -301,10 +304,10 @@ def parse_assignments(assignments: Iterable[str]) -> Tree:
         if not equals or not name:
             raise Failure(f"SET takes section.name=value, not {assignment!r}; for example train.epochs=50")
         try:
-            parsed = yaml.safe_load(value)
+            parsed = yaml.load(value, Loader=yaml.BaseLoader if _is_text(name) else yaml.SafeLoader)
         except yaml.YAMLError as error:
             raise Failure(f"the value in {assignment!r} is not YAML: {error}") from error
-        if isinstance(parsed, str):
+        if isinstance(parsed, str) and not _is_text(name):
             parsed = _scientific(parsed)
         *sections, leaf = name.split(".")
         branch = tree
@@ -356,6 +359,14 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return leaves
 
 
+def _is_text(name: str) -> bool:
+    """Whether a setting is text or a list of texts."""
+    if name not in flat(Settings()):
+        return False
+    *sections, leaf = name.split(".")
+    return _section(sections).model_fields[leaf].annotation in (str, list[str])
+
+
 def _scientific(text: str) -> str | float:
     """YAML 1.1 reads 1e-4 as a string; people mean a number."""
     try:
@@ -377,7 +388,10 @@ def _complaints(error: ValidationError) -> list[str]:
         elif detail["type"] == "value_error":
             complaints[name] = detail["msg"].removeprefix("Value error, ")
         else:
-            complaints[name] = f"{name}={detail['input']!r} is not allowed: {_allowed(name)}"
+            # Only in a file of settings; what YAML made of it (83 of 0123) cannot be undone.
+            number = detail["type"] == "string_type" and isinstance(detail["input"], int | float | date)
+            quotes = '; put it in quotes, such as "2"' if number else ""
+            complaints[name] = f"{name}={detail['input']!r} is not allowed: {_allowed(name)}{quotes}"
     return list(complaints.values())
 
 

@@ -40,18 +40,25 @@ def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, se
         The fold of each photograph, in [0, folds).
 
     Raises:
-        Failure: there are fewer cars than folds.
+        Failure: there is only one car, or there are fewer cars than folds.
     """
     # scikit-learn takes seconds to import, and only a new run needs it.
     from sklearn.model_selection import StratifiedGroupKFold
 
     cars = pd.Series([photo.car for photo in photos])
     count = cars.nunique()
+    if count == 1:
+        raise Failure(
+            f"all {len(photos)} training photographs are of one car, {cars[0]}, and folds are made of whole cars; "
+            "names are <car>_<view>.jpg, so name the photographs of other cars after them"
+        )
     if count < folds:
-        raise Failure(f"{count} cars cannot be divided into {folds} folds; SET=split.folds={max(count, 2)} or fewer")
-    # A car's stratum is how large it is, in as many classes as leave every fold a car of each.
-    mean_area = pd.Series(areas).groupby(cars).transform("mean")
-    strata = pd.qcut(mean_area.rank(method="dense"), q=max(1, min(5, count // folds)), labels=False)
+        raise Failure(f"{count} cars cannot be divided into {folds} folds; SET=split.folds={count} or fewer")
+    # A car's stratum is how large it is, in as many classes as leave every fold a car of each. Every car counts alike
+    # in the quantiles, however many photographs it has, and no two have the same rank: classes cannot be empty.
+    rank = pd.Series(areas).groupby(cars).mean().rank(method="first").repeat(len(photos) // count)
+    classes = pd.qcut(rank, q=max(1, min(5, count // folds)), labels=False).groupby(level=0).first()
+    strata = cars.map(classes)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold_of = np.full(len(photos), -1)
     for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(photos)), strata, groups=cars)):

@@ -1,5 +1,6 @@
 """The split: whole cars, every image once, balanced, reproducible; and a damaged folds.csv is refused."""
 
+import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -34,6 +35,31 @@ def test_cars_stay_whole_and_folds_are_alike(count: int, folds: int) -> None:
     sizes = Counter(fold_of)
     assert sorted(sizes) == list(range(folds))
     assert max(sizes.values()) - min(sizes.values()) <= 16 * max(1, count // 40)
+
+
+def test_cars_may_have_unequal_numbers_of_photographs() -> None:
+    """As many classes of size as cars allow, each with as many cars, whatever part of the photographs they are."""
+    photos, areas = cars(29, views=4)
+    many = [photo_at(Path(f"many_{view:03d}.jpg")) for view in range(1, 101)]
+    fold_of = split_by_car([*photos, *many], [*areas, *[0.25] * 100], 5, seed=1)
+    assert len({(photo.car, fold) for photo, fold in zip([*photos, *many], fold_of, strict=True)}) == 30
+    assert sorted(set(fold_of)) == list(range(5))
+
+
+def test_cars_may_be_alike_in_size() -> None:
+    photos, areas = cars(12, views=2)
+    assert sorted(Counter(split_by_car(photos, [0.2] * len(areas), 3, seed=1)).values()) == [8, 8, 8]
+
+
+def test_the_split_of_alike_cars_is_what_it_always_was() -> None:
+    """318 cars of 16 views, as Carvana has: quantiles of the cars alone would move four of them to another class."""
+    fold_of = split_by_car(*cars(318), folds=5, seed=1)
+    assert hashlib.sha256(bytes(fold_of)).hexdigest()[:16] == "310e32d9ec665a0f"
+
+
+def test_one_car_is_named() -> None:
+    with pytest.raises(Failure, match=r"all 3 training photographs are of one car, 000000000000, .*<car>_<view>.jpg"):
+        split_by_car(*cars(1, views=3), folds=2, seed=1)
 
 
 def test_folds_have_alike_areas() -> None:
