@@ -85,9 +85,10 @@ def measure(
     preset: str, data: DataFolder, photos: Sequence[Photo], *, epochs: int, steps: int, folder: Path
 ) -> dict[str, Any]:
     """One preset: its loader with and without the cache, its step, and a sample's stages."""
-    # Not none, from which all layers learn, those too that the preset freezes.
-    encoder = settings_of(preset).network.encoder
-    network = {"network": {"weights": str(made_up_weights(encoder, folder))}}
+    described = settings_of(preset).network
+    network: dict[str, Any] = {}
+    if described.weights != "none":  # nor none here, from which all layers learn, those too that the preset freezes
+        network = {"network": {"weights": str(made_up_weights(described.encoder, folder))}}
     trainers = {
         cache: trainer_of(
             data, photos, settings_of(preset, network, {"train": {"cache": cache}}), folder / preset / str(cache)

@@ -106,7 +106,7 @@ class Network(Section):
     decoder: list[Positive] = Field(
         [128, 64, 32, 24, 16], min_length=1, description="timm_unet: channels of its levels, coarse to fine"
     )
-    norm: Norm = Field("batch", description="timm_unet: normalisation in the decoder; group suits small batches")
+    norm: Norm = Field("batch", description="normalisation (timm_unet: in the decoder); group suits small batches")
     attention: Literal["none", "scse"] = Field("none", description="timm_unet: attention behind each decoder level")
     enlarge: Literal["nearest", "bilinear"] = Field("nearest", description="timm_unet: how a decoder level doubles")
     detail: int = Field(

@@ -136,7 +136,6 @@ class KaggleServer:
                 "fileName": "submission.csv.gz",
                 "sha256": self.uploads[body["blobFileTokens"]],
                 "listed": 0,
-                "missed": 0,
             },
         )
         self.today += 1
@@ -145,9 +144,9 @@ class KaggleServer:
 
     def ListSubmissions(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         first = int(body.get("pageToken") or 0)
-        known = [submitted for submitted in self.submissions if submitted["missed"] >= self.lag]
+        known = [submitted for submitted in self.submissions if submitted.get("missed", 0) >= self.lag]
         for submitted in self.submissions:
-            submitted["missed"] += 1
+            submitted["missed"] = submitted.get("missed", 0) + 1
         page = known[first : first + 3]
         for listed in page:
             if listed["listed"] >= self.pending:

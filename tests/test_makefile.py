@@ -1,16 +1,21 @@
 """What make hands on to the programs."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# The tests are themselves started by make, whose variables must not reach the makes that are tested.
+OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "MESSAGE"))}
 
 
 def dry_run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """``make -n`` with these arguments, where no package is missing."""
-    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["make", "-n", *arguments], cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,7 +48,7 @@ def test_a_switch_can_be_named_and_off(value: str, given: bool) -> None:
 
 def test_a_missing_python_is_named_in_one_line(tmp_path: Path) -> None:
     command = ["make", "setup", "PYTHON=nopython", f"VENV={tmp_path / 'venv'}"]
-    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    refused = subprocess.run(command, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=False)
     assert refused.returncode
     assert refused.stderr.splitlines()[0].startswith(
         "error: Python 3.11 or newer is needed, and nopython is missing;"
@@ -58,5 +63,5 @@ def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
     python.chmod(0o755)
     message = 'five folds, "new" loss; it\'s `date`'
     arguments = ["make", "-o", "setup", "submit", f"VENV={tmp_path}", f"MESSAGE={message}", "RUN=x"]
-    result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run(arguments, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True)
     assert message in result.stdout.splitlines()
