@@ -362,9 +362,16 @@ def add_arguments(arguments: ArgumentParser) -> None:
     """The options."""
     arguments.add_argument("--data", type=Path, default=DEFAULT_DATA, help="data folder")
     arguments.add_argument("--preset", default="cpu", help="whose choices; the variants are changes to cpu")
-    arguments.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of all variants")
     arguments.add_argument(
-        "--weights", nargs="*", default=[], metavar="ENCODER=FILE", help="pretrained weights; by default the hub's"
+        "--set", action="extend", nargs="*", default=[], metavar="NAME=VALUE", help="settings of all variants"
+    )
+    arguments.add_argument(
+        "--weights",
+        action="extend",
+        nargs="*",
+        default=[],
+        metavar="ENCODER=FILE",
+        help="pretrained weights; by default the hub's",
     )
     arguments.add_argument(
         "--variants",
