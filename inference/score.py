@@ -264,6 +264,7 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     cv["tuning"] = describe(tuning, used)
     cv["curve"] = {"thresholds": thresholds(), "dice": found.curves.mean(axis=0).tolist()}
     cv["gains"] = [row._asdict() for row in gains]
+    cv["checkpoints"] = {str(path): digest for path, digest in digests.items()}
     atomic.write_json(run.cv, cv)
     remove_parts(parts.parent)
     print_table(cv, gains)

@@ -245,6 +245,9 @@ def _differences(made: Mapping[str, Any], cv: Mapping[str, Any]) -> Iterator[str
         if Path(path).is_file() and submission_file.sha256(Path(path)) != digest:
             yield f"{path} has been trained since"
             return
+    scored = set(cv.get("checkpoints", made["checkpoints"]).values())  # by content: a run may have been moved
+    if other := [path for path, digest in made["checkpoints"].items() if digest not in scored]:
+        yield f"{other[0]} is of another training than the one that was scored"
 
 
 def _marked(candidate: Candidate, kaggle: Kaggle) -> list[Submission]:

@@ -89,6 +89,8 @@ def test_a_fixed_threshold_is_used_as_it_is(trained: Trained) -> None:
     assert not cv["tuning"]["used"]
     curve = dict(zip(cv["curve"]["thresholds"], cv["curve"]["dice"], strict=True))
     assert cv["dice"] == pytest.approx(curve[cv["threshold"]], abs=1e-9)
+    assert list(cv["checkpoints"].values()) == [submission_file.sha256(Path(path)) for path in cv["checkpoints"]]
+    assert len(cv["checkpoints"]) == len(cv["folds"])
 
 
 def test_a_tuned_threshold_is_that_of_the_other_folds(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

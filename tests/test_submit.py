@@ -358,6 +358,17 @@ def test_a_submission_of_networks_that_were_trained_anew_needs_force(work: Workp
     assert work.submit("--dry-run", "--force")[0] == 0
 
 
+def test_a_submission_of_networks_that_were_not_scored_needs_force(work: Workplace) -> None:
+    """Trained anew and predicted, but not scored: the CV is that of the networks before."""
+    cv = json.loads((work.run / "cv.json").read_text())
+    (work.run / "cv.json").write_text(json.dumps(cv | {"checkpoints": {"runs/a": "1", "runs/b": "2"}}))
+    work.predicted(checkpoints={"moved/b": "2"})
+    assert work.submit("--dry-run")[0] == 0
+    work.predicted(checkpoints={"runs/a": "3"})
+    assert "runs/a is of another training than the one that was scored; make predict" in work.submit("--dry-run")[2]
+    assert work.submit("--dry-run", "--force")[0] == 0
+
+
 def test_what_made_another_file_says_nothing_of_this_one(server: KaggleServer, work: Workplace) -> None:
     work.predicted(sha256="0" * 64)
     status, _, error = work.submit()
