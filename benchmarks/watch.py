@@ -1,5 +1,6 @@
 """A command watched from outside: its time, its memory and its disk, sample by sample, and how it is killed."""
 
+import fnmatch
 import os
 import signal
 import subprocess
@@ -90,9 +91,10 @@ def watch(
 def bytes_in(folder: Path, pattern: str = "*") -> int:
     """The bytes of the files below a folder whose names match, as they are at this moment."""
     total = 0
-    for path in folder.rglob(pattern):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # renamed or removed meanwhile
-            continue
+    for inner, _, names in os.walk(folder):  # which passes over folders that are removed meanwhile
+        for name in fnmatch.filter(names, pattern):
+            try:
+                total += (Path(inner) / name).stat().st_size
+            except FileNotFoundError:  # renamed or removed
+                continue
     return total
