@@ -25,7 +25,7 @@ from benchmarks.stand_ins import Replay, soft_answers
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels, read_rgb, shape_of
+from competition.images import Pixels, read_reduced, read_rgb, shape_of
 from competition.run_folder import run_at
 from competition.settings import Settings
 from folds.checkpoint import load_weights
@@ -49,7 +49,8 @@ class FullDecode(Frame):
 
     def read(self, path: Path) -> Pixels:
         """A photograph as the network sees it."""
-        return self._resized(read_rgb(path), cv2.INTER_AREA)
+        photo = read_rgb(path)
+        return self._resized(photo, photo.shape, cv2.INTER_AREA)
 
 
 @contextmanager
@@ -160,12 +161,12 @@ def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, f
     size = settings.inference.batch_size
     ensemble = replaying(answers, settings)
     watch = Stopwatch()
-    at_least = None if frame.fit == "pad" else (frame.height, frame.width)
+    decode = read_rgb if frame.fit == "pad" else partial(read_reduced, at_least=(frame.height, frame.width))
     rows: list[tuple[str, str]] = []
     for start in range(0, len(photos), size):
         batch = photos[start : start + size]
         for photo in batch:
-            watch.run("read: decode", partial(read_rgb, photo.path, at_least=at_least))
+            watch.run("read: decode", partial(decode, photo.path))
         images = [watch.run("read", partial(frame.read, photo.path)) for photo in batch]
         levels = watch.run("answer: stack, sigmoid, round", partial(levels_of, ensemble, images))
         for photo, soft in zip(batch, levels, strict=True):

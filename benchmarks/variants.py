@@ -42,6 +42,7 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
     },
     "augmentation": {
         "plain": ["augment.flip=0", "augment.affine=0", "augment.colour=0", "augment.grey=0"],
+        "flip-only": ["augment.affine=0", "augment.colour=0", "augment.grey=0"],
         "no-colours": ["augment.colour=0", "augment.grey=0"],
         "no-flip": ["augment.flip=0"],
         "no-affine": ["augment.affine=0"],

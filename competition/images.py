@@ -14,6 +14,7 @@ from competition.rle import Shape
 
 Pixels = NDArray[np.uint8]
 
+START_OF_JPEG = b"\xff\xd8"
 END_OF_JPEG = b"\xff\xd9"
 # What Pillow raises for a damaged file, by format and by where the damage is.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
@@ -21,44 +22,50 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, 
 # process that waits for it waits for ever.
 cv2.setNumThreads(0)
 
-# libjpeg can decode at a fraction of the size, straight from the DCT coefficients, in half the time and less.
-REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+# libjpeg can decode at a fraction of the size, straight from the DCT coefficients: the divisor, and OpenCV's name.
+FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
-def read_rgb(path: Path, at_least: Shape | None = None) -> Pixels:
+def read_rgb(path: Path) -> Pixels:
     """A photograph as (H, W, 3) uint8 RGB, its pixels where the file has them: EXIF rotation is ignored,
     because Carvana's masks were drawn on the stored pixels.
 
     Args:
         path: a JPEG or PNG file.
-        at_least: (height, width) that is needed. A JPEG may then come at a half, a quarter or an eighth of
-            its size, if that is a whole number of pixels and not smaller than what is needed.
+
+    Raises:
+        Failure: the file is missing, is not an image, or ends early.
+    """
+    return _decode(path, _content(path), cv2.IMREAD_COLOR)
+
+
+def read_reduced(path: Path, at_least: Shape) -> tuple[Pixels, int]:
+    """A photograph as ``read_rgb`` reads it, or smaller, if it is a JPEG: in half the time and less.
+
+    Args:
+        path: a JPEG or PNG file.
+        at_least: (height, width) that is needed.
+
+    Returns:
+        (ceil(H / divisor), ceil(W / divisor), 3) uint8 RGB, and the divisor: the largest of 1, 2, 4 and 8 with
+        H / divisor and W / divisor not below what is needed. Where these are no whole numbers, the last row or
+        column lies partly beyond the photograph; who ignores that moves every pixel away from its mask.
 
     Raises:
         Failure: the file is missing, is not an image, or ends early.
     """
     content = _content(path)
-    flag = cv2.IMREAD_COLOR
-    if at_least is not None and content.startswith(b"\xff\xd8"):
+    divisor = 1
+    if content.startswith(START_OF_JPEG):
         height, width = shape_of(path)
-        for divisor, reduced in REDUCED.items():
-            # libjpeg rounds a broken size up, and its last pixel then lies beyond the photograph: all of it would be
-            # stretched to that end, away from its mask.
-            whole = height % divisor == width % divisor == 0
-            if whole and height // divisor >= at_least[0] and width // divisor >= at_least[1]:
-                flag = reduced
-    # Some versions of OpenCV fill the missing part of a JPEG with grey and say nothing a program could hear; and the
-    # zeros that a broken copy may leave in its place decode well, to nonsense.
-    if content.startswith(b"\xff\xd8") and END_OF_JPEG not in content[-1024:]:
-        _decode_strictly(path, content)
-    try:
-        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # such as a damaged header that claims more pixels than OpenCV accepts
-        image = None
-    if image is None:
-        raise Failure(f"{path} is damaged or not a JPEG or PNG image; copy it again from its source")
-    rgb: Pixels = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    return rgb
+        fits = [each for each in FLAGS if height >= each * at_least[0] and width >= each * at_least[1]]
+        divisor = max(fits, default=1)
+    return _decode(path, content, FLAGS[divisor]), divisor
 
 
 def read_mask(path: Path) -> Pixels:
@@ -117,6 +124,21 @@ def _content(path: Path) -> bytes:
     if not content:
         raise Failure(f"{path} is empty; copy it again from its source")
     return content
+
+
+def _decode(path: Path, content: bytes, flag: int) -> Pixels:
+    # Some versions of OpenCV fill the missing part of a JPEG with grey and say nothing a program could hear; and the
+    # zeros that a broken copy may leave in its place decode well, to nonsense.
+    if content.startswith(START_OF_JPEG) and END_OF_JPEG not in content[-1024:]:
+        _decode_strictly(path, content)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # such as a damaged header that claims more pixels than OpenCV accepts
+        image = None
+    if image is None:
+        raise Failure(f"{path} is damaged or not a JPEG or PNG image; copy it again from its source")
+    rgb: Pixels = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return rgb
 
 
 def _decode_strictly(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """The frame through which a network sees photographs: how they get to its size, and its answer back to theirs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from competition.command import Failure
-from competition.images import Pixels, read_rgb
+from competition.images import Pixels, read_reduced, read_rgb, shape_of
 from competition.rle import Shape
 from competition.settings import Input
 
@@ -41,11 +42,12 @@ class Frame:
             photo = read_rgb(path)
             self._require_room(photo.shape[:2], path)
             return self._padded(photo)
-        photo = read_rgb(path, at_least=(self.height, self.width))
+        photo, divisor = read_reduced(path, at_least=(self.height, self.width))
+        height, width = (side / divisor for side in shape_of(path))
         # Below half the size every pixel has to be averaged in. Above it, which is the usual case after libjpeg's own
         # scaling, four neighbours hold nearly all there is, in a fifth of the time.
-        halved = photo.shape[0] >= 2 * self.height or photo.shape[1] >= 2 * self.width
-        return self._resized(photo, cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
+        halved = height >= 2 * self.height or width >= 2 * self.width
+        return self._resized(photo, (height, width), cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
 
     def target(self, mask: Pixels) -> Pixels:
         """A full-size mask of 0 and 1 as what the network should answer: (height, width) uint8, 255 is car.
@@ -56,7 +58,7 @@ class Frame:
         if self.fit == "pad":
             return self._padded(full)
         shrinks = full.shape[0] >= self.height and full.shape[1] >= self.width
-        return self._resized(full, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return self._resized(full, full.shape, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
     def full_size(self, levels: Pixels, shape: Shape) -> Pixels:
         """The network's answer, (height, width) uint8, in the (H, W) of the photograph; still soft."""
@@ -66,11 +68,14 @@ class Frame:
         enlarged: Pixels = cv2.resize(levels, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR_EXACT)
         return enlarged
 
-    def _resized(self, image: Pixels, interpolation: int) -> Pixels:
-        if image.shape[:2] == (self.height, self.width):
+    def _resized(self, image: Pixels, shown: Sequence[float], interpolation: int) -> Pixels:
+        """The first ``shown`` rows and columns of an image, which need not be whole, in the frame."""
+        if (shown[0], shown[1]) == (self.height, self.width):
             return image
-        resized: NDArray[np.uint8] = cv2.resize(image, (self.width, self.height), interpolation=interpolation)
-        return resized
+        by = {"fy": self.height / shown[0], "fx": self.width / shown[1]}
+        resized: NDArray[np.uint8] = cv2.resize(image, None, **by, interpolation=interpolation)
+        # What lies beyond a broken column may have become one more.
+        return np.ascontiguousarray(resized[: self.height, : self.width])
 
     def _padded(self, image: Pixels) -> Pixels:
         missing = (self.height - image.shape[0], self.width - image.shape[1])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from competition.command import Failure
-from competition.images import read_mask, read_rgb, shape_of
+from competition.images import read_mask, read_reduced, read_rgb, shape_of
 
 H, W = 101, 150
 
@@ -50,7 +50,7 @@ def test_exif_rotation_is_ignored(tmp_path: Path, picture: NDArray[np.uint8], or
     path = save(tmp_path / "a.jpg", picture, quality=95, exif=exif)
     assert shape_of(path) == (H, W)
     assert difference(read_rgb(path), picture) < 2
-    read = read_rgb(save(path, picture[:100], quality=95, exif=exif), at_least=(40, 60))
+    read, _ = read_reduced(save(path, picture[:100], quality=95, exif=exif), at_least=(40, 60))
     assert difference(read, cv2.resize(picture[:100], (75, 50), interpolation=cv2.INTER_AREA)) < 2
 
 
@@ -65,37 +65,37 @@ def test_other_kinds_of_photograph_become_rgb(tmp_path: Path, picture: NDArray[n
 
 
 @pytest.mark.parametrize(
-    ("size", "at_least", "shape"),
+    ("size", "at_least", "divisor"),
     [
-        ((96, 144), None, (96, 144)),
-        ((96, 144), (96, 144), (96, 144)),
-        ((96, 144), (48, 72), (48, 72)),
-        ((96, 144), (49, 72), (96, 144)),
-        ((96, 144), (48, 73), (96, 144)),
-        ((96, 144), (24, 36), (24, 36)),
-        ((96, 144), (12, 18), (12, 18)),
-        ((96, 144), (1, 1), (12, 18)),
-        ((96, 144), (500, 10), (96, 144)),
-        ((96, 150), (1, 1), (48, 75)),
-        ((100, 144), (1, 1), (25, 36)),
-        ((101, 144), (1, 1), (101, 144)),
+        ((96, 144), (96, 144), 1),
+        ((96, 144), (48, 72), 2),
+        ((96, 144), (49, 72), 1),
+        ((96, 144), (48, 73), 1),
+        ((96, 144), (24, 36), 4),
+        ((96, 144), (12, 18), 8),
+        ((96, 144), (1, 1), 8),
+        ((96, 144), (500, 10), 1),
+        ((96, 141), (24, 35), 4),
+        ((96, 141), (24, 36), 2),
+        ((93, 144), (24, 36), 2),
+        ((93, 141), (11, 17), 8),
     ],
 )
-def test_a_jpeg_comes_reduced_to_whole_pixels_but_never_smaller_than_needed(
-    tmp_path: Path,
-    picture: NDArray[np.uint8],
-    size: tuple[int, int],
-    at_least: tuple[int, int] | None,
-    shape: tuple[int, int],
+def test_a_jpeg_comes_reduced_but_never_smaller_than_needed(
+    tmp_path: Path, picture: NDArray[np.uint8], size: tuple[int, int], at_least: tuple[int, int], divisor: int
 ) -> None:
     cut = picture[: size[0], : size[1]]
-    read = read_rgb(save(tmp_path / "a.jpg", cut, quality=95), at_least)
-    assert read.shape[:2] == shape
-    assert difference(read, cv2.resize(cut, shape[::-1], interpolation=cv2.INTER_AREA)) < 3
+    read, by = read_reduced(save(tmp_path / "a.jpg", cut, quality=95), at_least)
+    assert by == divisor
+    assert read.shape[:2] == tuple(-(-side // divisor) for side in size)
+    beyond = [(0, len_ * divisor - side) for len_, side in zip(read.shape, size, strict=False)]
+    whole = np.pad(cut, [*beyond, (0, 0)], mode="edge")
+    assert difference(read, cv2.resize(whole, read.shape[1::-1], interpolation=cv2.INTER_AREA)) < 3
 
 
 def test_a_png_is_never_reduced(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
-    assert read_rgb(save(tmp_path / "a.png", picture), at_least=(10, 10)).shape == (H, W, 3)
+    read, divisor = read_reduced(save(tmp_path / "a.png", picture), at_least=(10, 10))
+    assert (read.shape, divisor) == ((H, W, 3), 1)
 
 
 def jpeg(picture: NDArray[np.uint8], **options: object) -> bytes:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo, read_rle_rows
-from competition.images import Pixels, read_rgb, shape_of
+from competition.images import Pixels, read_reduced, read_rgb, shape_of
 from inference.report.mistakes import Window, count, mistakes, worst_windows
 from inference.report.results import ROUNDING, Results
 from inference.report.suspects import measure, suspects
@@ -125,7 +125,7 @@ def view_thumbnails(results: Results, data: DataFolder, views: Iterable[int]) ->
     for view in views:
         if view in first:
             height, width = shape_of(first[view].path)
-            rgb = read_rgb(first[view].path, at_least=(height * THUMBNAIL_WIDTH // width, THUMBNAIL_WIDTH))
+            rgb, _ = read_reduced(first[view].path, at_least=(height * THUMBNAIL_WIDTH // width, THUMBNAIL_WIDTH))
             small[view] = jpeg(_narrowed(rgb, THUMBNAIL_WIDTH), quality=72)
     return small
 
