@@ -185,7 +185,8 @@ def test_weights_that_a_training_replaces_meanwhile_are_refused(
             best.write_bytes(trained.run.best(0).read_bytes())
         return load_ensembles(paths, *arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "load_ensembles", load)
+    loads = import_module("inference.out_of_fold") if command == "score" else module
+    monkeypatch.setattr(loads, "load_ensembles", load)
     with pytest.raises(
         Failure, match=r"fold1/best\.safetensors changed while it was read \(is it still training\?\)"
     ):
