@@ -13,6 +13,16 @@ TEST_CARS ?= 4
 SEED ?= 1
 MESSAGE ?=
 
+# A variable that is not read is a mistyped one. Those of a make that calls this one are its own business.
+KNOWN := BENCHMARKS CARS DATA DRY_RUN FILE FOLD FOLDS FORCE FULL HQ MESSAGE MINUTES NPROC PRESET PYTHON RUN RUNS SEED \
+	SET SETTINGS SIZE TEST_CARS TRAINED VARIANTS VENV WEIGHTS
+OF_MAKE := MAKE MAKEFLAGS MFLAGS SHELL
+ifeq ($(MAKELEVEL),0)
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out $(KNOWN) $(OF_MAKE),$(GIVEN))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); there are $(KNOWN)))
+endif
+
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.txt | cut -d' ' -f1)
 BENCHMARKS := rle host_path loader predict scale score upload

@@ -1,6 +1,7 @@
 """What make hands on to the programs."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,11 +12,10 @@ ROOT = Path(__file__).parents[1]
 OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "MESSAGE"))}
 
 
-def dry_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def dry_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """``make -n`` with these arguments, where no package is missing."""
-    return subprocess.run(
-        ["make", "-n", *arguments], cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=False
-    )
+    command = ["make", "-n", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=OUTSIDE | environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,41 @@ def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
     arguments = ["make", "-o", "setup", "submit", f"VENV={tmp_path}", f"MESSAGE={message}", "RUN=x"]
     result = subprocess.run(arguments, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True)
     assert message in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize("given", ["FLOD=1", "fold=1", 'RNU=it\'s "$(error no)" $x', "FLOD:=1"])
+def test_an_unknown_variable_is_refused_in_one_line(given: str) -> None:
+    refused = dry_run("train", given, "SET=a.b='$x y'", 'MESSAGE=$(none) "')
+    [line] = refused.stderr.splitlines()
+    name = given.partition("=")[0].rstrip(":")
+    assert f"unknown variable {name}; there are " in line
+    assert " FOLD FOLDS " in line
+    assert refused.returncode
+    assert not refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "environment"),
+    [
+        (["MAKEFLAGS=-s"], {}),
+        (["SHELL=/bin/bash", "-j2"], {}),
+        ([], {"FLOD": "1", "MAKEFLAGS": "-j2"}),
+        (["-e"], {"FLOD": "1"}),
+        (["FLOD=1"], {"MAKELEVEL": "1"}),  # of a Makefile that calls this one
+    ],
+)
+def test_what_is_not_the_user_s_mistake_is_no_unknown_variable(given: list[str], environment: dict[str, str]) -> None:
+    accepted = dry_run("train", *given, **environment)
+    assert (accepted.returncode, accepted.stderr) == (0, "")
+
+
+def test_every_variable_of_the_makefile_and_the_readme_is_known() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    own = set(re.findall(r"^([A-Z_]+) :?= ", makefile, flags=re.MULTILINE))
+    read = set(re.findall(r"\$\(([A-Z_]+)\)", makefile)) - own - {"MAKECMDGOALS", "MAKELEVEL"}
+    lines = re.findall(r"\bmake [^`\n]*", (ROOT / "README.md").read_text())
+    named = {name for line in lines for name in re.findall(r" ([A-Z_]+)=", line)}
+    assert {"DATA", "RUN", "SIZE"} <= read
+    assert {"FOLD", "NPROC", "WEIGHTS"} <= named
+    known = dry_run("train", "FLOD=1").stderr.partition("there are ")[2].partition(".")[0].split()
+    assert (read | named | {"BENCHMARKS"}) == set(known)
