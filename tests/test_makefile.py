@@ -55,16 +55,68 @@ def test_a_missing_python_is_named_in_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
-    """The program here is the shell's ``printf``, in place of Python."""
-    python = tmp_path / "bin" / "python"
+def handed_on(folder: Path, *arguments: str) -> list[str]:
+    """What reaches the program; in place of Python it is the shell's ``printf``."""
+    python = folder / "bin" / "python"
     python.parent.mkdir()
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
+    command = ["make", *arguments, f"VENV={folder}"]
+    return subprocess.run(
+        command, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+
+def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
     message = 'five folds, "new" loss; it\'s `date`'
-    arguments = ["make", "-o", "setup", "submit", f"VENV={tmp_path}", f"MESSAGE={message}", "RUN=x"]
-    result = subprocess.run(arguments, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True)
-    assert message in result.stdout.splitlines()
+    assert message in handed_on(tmp_path, "submit", f"MESSAGE={message}", "RUN=x")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "data",
+        "synthetic",
+        "check",
+        "folds",
+        "train",
+        "cv",
+        "score",
+        "predict",
+        "pseudo",
+        "validate",
+        "submit",
+        "report",
+    ],
+)
+def test_a_folder_reaches_the_program_as_it_is(tmp_path: Path, target: str) -> None:
+    folder = 'my cars/it\'s "new" (2); `date`'
+    given = handed_on(tmp_path, target, f"DATA={folder}")
+    assert given[given.index("--data") + 1] == folder
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "option"),
+    [("train", "PRESET", "--preset"), ("train", "SETTINGS", "--settings"), ("validate", "FILE", "--file")],
+)
+def test_a_file_reaches_the_program_as_it_is(tmp_path: Path, target: str, variable: str, option: str) -> None:
+    given = handed_on(tmp_path, target, f"{variable}=my files/a.yaml")
+    assert given[given.index(option) + 1] == "my files/a.yaml"
+
+
+def test_a_folder_may_be_below_home(tmp_path: Path) -> None:
+    given = handed_on(tmp_path, "check", "DATA=~/my cars")
+    assert given[given.index("--data") + 1] == str(Path.home() / "my cars")
+
+
+@pytest.mark.parametrize("name", ["a b", ""])
+def test_a_run_has_one_word(name: str) -> None:
+    refused = dry_run("cv", f"RUN={name}")
+    assert refused.returncode
+    assert refused.stderr.splitlines()[0].endswith(
+        f'RUN="{name}" is no name of a run, which is one word; several runs together are RUNS="a b".  Stop.'
+    )
+    assert not refused.stdout
 
 
 @pytest.mark.parametrize("given", ["FLOD=1", "fold=1", 'RNU=it\'s "$(error no)" $x', "FLOD:=1"])
