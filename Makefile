@@ -147,8 +147,8 @@ synthetic: $(STAMP) ## write a Carvana-format data set of generated cars into DA
 check: $(STAMP) ## read every file in DATA and list all that is wrong
 	@$(PY) -m competition.check $(call DATA_OR,data/carvana) $(if $(call yes,$(HQ)),--hq)
 
-settings: $(STAMP) ## every setting with its default and what it may be
-	@$(PY) -m competition.settings
+settings: $(STAMP) ## every setting with its default, or its value in PRESET, what it means and what it may be
+	@$(PY) -m competition.settings $(PRESET_IF)
 
 folds: $(STAMP) ## write the split of RUN
 	@$(PY) -m folds.split $(OF_RUN)

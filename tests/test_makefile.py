@@ -97,7 +97,12 @@ def test_a_folder_reaches_the_program_as_it_is(tmp_path: Path, target: str) -> N
 
 @pytest.mark.parametrize(
     ("target", "variable", "option"),
-    [("train", "PRESET", "--preset"), ("train", "SETTINGS", "--settings"), ("validate", "FILE", "--file")],
+    [
+        ("train", "PRESET", "--preset"),
+        ("settings", "PRESET", "--preset"),
+        ("train", "SETTINGS", "--settings"),
+        ("validate", "FILE", "--file"),
+    ],
 )
 def test_a_file_reaches_the_program_as_it_is(tmp_path: Path, target: str, variable: str, option: str) -> None:
     given = handed_on(tmp_path, target, f"{variable}=my files/a.yaml")
