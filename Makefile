@@ -13,6 +13,19 @@ TEST_CARS ?= 4
 SEED ?= 1
 MESSAGE ?=
 
+# A variable that is not read is a mistyped one. Those of a make that calls this one are its own business.
+KNOWN := BENCHMARKS CARS DATA DRY_RUN FILE FOLD FOLDS FORCE FULL HQ MESSAGE MINUTES NPROC PRESET PYTHON RUN RUNS SEED \
+	SET SETTINGS SIZE TEST_CARS TRAINED VARIANTS VENV WEIGHTS
+OF_MAKE := MAKE MAKEFLAGS MFLAGS SHELL
+ifeq ($(MAKELEVEL),0)
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out $(KNOWN) $(OF_MAKE),$(GIVEN))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); there are $(KNOWN)))
+endif
+ifneq ($(words $(RUN)),1)
+$(error RUN="$(RUN)" is no name of a run, which is one word; several runs together are RUNS="a b")
+endif
+
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.txt | cut -d' ' -f1)
 BENCHMARKS := rle host_path loader predict scale score upload
@@ -23,15 +36,22 @@ BENCH_STAMP := .venv-bench/.installed-$(shell (cat requirements.txt requirements
 export NO_ALBUMENTATIONS_UPDATE := 1
 export MESSAGE  # as it is, whatever quotes are in it
 
+# One word for the shell, whatever spaces and quotes are in it; a leading ~/ is still the home folder.
+quoted = $(subst '~/,~/','$(subst ','\'',$(1))')
+DATA_OR = --data $(call quoted,$(or $(DATA),$(1)))
+DATA_IF := $(if $(DATA),--data $(call quoted,$(DATA)))
+OF := --run $(call quoted,$(RUN))
+
 # Only what the user named is passed on, so that a run keeps its own settings and its own data.
-OVER := $(if $(SETTINGS),--settings $(SETTINGS)) \
+OVER := $(if $(SETTINGS),--settings $(call quoted,$(SETTINGS))) \
 	$(if $(SET)$(FOLDS),--set $(if $(FOLDS),split.folds=$(FOLDS)) $(foreach each,$(SET),'$(each)'))
-ASKED := $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) $(OVER)
-OF_RUN := --run $(RUN) $(ASKED)
+PRESET_IF := $(if $(PRESET),--preset $(call quoted,$(PRESET)))
+ASKED := $(DATA_IF) $(PRESET_IF) $(OVER)
+OF_RUN := $(OF) $(ASKED)
 RANKS := $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
 yes = $(filter-out 0 no false,$(1))
 SIZED := $(if $(SIZE),--size $(SIZE))
-OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),--run $(RUN)),--run $(RUN)) $(ASKED)
+OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),$(OF)),$(OF)) $(ASKED)
 ifneq ($(and $(RUNS),$(filter folds train cv validate submit report,$(MAKECMDGOALS))),)
 $(error RUNS is for score, predict and pseudo, which make one run of them; name that one here: RUN=a+b)
 endif
@@ -95,7 +115,7 @@ format: $(STAMP) ## format the code
 # FULL=1: all 100,064 images in `scale`, killed three times, and compiled networks in `predict`. Any one alone:
 # .venv-bench/bin/python -m benchmarks.NAME
 bench: $(BENCH_STAMP) ## the measurements behind the README's figures (DATA, TRAINED=run, FULL=1)
-	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BENCH_PY) -m benchmarks.$$name $(if $(DATA),--data $(DATA)) \
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BENCH_PY) -m benchmarks.$$name $(DATA_IF) \
 		$$(case $$name in \
 			host_path) echo $(if $(TRAINED),--run $(TRAINED));; \
 			predict) echo $(if $(TRAINED),--run $(TRAINED)) $(if $(call yes,$(FULL)),--compiled);; \
@@ -113,22 +133,22 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 ablation: $(STAMP) ## what each choice of a preset is worth, on cars no training has seen (MINUTES=3, VARIANTS, WEIGHTS)
-	@$(PY) -m benchmarks.ablation --markdown $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) \
+	@$(PY) -m benchmarks.ablation --markdown $(DATA_IF) $(PRESET_IF) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(VARIANTS),--variants $(VARIANTS)) \
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(SET),--set $(foreach each,$(SET),'$(each)'))
 
 data: $(STAMP) ## download and verify Carvana from Kaggle into DATA (HQ=1: the hq photographs)
-	@$(PY) -m competition.download --data $(or $(DATA),data/carvana) $(if $(call yes,$(HQ)),--hq)
+	@$(PY) -m competition.download $(call DATA_OR,data/carvana) $(if $(call yes,$(HQ)),--hq)
 
 synthetic: $(STAMP) ## write a Carvana-format data set of generated cars into DATA (CARS, TEST_CARS, SEED)
-	@$(PY) -m competition.studio --data $(or $(DATA),data/synthetic) --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED) \
+	@$(PY) -m competition.studio $(call DATA_OR,data/synthetic) --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED) \
 		$(SIZED)
 
 check: $(STAMP) ## read every file in DATA and list all that is wrong
-	@$(PY) -m competition.check --data $(or $(DATA),data/carvana) $(if $(call yes,$(HQ)),--hq)
+	@$(PY) -m competition.check $(call DATA_OR,data/carvana) $(if $(call yes,$(HQ)),--hq)
 
-settings: $(STAMP) ## every setting with its default and what it may be
-	@$(PY) -m competition.settings
+settings: $(STAMP) ## every setting with its default, or its value in PRESET, what it means and what it may be
+	@$(PY) -m competition.settings $(PRESET_IF)
 
 folds: $(STAMP) ## write the split of RUN
 	@$(PY) -m folds.split $(OF_RUN)
@@ -150,17 +170,17 @@ pseudo: $(STAMP) ## label the test images that each fold of RUN, or RUNS, is sur
 	@$(RANKS) inference.pseudo $(OF_RUNS)
 
 validate: $(STAMP) ## check the submission of RUN (or FILE) against the sample submission
-	@$(PY) -m submissions.validate --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(FILE),--file $(FILE))
+	@$(PY) -m submissions.validate $(OF) $(DATA_IF) $(if $(FILE),--file $(call quoted,$(FILE)))
 
 submit: $(STAMP) ## validate, push to Kaggle, follow until scored (MESSAGE; DRY_RUN=1; FORCE=1)
-	@$(PY) -m submissions.submit --run $(RUN) $(if $(DATA),--data $(DATA)) $(if $(MESSAGE),--message "$$MESSAGE") \
+	@$(PY) -m submissions.submit $(OF) $(DATA_IF) $(if $(MESSAGE),--message "$$MESSAGE") \
 		$(if $(call yes,$(DRY_RUN)),--dry-run) $(if $(call yes,$(FORCE)),--force)
 
 submissions: $(STAMP) ## the ledger: every push with its CV beside Kaggle's scores
 	@$(PY) -m submissions.ledger
 
 report: $(STAMP) ## one HTML page of RUN
-	@$(PY) -m inference.report --run $(RUN) $(if $(DATA),--data $(DATA))
+	@$(PY) -m inference.report $(OF) $(DATA_IF)
 
 clean-demo: ## remove the demo's data and run
 	rm -rf data/demo data/demo.part runs/demo

@@ -1,11 +1,13 @@
 """Every setting of a run: one schema, presets in YAML, and the rule by which they combine.
 
 A setting's value is the schema's default, unless the preset names it, unless a file of settings names it, unless
-``SET="section.name=value"`` names it. `make settings` prints the table that this file makes.
+``SET="section.name=value"`` names it. `make settings` prints them all, with the values of `PRESET`.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
@@ -14,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from competition.command import Failure, os_reason
+from competition.command import Failure, os_reason, parser, run_command
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -456,15 +458,47 @@ def _words(schema: Mapping[str, Any]) -> str:
     return ", ".join([kinds[schema["type"]], *limits])
 
 
-def table() -> str:
-    """Every setting with its default, what it may be and what it means, as a Markdown table."""
+def table(settings: Settings) -> str:
+    """Every setting with its value, what it may be and what it means, as a Markdown table."""
     rows = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
-    for name, default in flat(Settings()).items():
-        *sections, leaf = name.split(".")
-        meaning = _section(sections).model_fields[leaf].description
-        rows.append(f"| `{name}` | `{default}` | {_allowed(name)} | {meaning} |")
+    for name, value in flat(settings).items():
+        rows.append(f"| `{name}` | `{value}` | {_allowed(name)} | {_meaning(name)} |")
     return "\n".join(rows)
 
 
+def listing(settings: Settings, width: int) -> str:
+    """Every setting as ``SET`` takes it, and below it its meaning and what it may be, in lines of a width."""
+    defaults, lines = flat(Settings()), []
+    for name, value in flat(settings).items():
+        differs = f"    (by default {_written(defaults[name])})" if value != defaults[name] else ""
+        lines.append(f"{name}={_written(value)}{differs}")
+        words = f"{_meaning(name)} [{_allowed(name)}]"
+        lines += textwrap.wrap(words, width, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _meaning(name: str) -> str:
+    *sections, leaf = name.split(".")
+    return _section(sections).model_fields[leaf].description or ""
+
+
+def _written(value: object) -> str:
+    """A value as ``SET`` takes it: a list without spaces, which would end it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print every setting."""
+    arguments = parser("Every setting: its default or a preset's value, what it means, and what it may be.")
+    arguments.add_argument("--preset", help="preset whose values are shown, by name or as a .yaml file")
+    arguments.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    options = arguments.parse_args(argv)
+    settings = resolve(load_preset(options.preset) if options.preset else {})
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    print(table(settings) if options.markdown else listing(settings, width))
+
+
 if __name__ == "__main__":
-    print(table())
+    run_command(main)

@@ -117,7 +117,10 @@ def share_statistics(network: nn.Module) -> None:
 def require_same(what: str, value: str) -> None:
     """Raise a Failure unless all processes have the same value."""
     if len(set(gathered(value))) > 1:
-        raise Failure(f"the processes differ in {what}; give all machines the same data, versions and kind of device")
+        raise Failure(
+            f"the processes differ in {what}; give all machines the same data, versions and kind of device, and on "
+            "CPUs the same number of threads, such as OMP_NUM_THREADS=16 before torchrun"
+        )
 
 
 @contextmanager

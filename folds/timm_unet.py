@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from competition.command import Failure
 from competition.settings import Norm
+from folds import hub
 from folds.unet import DoubleConvolution, Normalise
 
 
@@ -215,7 +216,8 @@ def _from_hub(name: str, weights: str) -> Any:
             "encoders with a file, or network.weights=hub"
         )
     try:
-        return timm.create_model(name, features_only=True, pretrained=weights == "hub")
+        with hub.asked_once():
+            return timm.create_model(name, features_only=True, pretrained=weights == "hub")
     except Exception as error:  # the hub's client, its HTTP library and timm each have errors of their own
         reason = str(error).split("\n")[0][:200]
         if weights == "none":

@@ -77,11 +77,11 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     how = settings.inference
     given = given_shares(settings, members)
     answering, shares = heard(members, given or equal(len(members)))
-    print_unfinished(answering, list(by_fold))
     level = level_of(0.5 if how.threshold == "auto" else how.threshold)
     chosen = Chosen(level, dict.fromkeys(by_fold, level), shares, dict.fromkeys(by_fold, shares))
 
     digests = {path: sha256(path) for fold in by_fold for path in checkpoints(answering, fold)}
+    print_unfinished(answering, list(by_fold))  # once it is known that there are weights to speak of
     facts = {
         **facts_of(how, pick_device()),
         "checkpoints": {fold: [digests[path] for path in checkpoints(answering, fold)] for fold in by_fold},

@@ -1,6 +1,7 @@
 """What make hands on to the programs."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,11 +12,10 @@ ROOT = Path(__file__).parents[1]
 OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "MESSAGE"))}
 
 
-def dry_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def dry_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """``make -n`` with these arguments, where no package is missing."""
-    return subprocess.run(
-        ["make", "-n", *arguments], cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=False
-    )
+    command = ["make", "-n", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=OUTSIDE | environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,108 @@ def test_a_missing_python_is_named_in_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
-    """The program here is the shell's ``printf``, in place of Python."""
-    python = tmp_path / "bin" / "python"
+def handed_on(folder: Path, *arguments: str) -> list[str]:
+    """What reaches the program; in place of Python it is the shell's ``printf``."""
+    python = folder / "bin" / "python"
     python.parent.mkdir()
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
+    command = ["make", *arguments, f"VENV={folder}"]
+    return subprocess.run(
+        command, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+
+def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
     message = 'five folds, "new" loss; it\'s `date`'
-    arguments = ["make", "-o", "setup", "submit", f"VENV={tmp_path}", f"MESSAGE={message}", "RUN=x"]
-    result = subprocess.run(arguments, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True)
-    assert message in result.stdout.splitlines()
+    assert message in handed_on(tmp_path, "submit", f"MESSAGE={message}", "RUN=x")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "data",
+        "synthetic",
+        "check",
+        "folds",
+        "train",
+        "cv",
+        "score",
+        "predict",
+        "pseudo",
+        "validate",
+        "submit",
+        "report",
+    ],
+)
+def test_a_folder_reaches_the_program_as_it_is(tmp_path: Path, target: str) -> None:
+    folder = 'my cars/it\'s "new" (2); `date`'
+    given = handed_on(tmp_path, target, f"DATA={folder}")
+    assert given[given.index("--data") + 1] == folder
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "option"),
+    [
+        ("train", "PRESET", "--preset"),
+        ("settings", "PRESET", "--preset"),
+        ("train", "SETTINGS", "--settings"),
+        ("validate", "FILE", "--file"),
+    ],
+)
+def test_a_file_reaches_the_program_as_it_is(tmp_path: Path, target: str, variable: str, option: str) -> None:
+    given = handed_on(tmp_path, target, f"{variable}=my files/a.yaml")
+    assert given[given.index(option) + 1] == "my files/a.yaml"
+
+
+def test_a_folder_may_be_below_home(tmp_path: Path) -> None:
+    given = handed_on(tmp_path, "check", "DATA=~/my cars")
+    assert given[given.index("--data") + 1] == str(Path.home() / "my cars")
+
+
+@pytest.mark.parametrize("name", ["a b", ""])
+def test_a_run_has_one_word(name: str) -> None:
+    refused = dry_run("cv", f"RUN={name}")
+    assert refused.returncode
+    assert refused.stderr.splitlines()[0].endswith(
+        f'RUN="{name}" is no name of a run, which is one word; several runs together are RUNS="a b".  Stop.'
+    )
+    assert not refused.stdout
+
+
+@pytest.mark.parametrize("given", ["FLOD=1", "fold=1", 'RNU=it\'s "$(error no)" $x', "FLOD:=1"])
+def test_an_unknown_variable_is_refused_in_one_line(given: str) -> None:
+    refused = dry_run("train", given, "SET=a.b='$x y'", 'MESSAGE=$(none) "')
+    [line] = refused.stderr.splitlines()
+    name = given.partition("=")[0].rstrip(":")
+    assert f"unknown variable {name}; there are " in line
+    assert " FOLD FOLDS " in line
+    assert refused.returncode
+    assert not refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "environment"),
+    [
+        (["MAKEFLAGS=-s"], {}),
+        (["SHELL=/bin/bash", "-j2"], {}),
+        ([], {"FLOD": "1", "MAKEFLAGS": "-j2"}),
+        (["-e"], {"FLOD": "1"}),
+        (["FLOD=1"], {"MAKELEVEL": "1"}),  # of a Makefile that calls this one
+    ],
+)
+def test_what_is_not_the_user_s_mistake_is_no_unknown_variable(given: list[str], environment: dict[str, str]) -> None:
+    accepted = dry_run("train", *given, **environment)
+    assert (accepted.returncode, accepted.stderr) == (0, "")
+
+
+def test_every_variable_of_the_makefile_and_the_readme_is_known() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    own = set(re.findall(r"^([A-Z_]+) :?= ", makefile, flags=re.MULTILINE))
+    read = set(re.findall(r"\$\(([A-Z_]+)\)", makefile)) - own - {"MAKECMDGOALS", "MAKELEVEL"}
+    lines = re.findall(r"\bmake [^`\n]*", (ROOT / "README.md").read_text())
+    named = {name for line in lines for name in re.findall(r" ([A-Z_]+)=", line)}
+    assert {"DATA", "RUN", "SIZE"} <= read
+    assert {"FOLD", "NPROC", "WEIGHTS"} <= named
+    known = dry_run("train", "FLOD=1").stderr.partition("there are ")[2].partition(".")[0].split()
+    assert (read | named | {"BENCHMARKS"}) == set(known)

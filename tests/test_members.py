@@ -95,6 +95,17 @@ def test_a_fold_that_is_still_training_is_mentioned(trained: Trained, capsys: py
     assert "fold 1 of run small has trained 7 of 20 epochs" in capsys.readouterr().out
 
 
+def test_a_run_that_is_not_trained_says_only_what_comes_first(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for fold in (0, 1):
+        shutil.rmtree(trained.run.fold(fold))
+    for stage in (score, predict, pseudo):
+        with pytest.raises(Failure, match=r"fold 0 is not trained, .* is missing: make train FOLD=0 RUN=small$"):
+            stage(trained.arguments)
+        assert capsys.readouterr().out == ""
+
+
 def test_a_run_of_its_own_is_not_written_over(trained: Trained, other: RunFolder) -> None:
     third = RunFolder(trained.run.root.parent / "third")
     shutil.copytree(trained.run.root, third.root)

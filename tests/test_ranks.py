@@ -16,9 +16,10 @@ import pytest
 from rank_processes import command, compare, predict_and_die, together, train_and_die, train_and_spoil
 from trained_run import Trained
 
+from competition.command import Failure
 from competition.run_folder import RunFolder
 from competition.settings import load_yaml, merge
-from folds import launch
+from folds import launch, ranks
 from folds.checkpoint import load_state
 
 ROOT = Path(__file__).parent.parent
@@ -225,6 +226,12 @@ def test_a_signal_to_the_launcher_saves(tiny_data: Path, tmp_path: Path) -> None
     state = load_state(run.last(0))
     place = rf"in epoch {state['epoch'] + 1} at step {state['update']} of 4"
     assert re.fullmatch(rf"stopped by SIGTERM {place}, which is saved; .*\n", err), err
+
+
+def test_processes_with_other_threads_are_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "gathered", lambda value: [value, f"another {value}"])
+    with pytest.raises(Failure, match=r"differ in what they would predict; .* OMP_NUM_THREADS=16 before torchrun"):
+        ranks.require_same("what they would predict", "key")
 
 
 # The launcher.

@@ -10,8 +10,10 @@ from competition.command import Failure
 from competition.settings import (
     Settings,
     flat,
+    listing,
     load_preset,
     load_yaml,
+    main,
     merge,
     parse_assignments,
     preset_names,
@@ -252,10 +254,33 @@ def test_presets_come_back_from_yaml(name: str) -> None:
 
 
 def test_the_table_explains_every_setting() -> None:
-    lines = table().splitlines()
+    lines = table(Settings()).splitlines()
     for name, default in flat(Settings()).items():
         row = next(line for line in lines if line.startswith(f"| `{name}` |"))
         _, _, shown, allowed, meaning, _ = row.split("|")
         assert shown.strip() == f"`{default}`"
         assert allowed.strip()
         assert meaning.strip() not in ("", "None")
+
+
+@pytest.mark.parametrize("name", ["cpu", None])
+def test_the_listing_can_be_given_to_set(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--preset", name] if name else [])
+    printed = capsys.readouterr().out
+    values = [line.split()[0] for line in printed.splitlines() if not line.startswith(" ")]
+    assert resolve(parse_assignments(values)) == resolve(load_preset(name) if name else {})
+    assert ("\ntrain.epochs=6    (by default 20)\n    passes over" in printed) == (name == "cpu")
+    assert ("(by default" in printed) == (name == "cpu")
+
+
+def test_the_listing_explains_every_setting_in_lines_of_a_width() -> None:
+    text = listing(Settings(), 60)
+    assert max(map(len, text.splitlines())) <= 60
+    words = " ".join(text.split())
+    assert "seed=1 of everything random [a whole number, at least 0, at most 2147483647] data.hq=false read" in words
+    assert "None [" not in words
+
+
+def test_the_table_has_a_preset_s_values(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--markdown", "--preset", "cpu"])
+    assert "| `train.epochs` | `6` | a whole number, at least 1 | passes over" in capsys.readouterr().out

@@ -1,21 +1,26 @@
 """The decoder on timm's encoders, and where their weights come from."""
 
 import os
+import socket
+import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import safetensors.torch
 import timm
 import torch
+from huggingface_hub import constants
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from competition.command import Failure
 from competition.settings import Train
-from folds.timm_unet import ScSE, TimmUNet, match_weights, read_weights
+from folds.timm_unet import ScSE, TimmUNet, make_encoder, match_weights, read_weights
 from folds.trainer import make_optimizer
 
 
@@ -359,10 +364,8 @@ def test_an_encoder_of_the_hub_that_cannot_be_reached(
 
 def offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's client without a network and with nothing of before."""
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))
 
 
@@ -375,3 +378,72 @@ def test_an_unreachable_hub_says_how_to_go_on(tmp_path: Path, monkeypatch: pytes
     assert "SET=network.weights=FILE" in str(refused.value)
     assert "SET=network.weights=none" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A hub that has nothing, and notes what it is asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make a port of this machine the hub, with nothing fetched before."""
+
+    def set_port(port: int) -> None:
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+
+    return set_port
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(
+    hub_at: Callable[[int], None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_at(closed_port())
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it must not try again"))
+    with pytest.raises(Failure, match=r"timm's hub \(ConnectError: .*refused.*\); fetch them on a machine"):
+        make_encoder("test_resnet", "hub")
+    assert capfd.readouterr() == ("", "")
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_what_was_fetched_before_needs_no_hub(hub_at: Callable[[int], None], tmp_path: Path) -> None:
+    hub_at(closed_port())
+    repository = tmp_path / "models--timm--test_resnet.r160_in1k"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    fetched = timm.create_model("test_resnet").state_dict()
+    safetensors.torch.save_file(fetched, snapshot / "model.safetensors")
+    name, weight = next(iter(fetched.items()))
+    assert torch.equal(make_encoder("test_resnet", "hub").state_dict()[name], weight)
+
+
+def test_a_hub_that_answers_is_asked_for_the_weights(hub_at: Callable[[int], None]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub_at(server.server_port)
+        with pytest.raises(Failure, match="cannot load test_resnet's pretrained weights"):
+            make_encoder("test_resnet", "hub")
+        server.shutdown()
+    assert any("model.safetensors" in path for path in Answering.asked)
