@@ -104,7 +104,7 @@ def predict(truth: NDArray[np.uint8], at: int) -> NDArray[np.uint8]:
     return predicted
 
 
-def write_run(root: Path, data: DataFolder, scored: tuple[int, ...] = (0, 1)) -> RunFolder:
+def write_run(root: Path, data: DataFolder) -> RunFolder:
     """A run of two folds with every file that the other stages promise."""
     run = RunFolder(root)
     record(run, resolve({"split": {"folds": 2}, "train": {"epochs": 3}}), data, "a slow processor")
@@ -115,20 +115,19 @@ def write_run(root: Path, data: DataFolder, scored: tuple[int, ...] = (0, 1)) ->
     split.to_csv(run.folds, index=False)
     scores, codes = [], []
     for at, photo in enumerate(data.train):
-        if fold[photo.car] in scored:
-            truth = data.truth(photo)
-            predicted = predict(truth, at)
-            counted = metrics.counts(truth, predicted)
-            scores.append(
-                (photo.img, photo.car, photo.view, fold[photo.car], round(counted.dice, 7), round(counted.iou, 7))
-            )
-            codes.append((photo.img, rle.encode(predicted)))
+        truth = data.truth(photo)
+        predicted = predict(truth, at)
+        counted = metrics.counts(truth, predicted)
+        scores.append(
+            (photo.img, photo.car, photo.view, fold[photo.car], round(counted.dice, 7), round(counted.iou, 7))
+        )
+        codes.append((photo.img, rle.encode(predicted)))
     table = pd.DataFrame(scores, columns=["img", "car", "view", "fold", "dice", "iou"])
     table.to_csv(run.oof_scores, index=False)
     with gzip.open(run.oof, "wt", newline="") as file:
         csv.writer(file).writerows([("img", "rle_mask"), *codes])
     run.cv.write_text(json.dumps(cv_of(table)))
-    for number in scored:
+    for number in (0, 1):
         run.fold(number).mkdir()
         epochs = [
             {
@@ -248,7 +247,6 @@ def test_the_page_has_the_numbers(finished):
         ]  # fmt: skip
     assert folds["all"][:3] == ["all", "3", "6"]
     assert "+0.00012" in page.by_id["tuning"]
-    assert "partial" not in page.by_id
     assert ["identity", "0.90000", ""] in page.rows
     row = ["best threshold 0.438", "0.90000", "−0.00012", "0.00003", "1 of 2", "0.5"]
     assert [*row, "chosen on the other folds, not used"] in page.rows
@@ -326,34 +324,16 @@ def test_the_same_files_give_the_same_page(finished):
     assert made(run) == html
 
 
-def test_a_run_of_one_fold_says_so(tmp_path, data):
-    run = write_run(tmp_path / "runs" / "half", data, scored=(1,))
-    cv = json.loads(run.cv.read_text()) | {"tuning": {"threshold": None, "gain": None, "used": False}}
-    run.cv.write_text(json.dumps(cv))
-    page = Page(made(run))
-    notice = " ".join(page.by_id["partial"].split())
-    assert "1 of 2 folds are scored." in notice
-    assert "2 of 6 images, 1 of 3 cars" in notice
-    assert "make cv RUN=half trains and scores fold 0." in notice
-    assert next(row for row in page.rows if row[0] == "0")[-1] == "not trained"
-    assert "spread" not in page.by_id
-    assert "no honest gain" in " ".join(page.by_id["tuning"].split())
-
-
 def test_what_is_not_there_is_left_out(tmp_path):
     data = write_data(tmp_path / "data", ["a", "b", "c"], views=1)
     (data.root / "metadata.csv").unlink()
     run = write_run(tmp_path / "runs" / "bare", data)
-    cv = json.loads(run.cv.read_text())
-    run.cv.write_text(json.dumps({name: cv[name] for name in ("dice", "iou", "threshold", "folds")}))
     for number in (0, 1):
         run.history(number).unlink()
     page = Page(made(run))
     assert "no metadata.csv" in page.by_id["makes"]
     assert "tell no views apart" in page.by_id["views"]
     assert "no learning curves" in page.by_id["training"]
-    assert "tuning" not in page.by_id
-    assert "gains" not in page.by_id
 
 
 def test_perfect_and_empty_masks_can_be_drawn(tmp_path, data, monkeypatch):
@@ -390,6 +370,18 @@ def damage_scores(run: RunFolder) -> None:
     table.to_csv(run.oof_scores, index=False)
 
 
+def damage_column(run: RunFolder) -> None:
+    pd.read_csv(run.oof_scores, dtype={"car": str}).drop(columns="view").to_csv(run.oof_scores, index=False)
+
+
+def damage_number(run: RunFolder) -> None:
+    run.oof_scores.write_text(run.oof_scores.read_text() + "a_01.jpg,a,1,0,good,0.9\n")
+
+
+def empty_scores(run: RunFolder) -> None:
+    run.oof_scores.write_text(run.oof_scores.read_text().splitlines()[0] + "\n")
+
+
 def damage_mean(run: RunFolder) -> None:
     run.cv.write_text(json.dumps(json.loads(run.cv.read_text()) | {"dice": 0.99}))
 
@@ -411,6 +403,12 @@ def damage_cv(run: RunFolder) -> None:
     run.cv.write_text('{"dice": 0.9')
 
 
+def older_cv(run: RunFolder) -> None:
+    cv = json.loads(run.cv.read_text())
+    del cv["gains"]
+    run.cv.write_text(json.dumps(cv))
+
+
 def damage_history(run: RunFolder) -> None:
     run.history(0).write_text('{"epoch": 1}\n')
 
@@ -424,10 +422,14 @@ def damage_environment(run: RunFolder) -> None:
     ("damage", "said"),
     [
         (damage_scores, "oof_scores.csv gives .* come from different calls; make score RUN=tiny"),
+        (damage_column, r"oof_scores.csv is not a table of img,car,view,fold,dice,iou \(.*view.*make score RUN=tiny"),
+        (damage_number, r"oof_scores.csv is not a table of .*good.* make score RUN=tiny"),
+        (empty_scores, "oof_scores.csv has no rows; make score RUN=tiny"),
         (damage_mean, "cv.json says dice 0.99000, .* make score RUN=tiny"),
         (damage_oof, "oof.csv.gz has no row for .* make score RUN=tiny"),
         (damage_code, "oof.csv.gz, .* token 2.* make score RUN=tiny"),
         (damage_cv, "cv.json is not JSON"),
+        (older_cv, "cv.json has no 'gains'; make score RUN=tiny writes it again"),
         (damage_history, "history.jsonl line 1 .*loss"),
         (damage_environment, "are not those that run tiny was made from"),
     ],

@@ -18,17 +18,6 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """What cross-validation says of the threshold. The gain is honest: chosen on the other folds."""
-
-    used: float
-    best: float
-    gain: float | None
-    dice_at_half: float | None
-    taken: bool
-
-
-@dataclass(frozen=True)
 class Submission:
     """What the submission file holds."""
 
@@ -47,16 +36,12 @@ def render(results: Results, data: DataFolder) -> str:
     chapters = gallery(results, data)
     scores, cv = results.scores, results.cv
     views = tables.by_view(scores)
-    tuning = _tuning(cv)
     context = {
         "run": results.run.name,
         "cv": cv,
         "images": len(scores),
         "cars": scores["car"].nunique(),
-        "all_images": len(results.split),
-        "all_cars": results.split["car"].nunique(),
         "folds": tables.by_fold(results),
-        "unscored": results.unscored,
         "facts": facts(results),
         "settings": flat(results.settings),
         "environment": results.environment,
@@ -65,9 +50,7 @@ def render(results: Results, data: DataFolder) -> str:
         "validation_curves": charts.validation_curves(results.histories) if results.histories else None,
         "distribution": charts.distribution(scores["dice"].tolist()),
         "quantiles": charts.quantiles(scores["dice"].tolist()),
-        "tuning": tuning,
-        "gains": cv.get("gains", []),  # which a score of an older version has not
-        "threshold_curve": _threshold_curve(cv, tuning) if tuning else None,
+        "threshold_curve": _threshold_curve(cv),
         "views": views,
         "thumbnails": view_thumbnails(results, data, views.views) if views else {},
         "makes": tables.by_make(scores),
@@ -97,7 +80,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Training", f"{settings.train.epochs} epochs, {_batch(settings)}, {settings.train.optimizer}"),
         ("Learning rate", f"{settings.train.lr:g}, {settings.train.schedule}"),
         ("Split", f"{len(results.folds)} folds of cars, seed {settings.seed}"),
-        ("Test-time views", ", ".join(results.cv.get("views") or settings.inference.views)),
+        ("Test-time views", ", ".join(results.cv["views"])),
         ("Data", f"{environment.get('data', 'unknown')} ({environment.get('fingerprint', 'unknown')})"),
         ("Device", str(environment.get("device", "unknown"))),
         ("Code", f"revision {environment.get('git') or 'unknown'}"),
@@ -135,19 +118,9 @@ def _hours(results: Results) -> str:
     return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min for {epochs} epochs" if epochs else "not recorded"
 
 
-def _tuning(cv: dict[str, Any]) -> Tuning | None:
-    """What cv.json says of the threshold; None where there is no curve, as for a score of one fold."""
-    curve = cv.get("curve")
-    if not curve or not curve.get("dice"):
-        return None
-    tuned = cv.get("tuning") or {}
-    highest = max(range(len(curve["dice"])), key=curve["dice"].__getitem__)
-    best = tuned.get("threshold") or curve["thresholds"][highest]
-    return Tuning(cv["threshold"], best, tuned.get("gain"), tuned.get("dice_at_half"), bool(tuned.get("used")))
-
-
-def _threshold_curve(cv: dict[str, Any], tuning: Tuning) -> Markup:
-    return charts.threshold_curve(cv["curve"]["thresholds"], cv["curve"]["dice"], tuning.used, tuning.best)
+def _threshold_curve(cv: dict[str, Any]) -> Markup:
+    curve = cv["curve"]
+    return charts.threshold_curve(curve["thresholds"], curve["dice"], cv["threshold"], cv["tuning"]["threshold"])
 
 
 def _submission(results: Results) -> Submission | None:
