@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from competition import metrics, rle
+from competition import atomic, metrics, rle
 from competition.command import Failure, run_command
 from competition.data_folder import DataFolder
 from competition.run_folder import RunFolder, record
@@ -104,10 +105,10 @@ def predict(truth: NDArray[np.uint8], at: int) -> NDArray[np.uint8]:
     return predicted
 
 
-def write_run(root: Path, data: DataFolder) -> RunFolder:
-    """A run of two folds with every file that the other stages promise."""
+def write_run(root: Path, data: DataFolder, /, **more: dict[str, object]) -> RunFolder:
+    """A run of two folds with every file that the other stages promise, and more settings."""
     run = RunFolder(root)
-    record(run, resolve({"split": {"folds": 2}, "train": {"epochs": 3}}), data, "a slow processor")
+    record(run, resolve({"split": {"folds": 2}, "train": {"epochs": 3}, **more}), data, "a slow processor")
     fold = {car: at % 2 for at, car in enumerate(sorted({photo.car for photo in data.train}))}
     split = pd.DataFrame(
         [(photo.img, photo.car, fold[photo.car]) for photo in data.train], columns=["img", "car", "fold"]
@@ -322,6 +323,81 @@ def test_hostile_names_stay_text(tmp_path):
 def test_the_same_files_give_the_same_page(finished):
     run, _, html = finished
     assert made(run) == html
+
+
+def write_together(root: Path, data: DataFolder) -> RunFolder:
+    """A run of the results of two, z and a, of different inputs and weights."""
+    members = [
+        write_run(root / "z", data),
+        write_run(root / "a", data, input={"width": 512}, augment={"flip": 0.25}, train={"epochs": 2}),
+    ]
+    together = write_run(root / "z+a", data)
+    names = [str(member.root) for member in members]
+    environment = json.loads(together.environment.read_text())
+    atomic.write_json(together.environment, {**environment, "runs": names})
+    cv = json.loads(together.cv.read_text())
+    cv["weights"] = dict(zip(names, (0.25, 0.75), strict=True))
+    cv["folds"][0]["weights"] = dict(zip(names, (0.0, 1.0), strict=True))
+    cv["folds"][1]["weights"] = dict(zip(names, (0.5, 0.5), strict=True))
+    atomic.write_json(together.cv, cv)
+    for number in (0, 1):
+        shutil.rmtree(together.fold(number))
+    return together
+
+
+def test_every_run_of_several_is_described(tmp_path, data):
+    page = Page(made(write_together(tmp_path / "runs", data)))
+    start = page.rows.index(["run", "z", "a"])
+    assert page.rows[start : start + 4] == [
+        ["run", "z", "a"],
+        ["Weight", "0.25", "0.75"],
+        ["Input", "384 × 256 pixels, resized", "512 × 256 pixels, resized"],
+        ["Training", "3 epochs, batches of 8, adamw", "2 epochs, batches of 8, adamw"],
+    ]
+    named = [row[0] for row in page.rows]
+    assert "Network" not in named, "what is the same stands once, above the table"
+    assert page.texts.count("U-Net, width 32, depth 4, stem 1") == 1
+    assert ["augment.flip", "0.5", "0.25"] in page.rows
+    assert [row[1:6] for row in page.rows if row[0] in ("0", "1", "all")] == [
+        ["2", "4", "3, 3", "0, 1", "0.500"],
+        ["1", "2", "3, 3", "0.5, 0.5", "0.500"],
+        ["3", "6", "", "0.25, 0.75", "0.500"],
+    ]
+    training = " ".join(page.by_id["training"].split())
+    assert training.endswith("answer here together: make report RUN=z, make report RUN=a.")
+
+
+def test_one_run_has_nothing_to_be_compared_with(finished):
+    page = Page(finished[2])
+    assert not {"run", "Weight", "augment.flip", "python"} & {row[0] for row in page.rows}
+    assert page.texts.count("augment.flip") == page.texts.count("python") == 1
+
+
+def test_a_cv_of_other_runs_is_refused(tmp_path, data):
+    together = write_together(tmp_path / "runs", data)
+    atomic.write_json(together.cv, {**json.loads(together.cv.read_text()), "weights": {"z": 1}})
+    with pytest.raises(Failure, match=r"cv.json has no weights of .*/z and .*/a; make score RUN=z\+a writes it"):
+        made(together)
+
+
+def test_what_a_training_began_with_is_said(tmp_path, data):
+    """Seconds are rounded to minutes before hours are taken from them."""
+    learned = write_run(
+        tmp_path / "runs" / "next",
+        data,
+        network={"init_from": "first"},
+        data={"pseudo": "first"},
+        loss={"boundary": 3, "dice": 0.5, "targets": "hard"},
+    )
+    for number in (0, 1):
+        history = learned.history(number)
+        history.write_text(history.read_text().replace('"seconds": 3', '"seconds": 1199.9'))
+    page = Page(made(learned))
+    assert "U-Net, width 32, depth 4, stem 1, from run first" in page.texts
+    assert "2 folds of cars, those of run first" in page.texts
+    assert any(text.endswith("), and pseudo-labels of run first") for text in page.texts)
+    assert "binary cross-entropy (3 × near the outline) + 0.5 × (1 − Dice), hard targets" in page.texts
+    assert "2 h 0 min for 6 epochs" in page.texts
 
 
 def test_what_is_not_there_is_left_out(tmp_path):

@@ -9,8 +9,8 @@ import pandas as pd
 
 from competition.command import Failure, os_reason
 from competition.data_folder import DataFolder
-from competition.run_folder import RunFolder, read_json
-from competition.settings import Settings
+from competition.run_folder import RunFolder, read_json, run_at
+from competition.settings import Settings, load_yaml, resolve
 
 SCORE_COLUMNS = ["img", "car", "view", "fold", "dice", "iou"]
 # What of an epoch is shown, and its type: one that was not validated has a Dice of NaN, a gap in the curve.
@@ -22,24 +22,39 @@ ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
+class Member:
+    """A trained run whose networks have answered.
+
+    Args:
+        run: its folder.
+        weight: how much it counts in the answer for the test set.
+        settings: its settings.
+        environment: its environment.json.
+        histories: fold to a table of its epochs (epoch, loss, dice, best), for the folds that have one.
+    """
+
+    run: RunFolder
+    weight: float
+    settings: Settings
+    environment: dict[str, Any]
+    histories: dict[int, pd.DataFrame]
+
+
+@dataclass(frozen=True)
 class Results:
     """A scored run.
 
     Args:
         run: its folder.
-        settings: its settings.
-        environment: environment.json.
         cv: cv.json.
         scores: img, car, view, fold, dice, iou of every training image, and year, make, model ("" where unknown).
-        histories: fold to a table of its epochs (epoch, loss, dice, best), for the folds that have one.
+        members: the runs that have answered together; one that has answered alone is its own.
     """
 
     run: RunFolder
-    settings: Settings
-    environment: dict[str, Any]
     cv: dict[str, Any]
     scores: pd.DataFrame
-    histories: dict[int, pd.DataFrame]
+    members: list[Member]
 
     @property
     def folds(self) -> list[int]:
@@ -47,7 +62,7 @@ class Results:
         return [int(fold["fold"]) for fold in self.cv["folds"]]
 
 
-def read_results(run: RunFolder, settings: Settings, data: DataFolder) -> Results:
+def read_results(run: RunFolder, data: DataFolder) -> Results:
     """Read everything but the masks.
 
     Raises:
@@ -61,9 +76,7 @@ def read_results(run: RunFolder, settings: Settings, data: DataFolder) -> Result
     cv = _cv(run, scores)
     described = scores.join(_described(data), on="car")
     described[["year", "make", "model"]] = described[["year", "make", "model"]].fillna("")
-    numbers = [int(fold["fold"]) for fold in cv["folds"]]
-    histories = {fold: _history(run.history(fold)) for fold in numbers if run.history(fold).is_file()}
-    return Results(run, settings, read_json(run.environment), cv, described, histories)
+    return Results(run, cv, described, _members(run, cv))
 
 
 def _scores(run: RunFolder) -> pd.DataFrame:
@@ -98,6 +111,23 @@ def _cv(run: RunFolder, scores: pd.DataFrame) -> dict[str, Any]:
                 f"from different calls; make score RUN={run.name} writes both"
             )
     return cv
+
+
+def _members(run: RunFolder, cv: dict[str, Any]) -> list[Member]:
+    """The runs that have answered, in the order in which they were named."""
+    names = read_json(run.environment).get("runs", [])
+    if not names:
+        return [_member(run, 1.0, cv)]
+    weights = cv.get("weights", {})
+    if list(weights) != names:
+        raise Failure(f"{run.cv} has no weights of {' and '.join(names)}; make score RUN={run.name} writes it again")
+    return [_member(run_at(name), weights[name], cv) for name in names]
+
+
+def _member(run: RunFolder, weight: float, cv: dict[str, Any]) -> Member:
+    folds = [int(fold["fold"]) for fold in cv["folds"]]
+    histories = {fold: _history(run.history(fold)) for fold in folds if run.history(fold).is_file()}
+    return Member(run, weight, resolve(load_yaml(run.settings)), read_json(run.environment), histories)
 
 
 def _described(data: DataFolder) -> pd.DataFrame:

@@ -5,19 +5,20 @@ from typing import Any
 
 import pandas as pd
 
-from inference.report.results import Results
+from inference.report.results import Member, Results
 
 MOST_VIEWS = 24  # columns that a screen can show; more are cut to the worst
 
 
 @dataclass(frozen=True)
 class FoldRow:
-    """One fold; ``epochs`` is None where the run does not know them."""
+    """One fold; ``epochs`` are those of each run that answers, ``weights`` its weights in this fold."""
 
     fold: int
     cars: int
     images: int
-    epochs: int | None
+    epochs: str
+    weights: str
     dice: float
     iou: float
     threshold: float
@@ -58,11 +59,9 @@ class GroupRow:
 
 def by_fold(results: Results) -> list[FoldRow]:
     """A row for every fold of the split."""
-    thresholds = {int(fold["fold"]): float(fold["threshold"]) for fold in results.cv["folds"]}
     rows = []
-    for fold, threshold in thresholds.items():
-        history = results.histories.get(fold)
-        epochs = None if history is None or history.empty else int(history["epoch"].max())
+    for chosen in results.cv["folds"]:
+        fold = int(chosen["fold"])
         scores = results.scores[results.scores["fold"] == fold]
         worst = _worst(scores)
         rows.append(
@@ -70,15 +69,21 @@ def by_fold(results: Results) -> list[FoldRow]:
                 fold,
                 cars=scores["car"].nunique(),
                 images=len(scores),
-                epochs=epochs,
+                epochs=", ".join(_epochs(member, fold) for member in results.members),
+                weights=", ".join(f"{weight:.3g}" for weight in chosen.get("weights", {}).values()),
                 dice=scores["dice"].mean(),
                 iou=scores["iou"].mean(),
-                threshold=threshold,
+                threshold=float(chosen["threshold"]),
                 worst_img=worst["img"],
                 worst_dice=worst["dice"],
             )
         )
     return rows
+
+
+def _epochs(member: Member, fold: int) -> str:
+    history = member.histories.get(fold)
+    return "–" if history is None or history.empty else str(history["epoch"].max())
 
 
 def by_view(scores: pd.DataFrame) -> ViewTable | None:
