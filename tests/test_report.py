@@ -41,6 +41,7 @@ class Page(HTMLParser):
         self.stack: list[tuple[str, str]] = []
         self.by_id: dict[str, str] = {}
         self.rows: list[list[str]] = []
+        self.headings: list[str] = []
         self.articles: list[str] = []
         self.overlays: list[NDArray[np.uint8]] = []
         self.tags: list[str] = []
@@ -58,6 +59,8 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("td", "th") and self.rows:
             self.rows[-1].append("")
+        if tag == "th":
+            self.headings.append("")
         if tag == "article":
             self.articles.append("")
         if tag == "img" and given.get("class") == "over":
@@ -77,6 +80,8 @@ class Page(HTMLParser):
                 self.by_id[name] = self.by_id.get(name, "") + data
             if tag in ("td", "th"):
                 self.rows[-1][-1] += data.strip()
+            if tag == "th":
+                self.headings[-1] += data.strip()
             if tag == "article":
                 self.articles[-1] += data
 
@@ -410,6 +415,19 @@ def test_what_is_not_there_is_left_out(tmp_path):
     assert "no metadata.csv" in page.by_id["makes"]
     assert "tell no views apart" in page.by_id["views"]
     assert "no learning curves" in page.by_id["training"]
+
+
+def test_the_cars_that_are_folded_away_have_a_table_with_names_too(tmp_path):
+    data = write_data(tmp_path / "data", [f"car{number}" for number in range(10)], views=1)
+    page = Page(made(write_run(tmp_path / "runs" / "many", data)))
+    assert [row for row in page.rows if row[0] == "car"] == [["car", "images", "Dice", "IoU", "1 − Dice"]] * 2
+    assert any("2 better cars" in text for text in page.texts)
+
+
+def test_no_heading_and_no_class_is_empty(finished):
+    page = Page(finished[2])
+    assert ("span", "class", "") not in page.attributes
+    assert "" not in page.headings
 
 
 def test_perfect_and_empty_masks_can_be_drawn(tmp_path, data, monkeypatch):

@@ -51,7 +51,7 @@ def render(results: Results, data: DataFolder) -> str:
         "quantiles": charts.quantiles(scores["dice"].tolist()),
         "threshold_curve": _threshold_curve(cv),
         "views": views,
-        "thumbnails": view_thumbnails(results, data, views.views) if views else {},
+        "thumbnails": view_thumbnails(data, views.views) if views else {},
         "makes": tables.by_make(scores),
         "ranked_cars": tables.by_car(scores),
         "submission": _submission(results),
