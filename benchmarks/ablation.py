@@ -134,9 +134,12 @@ def weights_for(changes: Changes, settings: Settings, files: Mapping[str, str]) 
     """The weights that a variant needs besides its changes: those of its encoder, which are not the preset's."""
     named = {change.partition("=")[0] for change in changes}
     encoder = settings.network.encoder
-    if "network.weights" in named or not (encoder in files or "network.encoder" in named):
+    if "network.weights" in named:
         return []
-    return [f"network.weights={files.get(encoder, 'hub')}"]
+    if encoder in files:
+        return [f"network.weights={files[encoder]}"]
+    # A preset from scratch is compared with another encoder from scratch.
+    return ["network.weights=hub"] if "network.encoder" in named and settings.network.weights != "none" else []
 
 
 def files_of(assignments: Sequence[str], preset: Settings) -> dict[str, str]:

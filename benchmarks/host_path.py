@@ -8,7 +8,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,21 +34,25 @@ from folds.frame import Frame
 from folds.split import photos_by_fold
 from folds.validation import to_levels
 from inference.ensemble import Ensemble
+from inference.evaluate import score_photos
+from inference.masks import level_of
 from inference.predict import predict_to
 from submissions import submission_file
 
 HALF = 0.5
-LEVEL = 128
+LEVEL = level_of(HALF)
 SAME = 0.995  # Dice of our masks and the usual ones: they differ only where a pixel is half car
 CPU = torch.device("cpu")
 Result = TypeVar("Result")
 
 
 class FullDecode(Frame):
-    """A frame that decodes every photograph at its full size, and then averages by area."""
+    """A frame that decodes every photograph at its full size, as one that pads does, and then averages by area."""
 
     def read(self, path: Path) -> Pixels:
         """A photograph as the network sees it."""
+        if self.fit == "pad":
+            return super().read(path)
         photo = read_rgb(path)
         return self._resized(photo, photo.shape, cv2.INTER_AREA)
 
@@ -110,7 +114,8 @@ def compare(
     ways = {"ours": timed("ours", our_path, ours), "usual": timed("usual", usual_path, usuals)}
     for way in ways.values():  # once for the page cache
         way()
-    clear(busy.values())
+    for seconds in busy.values():
+        seconds.clear()
     clock = in_turns(ways, repeats)
     same = agreement(ours, usuals, folder)
     if same < SAME:
@@ -121,12 +126,6 @@ def compare(
         "times_as_fast": median_ratio(clock["usual"], clock["ours"]),
         "agreement": same,
     }
-
-
-def clear(lists: Iterable[list[float]]) -> None:
-    """Forget what has been measured so far."""
-    for each in lists:
-        each.clear()
 
 
 def agreement(shard: Path, usual_file: Path, folder: Path) -> float:
@@ -218,23 +217,18 @@ def reading(photos: Sequence[Photo], settings: Settings, repeats: int) -> dict[s
     return found | {"mean absolute difference, levels of 255": float(np.mean(differences))}
 
 
-def reading_dice(run_name: str, data: DataFolder, fold: int, folder: Path) -> dict[str, float]:
+def reading_dice(run_name: str, data: DataFolder, fold: int) -> dict[str, float]:
     """The Dice of a trained fold on the photographs it did not see, read in either way."""
     run = run_at(run_name)
     network, settings, _ = load_weights(run.best(fold))
     held_out = photos_by_fold(run.folds, data.train)[fold]
     frames = {"reduced": Frame.of(settings.input), "in full": FullDecode.of(settings.input)}
+    chosen = settings.inference
     dice = {}
     for name, frame in frames.items():
-        chosen = settings.inference
         ensemble = Ensemble([network], frame, chosen.views, device=pick_device(), precision=chosen.precision)
-        shard, joined = folder / "fold.csv.gz", folder / "fold_joined.csv.gz"
-        predict_to(shard, held_out, [ensemble], threshold=HALF, settings=settings)
-        submission_file.join(joined, [shard])
-        runs = [rle.parse(code) for _, _, code in submission_file.read(joined)]
-        pairs = zip(runs, held_out, strict=True)
-        each = [metrics.counts_of_runs(found, data.truth_runs(photo)) for found, photo in pairs]
-        dice[f"Dice of fold {fold}, decoded {name}"] = metrics.mean(each).dice
+        scores = score_photos(held_out, [ensemble], data, chosen, HALF)
+        dice[f"Dice of fold {fold}, decoded {name}"] = scores.dice
     return dice
 
 
@@ -260,8 +254,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             parts = stages(photos, answers, settings, folder)
             usual_parts = usual_stages(photos, answers, settings, folder)
             ways = reading(photos, settings, options.repeats)
-        if options.run:
-            ways |= reading_dice(options.run, data, options.fold, folder)
+    if options.run:
+        ways |= reading_dice(options.run, data, options.fold)
     print_rows(
         f"{len(photos)} photographs, input {size}, one core; images a second", found["images_per_second"], "images/s"
     )

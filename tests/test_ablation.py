@@ -336,6 +336,15 @@ def test_an_encoder_has_its_own_weights(changes: list[str], files: dict[str, str
     assert weights_for(changes, settings, files) == weights
 
 
+@pytest.mark.parametrize(("files", "weights"), [({}, []), ({"tf_efficientnet_lite0": "b"}, ["network.weights=b"])])
+def test_another_encoder_over_a_preset_from_scratch_begins_from_scratch(
+    files: dict[str, str], weights: list[str]
+) -> None:
+    changes = ["network.encoder=tf_efficientnet_lite0"]
+    settings = resolve(merge(PRESET, parse_assignments(["network.weights=none", "network.freeze=0", *changes])))
+    assert weights_for(changes, settings, files) == weights
+
+
 def test_files_of_weights_by_encoder() -> None:
     named = ["tf_efficientnet_lite0=/x=y.pth", "mobilenetv2_100=b"]
     assert files_of(named, resolve(PRESET)) == {"tf_efficientnet_lite0": "/x=y.pth", "mobilenetv2_100": "b"}

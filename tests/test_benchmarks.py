@@ -14,6 +14,7 @@ from benchmarks.watch import watch
 from competition import rle as codec
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from inference.evaluate import evaluate
 
 NOTHING = ["--images", "4", "--repeats", "1"]
 MINIATURES = {
@@ -85,6 +86,20 @@ def test_two_ways_whose_masks_differ_are_refused(tiny_data, tmp_path, monkeypatc
     monkeypatch.setattr(usual, "mask_of", lambda probabilities, shape: np.ones(shape, dtype=np.uint8))
     with pytest.raises(Failure, match="agree only"):
         host_path.compare(photos, answers, settings, 1, tmp_path)
+
+
+def test_a_padded_photograph_is_the_same_however_it_is_decoded(tiny_data):
+    data = DataFolder(tiny_data)
+    pad = host_path.settings_of("demo", {"input": {"height": 96, "width": 96, "fit": "pad"}})
+    found = host_path.reading(data.train[:2], pad, 1)
+    assert found["mean absolute difference, levels of 255"] == 0
+
+
+def test_the_dice_of_a_fold_is_measured_in_both_ways_of_reading(trained):
+    dice = host_path.reading_dice(str(trained.run.root), DataFolder(trained.data), 1)
+    assert list(dice) == ["Dice of fold 1, decoded reduced", "Dice of fold 1, decoded in full"]
+    assert dice["Dice of fold 1, decoded reduced"] == evaluate(trained.run.best(1), trained.data, None, 0.5).dice
+    assert 0.5 < dice["Dice of fold 1, decoded in full"] < 1
 
 
 def test_other_bytes_after_a_kill_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from competition import metrics, rle
+from competition import atomic, metrics, rle
 from competition.command import Failure, run_command
 from competition.data_folder import DataFolder
 from competition.run_folder import RunFolder, record
@@ -40,6 +41,7 @@ class Page(HTMLParser):
         self.stack: list[tuple[str, str]] = []
         self.by_id: dict[str, str] = {}
         self.rows: list[list[str]] = []
+        self.headings: list[str] = []
         self.articles: list[str] = []
         self.overlays: list[NDArray[np.uint8]] = []
         self.tags: list[str] = []
@@ -57,6 +59,8 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("td", "th") and self.rows:
             self.rows[-1].append("")
+        if tag == "th":
+            self.headings.append("")
         if tag == "article":
             self.articles.append("")
         if tag == "img" and given.get("class") == "over":
@@ -76,6 +80,8 @@ class Page(HTMLParser):
                 self.by_id[name] = self.by_id.get(name, "") + data
             if tag in ("td", "th"):
                 self.rows[-1][-1] += data.strip()
+            if tag == "th":
+                self.headings[-1] += data.strip()
             if tag == "article":
                 self.articles[-1] += data
 
@@ -104,10 +110,10 @@ def predict(truth: NDArray[np.uint8], at: int) -> NDArray[np.uint8]:
     return predicted
 
 
-def write_run(root: Path, data: DataFolder, scored: tuple[int, ...] = (0, 1)) -> RunFolder:
-    """A run of two folds with every file that the other stages promise."""
+def write_run(root: Path, data: DataFolder, /, **more: dict[str, object]) -> RunFolder:
+    """A run of two folds with every file that the other stages promise, and more settings."""
     run = RunFolder(root)
-    record(run, resolve({"split": {"folds": 2}, "train": {"epochs": 3}}), data, "a slow processor")
+    record(run, resolve({"split": {"folds": 2}, "train": {"epochs": 3}, **more}), data, "a slow processor")
     fold = {car: at % 2 for at, car in enumerate(sorted({photo.car for photo in data.train}))}
     split = pd.DataFrame(
         [(photo.img, photo.car, fold[photo.car]) for photo in data.train], columns=["img", "car", "fold"]
@@ -115,20 +121,19 @@ def write_run(root: Path, data: DataFolder, scored: tuple[int, ...] = (0, 1)) ->
     split.to_csv(run.folds, index=False)
     scores, codes = [], []
     for at, photo in enumerate(data.train):
-        if fold[photo.car] in scored:
-            truth = data.truth(photo)
-            predicted = predict(truth, at)
-            counted = metrics.counts(truth, predicted)
-            scores.append(
-                (photo.img, photo.car, photo.view, fold[photo.car], round(counted.dice, 7), round(counted.iou, 7))
-            )
-            codes.append((photo.img, rle.encode(predicted)))
+        truth = data.truth(photo)
+        predicted = predict(truth, at)
+        counted = metrics.counts(truth, predicted)
+        scores.append(
+            (photo.img, photo.car, photo.view, fold[photo.car], round(counted.dice, 7), round(counted.iou, 7))
+        )
+        codes.append((photo.img, rle.encode(predicted)))
     table = pd.DataFrame(scores, columns=["img", "car", "view", "fold", "dice", "iou"])
     table.to_csv(run.oof_scores, index=False)
     with gzip.open(run.oof, "wt", newline="") as file:
         csv.writer(file).writerows([("img", "rle_mask"), *codes])
     run.cv.write_text(json.dumps(cv_of(table)))
-    for number in scored:
+    for number in (0, 1):
         run.fold(number).mkdir()
         epochs = [
             {
@@ -248,7 +253,6 @@ def test_the_page_has_the_numbers(finished):
         ]  # fmt: skip
     assert folds["all"][:3] == ["all", "3", "6"]
     assert "+0.00012" in page.by_id["tuning"]
-    assert "partial" not in page.by_id
     assert ["identity", "0.90000", ""] in page.rows
     row = ["best threshold 0.438", "0.90000", "−0.00012", "0.00003", "1 of 2", "0.5"]
     assert [*row, "chosen on the other folds, not used"] in page.rows
@@ -326,34 +330,104 @@ def test_the_same_files_give_the_same_page(finished):
     assert made(run) == html
 
 
-def test_a_run_of_one_fold_says_so(tmp_path, data):
-    run = write_run(tmp_path / "runs" / "half", data, scored=(1,))
-    cv = json.loads(run.cv.read_text()) | {"tuning": {"threshold": None, "gain": None, "used": False}}
-    run.cv.write_text(json.dumps(cv))
-    page = Page(made(run))
-    notice = " ".join(page.by_id["partial"].split())
-    assert "1 of 2 folds are scored." in notice
-    assert "2 of 6 images, 1 of 3 cars" in notice
-    assert "make cv RUN=half trains and scores fold 0." in notice
-    assert next(row for row in page.rows if row[0] == "0")[-1] == "not trained"
-    assert "spread" not in page.by_id
-    assert "no honest gain" in " ".join(page.by_id["tuning"].split())
+def write_together(root: Path, data: DataFolder) -> RunFolder:
+    """A run of the results of two, z and a, of different inputs and weights."""
+    members = [
+        write_run(root / "z", data),
+        write_run(root / "a", data, input={"width": 512}, augment={"flip": 0.25}, train={"epochs": 2}),
+    ]
+    together = write_run(root / "z+a", data)
+    names = [str(member.root) for member in members]
+    environment = json.loads(together.environment.read_text())
+    atomic.write_json(together.environment, {**environment, "runs": names})
+    cv = json.loads(together.cv.read_text())
+    cv["weights"] = dict(zip(names, (0.25, 0.75), strict=True))
+    cv["folds"][0]["weights"] = dict(zip(names, (0.0, 1.0), strict=True))
+    cv["folds"][1]["weights"] = dict(zip(names, (0.5, 0.5), strict=True))
+    atomic.write_json(together.cv, cv)
+    for number in (0, 1):
+        shutil.rmtree(together.fold(number))
+    return together
+
+
+def test_every_run_of_several_is_described(tmp_path, data):
+    page = Page(made(write_together(tmp_path / "runs", data)))
+    start = page.rows.index(["run", "z", "a"])
+    assert page.rows[start : start + 4] == [
+        ["run", "z", "a"],
+        ["Weight", "0.25", "0.75"],
+        ["Input", "384 × 256 pixels, resized", "512 × 256 pixels, resized"],
+        ["Training", "3 epochs, batches of 8, adamw", "2 epochs, batches of 8, adamw"],
+    ]
+    named = [row[0] for row in page.rows]
+    assert "Network" not in named, "what is the same stands once, above the table"
+    assert page.texts.count("U-Net, width 32, depth 4, stem 1") == 1
+    assert ["augment.flip", "0.5", "0.25"] in page.rows
+    assert [row[1:6] for row in page.rows if row[0] in ("0", "1", "all")] == [
+        ["2", "4", "3, 3", "0, 1", "0.500"],
+        ["1", "2", "3, 3", "0.5, 0.5", "0.500"],
+        ["3", "6", "", "0.25, 0.75", "0.500"],
+    ]
+    training = " ".join(page.by_id["training"].split())
+    assert training.endswith("answer here together: make report RUN=z, make report RUN=a.")
+
+
+def test_one_run_has_nothing_to_be_compared_with(finished):
+    page = Page(finished[2])
+    assert not {"run", "Weight", "augment.flip", "python"} & {row[0] for row in page.rows}
+    assert page.texts.count("augment.flip") == page.texts.count("python") == 1
+
+
+def test_a_cv_of_other_runs_is_refused(tmp_path, data):
+    together = write_together(tmp_path / "runs", data)
+    atomic.write_json(together.cv, {**json.loads(together.cv.read_text()), "weights": {"z": 1}})
+    with pytest.raises(Failure, match=r"cv.json has no weights of .*/z and .*/a; make score RUN=z\+a writes it"):
+        made(together)
+
+
+def test_what_a_training_began_with_is_said(tmp_path, data):
+    """Seconds are rounded to minutes before hours are taken from them."""
+    learned = write_run(
+        tmp_path / "runs" / "next",
+        data,
+        network={"init_from": "first"},
+        data={"pseudo": "first"},
+        loss={"boundary": 3, "dice": 0.5, "targets": "hard"},
+    )
+    for number in (0, 1):
+        history = learned.history(number)
+        history.write_text(history.read_text().replace('"seconds": 3', '"seconds": 1199.9'))
+    page = Page(made(learned))
+    assert "U-Net, width 32, depth 4, stem 1, from run first" in page.texts
+    assert "2 folds of cars, those of run first" in page.texts
+    assert any(text.endswith("), and pseudo-labels of run first") for text in page.texts)
+    assert "binary cross-entropy (3 × near the outline) + 0.5 × (1 − Dice), hard targets" in page.texts
+    assert "2 h 0 min for 6 epochs" in page.texts
 
 
 def test_what_is_not_there_is_left_out(tmp_path):
     data = write_data(tmp_path / "data", ["a", "b", "c"], views=1)
     (data.root / "metadata.csv").unlink()
     run = write_run(tmp_path / "runs" / "bare", data)
-    cv = json.loads(run.cv.read_text())
-    run.cv.write_text(json.dumps({name: cv[name] for name in ("dice", "iou", "threshold", "folds")}))
     for number in (0, 1):
         run.history(number).unlink()
     page = Page(made(run))
     assert "no metadata.csv" in page.by_id["makes"]
     assert "tell no views apart" in page.by_id["views"]
     assert "no learning curves" in page.by_id["training"]
-    assert "tuning" not in page.by_id
-    assert "gains" not in page.by_id
+
+
+def test_the_cars_that_are_folded_away_have_a_table_with_names_too(tmp_path):
+    data = write_data(tmp_path / "data", [f"car{number}" for number in range(10)], views=1)
+    page = Page(made(write_run(tmp_path / "runs" / "many", data)))
+    assert [row for row in page.rows if row[0] == "car"] == [["car", "images", "Dice", "IoU", "1 − Dice"]] * 2
+    assert any("2 better cars" in text for text in page.texts)
+
+
+def test_no_heading_and_no_class_is_empty(finished):
+    page = Page(finished[2])
+    assert ("span", "class", "") not in page.attributes
+    assert "" not in page.headings
 
 
 def test_perfect_and_empty_masks_can_be_drawn(tmp_path, data, monkeypatch):
@@ -390,6 +464,18 @@ def damage_scores(run: RunFolder) -> None:
     table.to_csv(run.oof_scores, index=False)
 
 
+def damage_column(run: RunFolder) -> None:
+    pd.read_csv(run.oof_scores, dtype={"car": str}).drop(columns="view").to_csv(run.oof_scores, index=False)
+
+
+def damage_number(run: RunFolder) -> None:
+    run.oof_scores.write_text(run.oof_scores.read_text() + "a_01.jpg,a,1,0,good,0.9\n")
+
+
+def empty_scores(run: RunFolder) -> None:
+    run.oof_scores.write_text(run.oof_scores.read_text().splitlines()[0] + "\n")
+
+
 def damage_mean(run: RunFolder) -> None:
     run.cv.write_text(json.dumps(json.loads(run.cv.read_text()) | {"dice": 0.99}))
 
@@ -411,6 +497,12 @@ def damage_cv(run: RunFolder) -> None:
     run.cv.write_text('{"dice": 0.9')
 
 
+def older_cv(run: RunFolder) -> None:
+    cv = json.loads(run.cv.read_text())
+    del cv["gains"]
+    run.cv.write_text(json.dumps(cv))
+
+
 def damage_history(run: RunFolder) -> None:
     run.history(0).write_text('{"epoch": 1}\n')
 
@@ -424,10 +516,14 @@ def damage_environment(run: RunFolder) -> None:
     ("damage", "said"),
     [
         (damage_scores, "oof_scores.csv gives .* come from different calls; make score RUN=tiny"),
+        (damage_column, r"oof_scores.csv is not a table of img,car,view,fold,dice,iou \(.*view.*make score RUN=tiny"),
+        (damage_number, r"oof_scores.csv is not a table of .*good.* make score RUN=tiny"),
+        (empty_scores, "oof_scores.csv has no rows; make score RUN=tiny"),
         (damage_mean, "cv.json says dice 0.99000, .* make score RUN=tiny"),
         (damage_oof, "oof.csv.gz has no row for .* make score RUN=tiny"),
         (damage_code, "oof.csv.gz, .* token 2.* make score RUN=tiny"),
         (damage_cv, "cv.json is not JSON"),
+        (older_cv, "cv.json has no 'gains'; make score RUN=tiny writes it again"),
         (damage_history, "history.jsonl line 1 .*loss"),
         (damage_environment, "are not those that run tiny was made from"),
     ],

@@ -13,8 +13,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write runs/<RUN>/report.html."""
     options = parser("Write one HTML page of a scored run: curves, scores by fold, view and make, worst images.")
     add_run_arguments(options)
-    run, settings, data = open_run(options.parse_args(argv))
-    results = read_results(run, settings, data)
+    run, _, data = open_run(options.parse_args(argv))
+    results = read_results(run, data)
     require_same_data(run, data)
     page = render(results, data)
     atomic.write_text(run.report, page)

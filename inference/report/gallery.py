@@ -114,20 +114,18 @@ def choose(scores: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
     return [(title, text, [str(img) for img in table["img"]]) for title, text, table in chapters if len(table)]
 
 
-def view_thumbnails(results: Results, data: DataFolder, views: Iterable[int]) -> dict[int, str]:
+def view_thumbnails(data: DataFolder, views: Iterable[int]) -> dict[int, str]:
     """View to a small photograph of it as a data URI, of as few cars as can be."""
-    small: dict[int, str] = {}
-    scored = set(results.scores["img"])
     first: dict[int, Photo] = {}
     for photo in data.train:
-        if photo.img in scored:
-            first.setdefault(photo.view, photo)
-    for view in views:
-        if view in first:
-            height, width = shape_of(first[view].path)
-            rgb, _ = read_reduced(first[view].path, at_least=(height * THUMBNAIL_WIDTH // width, THUMBNAIL_WIDTH))
-            small[view] = jpeg(_narrowed(rgb, THUMBNAIL_WIDTH), quality=72)
-    return small
+        first.setdefault(photo.view, photo)
+    return {view: _thumbnail(first[view]) for view in views}
+
+
+def _thumbnail(photo: Photo) -> str:
+    height, width = shape_of(photo.path)
+    rgb, _ = read_reduced(photo.path, at_least=(height * THUMBNAIL_WIDTH // width, THUMBNAIL_WIDTH))
+    return jpeg(_narrowed(rgb, THUMBNAIL_WIDTH), quality=72)
 
 
 def _suspicious(

@@ -9,23 +9,12 @@ from markupsafe import Markup
 from tqdm import tqdm
 
 from competition.data_folder import DataFolder, read_rle_rows
-from competition.settings import Settings, flat
 from inference.report import charts, tables
+from inference.report.facts import all_settings, facts, versions
 from inference.report.gallery import gallery, view_thumbnails
 from inference.report.results import Results
 
 HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What cross-validation says of the threshold. The gain is honest: chosen on the other folds."""
-
-    used: float
-    best: float
-    gain: float | None
-    dice_at_half: float | None
-    taken: bool
 
 
 @dataclass(frozen=True)
@@ -47,29 +36,22 @@ def render(results: Results, data: DataFolder) -> str:
     chapters = gallery(results, data)
     scores, cv = results.scores, results.cv
     views = tables.by_view(scores)
-    tuning = _tuning(cv)
     context = {
         "run": results.run.name,
         "cv": cv,
         "images": len(scores),
         "cars": scores["car"].nunique(),
-        "all_images": len(results.split),
-        "all_cars": results.split["car"].nunique(),
         "folds": tables.by_fold(results),
-        "unscored": results.unscored,
+        "members": [member.run.name for member in results.members],
         "facts": facts(results),
-        "settings": flat(results.settings),
-        "environment": results.environment,
-        "histories": results.histories,
-        "loss_curves": charts.loss_curves(results.histories) if results.histories else None,
-        "validation_curves": charts.validation_curves(results.histories) if results.histories else None,
+        "settings": all_settings(results),
+        "versions": versions(results),
+        "curves": _learning_curves(results),
         "distribution": charts.distribution(scores["dice"].tolist()),
         "quantiles": charts.quantiles(scores["dice"].tolist()),
-        "tuning": tuning,
-        "gains": cv.get("gains", []),  # which a score of an older version has not
-        "threshold_curve": _threshold_curve(cv, tuning) if tuning else None,
+        "threshold_curve": _threshold_curve(cv),
         "views": views,
-        "thumbnails": view_thumbnails(results, data, views.views) if views else {},
+        "thumbnails": view_thumbnails(data, views.views) if views else {},
         "makes": tables.by_make(scores),
         "ranked_cars": tables.by_car(scores),
         "submission": _submission(results),
@@ -87,67 +69,17 @@ def render(results: Results, data: DataFolder) -> str:
     return templates.get_template("page.html.j2").render(context, css=css)
 
 
-def facts(results: Results) -> list[tuple[str, str]]:
-    """What was trained, on what, with what: (name, value) for the head of the page."""
-    settings, environment = results.settings, results.environment
-    return [
-        ("Network", _network(settings)),
-        ("Input", f"{settings.input.width} × {settings.input.height} pixels, {_fit(settings)}"),
-        ("Loss", _loss(settings)),
-        ("Training", f"{settings.train.epochs} epochs, {_batch(settings)}, {settings.train.optimizer}"),
-        ("Learning rate", f"{settings.train.lr:g}, {settings.train.schedule}"),
-        ("Split", f"{len(results.folds)} folds of cars, seed {settings.seed}"),
-        ("Test-time views", ", ".join(results.cv.get("views") or settings.inference.views)),
-        ("Data", f"{environment.get('data', 'unknown')} ({environment.get('fingerprint', 'unknown')})"),
-        ("Device", str(environment.get("device", "unknown"))),
-        ("Code", f"revision {environment.get('git') or 'unknown'}"),
-        ("Time in training", _hours(results)),
-        ("Run made", str(environment.get("created", "unknown")).replace("T", " ").replace("+00:00", " UTC")),
-    ]
+def _learning_curves(results: Results) -> list[Markup]:
+    """Loss and validation; none where nothing is known of them, and of several runs, whose own pages show them."""
+    histories = results.members[0].histories
+    if len(results.members) > 1 or not histories:
+        return []
+    return [charts.loss_curves(histories), charts.validation_curves(histories)]
 
 
-def _network(settings: Settings) -> str:
-    network = settings.network
-    if network.name == "unet":
-        return f"U-Net, width {network.width}, depth {network.depth}, stem {network.stem}"
-    start = {"hub": "pretrained", "none": "from scratch"}.get(network.weights, network.weights)
-    return f"U-Net on {network.encoder}, {start}"
-
-
-def _fit(settings: Settings) -> str:
-    return {"resize": "resized", "pad": "padded"}[settings.input.fit]
-
-
-def _loss(settings: Settings) -> str:
-    terms = {"binary cross-entropy": settings.loss.bce, "(1 − Dice)": settings.loss.dice}
-    return " + ".join(name if weight == 1 else f"{weight:g} × {name}" for name, weight in terms.items() if weight)
-
-
-def _batch(settings: Settings) -> str:
-    train = settings.train
-    return f"batches of {train.batch_size}" + (f" × {train.accumulate}" if train.accumulate > 1 else "")
-
-
-def _hours(results: Results) -> str:
-    """The time that the epochs of all folds took together."""
-    seconds = sum(float(table["seconds"].sum()) for table in results.histories.values())
-    epochs = sum(len(table) for table in results.histories.values())
-    return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min for {epochs} epochs" if epochs else "not recorded"
-
-
-def _tuning(cv: dict[str, Any]) -> Tuning | None:
-    """What cv.json says of the threshold; None where there is no curve, as for a score of one fold."""
-    curve = cv.get("curve")
-    if not curve or not curve.get("dice"):
-        return None
-    tuned = cv.get("tuning") or {}
-    highest = max(range(len(curve["dice"])), key=curve["dice"].__getitem__)
-    best = tuned.get("threshold") or curve["thresholds"][highest]
-    return Tuning(cv["threshold"], best, tuned.get("gain"), tuned.get("dice_at_half"), bool(tuned.get("used")))
-
-
-def _threshold_curve(cv: dict[str, Any], tuning: Tuning) -> Markup:
-    return charts.threshold_curve(cv["curve"]["thresholds"], cv["curve"]["dice"], tuning.used, tuning.best)
+def _threshold_curve(cv: dict[str, Any]) -> Markup:
+    curve = cv["curve"]
+    return charts.threshold_curve(curve["thresholds"], curve["dice"], cv["threshold"], cv["tuning"]["threshold"])
 
 
 def _submission(results: Results) -> Submission | None:

@@ -9,14 +9,35 @@ import pandas as pd
 
 from competition.command import Failure, os_reason
 from competition.data_folder import DataFolder
-from competition.run_folder import RunFolder, read_json
-from competition.settings import Settings
+from competition.run_folder import RunFolder, read_json, run_at
+from competition.settings import Settings, load_yaml, resolve
 
 SCORE_COLUMNS = ["img", "car", "view", "fold", "dice", "iou"]
 # What of an epoch is shown, and its type: one that was not validated has a Dice of NaN, a gap in the curve.
 EPOCH = {"epoch": int, "loss": float, "seconds": float, "dice": float, "best": bool}
-# The scores are written with seven digits or so; what differs by more comes from another call.
+# Of what `make score` writes into cv.json.
+CV = ["dice", "iou", "spread", "threshold", "views", "folds", "tuning", "curve", "gains"]
+# The scores are written with six digits; what differs by more comes from another call.
 ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained run whose networks have answered.
+
+    Args:
+        run: its folder.
+        weight: how much it counts in the answer for the test set.
+        settings: its settings.
+        environment: its environment.json.
+        histories: fold to a table of its epochs (epoch, loss, dice, best), for the folds that have one.
+    """
+
+    run: RunFolder
+    weight: float
+    settings: Settings
+    environment: dict[str, Any]
+    histories: dict[int, pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -25,35 +46,23 @@ class Results:
 
     Args:
         run: its folder.
-        settings: its settings.
-        environment: environment.json.
         cv: cv.json.
-        split: img, car, fold of every training image.
-        scores: img, car, view, fold, dice, iou of every scored image, and year, make, model ("" where unknown).
-        histories: fold to a table of its epochs (epoch, loss, dice, best), for the folds that have one.
+        scores: img, car, view, fold, dice, iou of every training image, and year, make, model ("" where unknown).
+        members: the runs that have answered together; one that has answered alone is its own.
     """
 
     run: RunFolder
-    settings: Settings
-    environment: dict[str, Any]
     cv: dict[str, Any]
-    split: pd.DataFrame
     scores: pd.DataFrame
-    histories: dict[int, pd.DataFrame]
+    members: list[Member]
 
     @property
     def folds(self) -> list[int]:
-        """All folds of the split."""
-        return sorted(int(fold) for fold in self.split["fold"].unique())
-
-    @property
-    def unscored(self) -> list[int]:
-        """The folds of the split that no score stands for."""
-        scored = {int(fold) for fold in self.scores["fold"].unique()}
-        return [fold for fold in self.folds if fold not in scored]
+        """All folds of the split: `make score` scores all or none."""
+        return [int(fold["fold"]) for fold in self.cv["folds"]]
 
 
-def read_results(run: RunFolder, settings: Settings, data: DataFolder) -> Results:
+def read_results(run: RunFolder, data: DataFolder) -> Results:
     """Read everything but the masks.
 
     Raises:
@@ -63,43 +72,35 @@ def read_results(run: RunFolder, settings: Settings, data: DataFolder) -> Result
     for path in (run.cv, run.oof_scores, run.oof):
         if not path.is_file():
             raise Failure(f"no {path}; it comes from scoring the trained folds: make score RUN={run.name}")
-    if not run.folds.is_file():
-        raise Failure(
-            f"no {run.folds}, the truth about the split, without which the run cannot be read: "
-            f"start a new one with make cv RUN=..."
-        )
-    split = _table(run.folds, ["img", "car", "fold"], run)
-    scores = _table(run.oof_scores, SCORE_COLUMNS, run)
+    scores = _scores(run)
     cv = _cv(run, scores)
     described = scores.join(_described(data), on="car")
     described[["year", "make", "model"]] = described[["year", "make", "model"]].fillna("")
-    numbers = sorted(int(fold) for fold in split["fold"].unique())
-    histories = {fold: _history(run.history(fold)) for fold in numbers if run.history(fold).is_file()}
-    return Results(run, settings, read_json(run.environment), cv, split, described, histories)
+    return Results(run, cv, described, _members(run, cv))
 
 
-def _table(path: Path, columns: list[str], run: RunFolder) -> pd.DataFrame:
-    """A CSV with these columns and at least one row."""
+def _scores(run: RunFolder) -> pd.DataFrame:
+    """The scores of the images, of which there is at least one."""
+    path = run.oof_scores
     try:
         # A car such as 000000123456 or 1234567890e1 is a name; left to itself pandas would make a number of it.
-        table = pd.read_csv(path, dtype={"img": str, "car": str}, keep_default_na=False)
-        numeric = [name for name in columns if name not in ("img", "car")]
+        table = pd.read_csv(path, dtype={"img": str, "car": str}, keep_default_na=False)[SCORE_COLUMNS]
+        numeric = [name for name in SCORE_COLUMNS if name not in ("img", "car")]
         table[numeric] = table[numeric].apply(pd.to_numeric)
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except (ValueError, KeyError) as error:
-        raise Failure(f"{path} is not a table of {','.join(columns)}: {error}; make score RUN={run.name}") from error
-    missing = [name for name in columns if name not in table.columns]
-    if missing or table.empty:
-        lack = f"has no column {missing[0]}" if missing else "has no rows"
-        raise Failure(f"{path} {lack}; make score RUN={run.name} writes it again")
-    return table[columns]
+        what = f"a table of {','.join(SCORE_COLUMNS)}"
+        raise Failure(f"{path} is not {what} ({error}); make score RUN={run.name} writes it again") from error
+    if table.empty:
+        raise Failure(f"{path} has no rows; make score RUN={run.name} writes it again")
+    return table
 
 
 def _cv(run: RunFolder, scores: pd.DataFrame) -> dict[str, Any]:
     """cv.json, which must be about the same images as oof_scores.csv."""
     cv = read_json(run.cv)
-    lacking = [name for name in ("dice", "iou", "threshold", "folds") if name not in cv]
+    lacking = [name for name in CV if name not in cv]
     if lacking:
         raise Failure(f"{run.cv} has no {lacking[0]!r}; make score RUN={run.name} writes it again")
     for name in ("dice", "iou"):
@@ -110,6 +111,23 @@ def _cv(run: RunFolder, scores: pd.DataFrame) -> dict[str, Any]:
                 f"from different calls; make score RUN={run.name} writes both"
             )
     return cv
+
+
+def _members(run: RunFolder, cv: dict[str, Any]) -> list[Member]:
+    """The runs that have answered, in the order in which they were named."""
+    names = read_json(run.environment).get("runs", [])
+    if not names:
+        return [_member(run, 1.0, cv)]
+    weights = cv.get("weights", {})
+    if list(weights) != names:
+        raise Failure(f"{run.cv} has no weights of {' and '.join(names)}; make score RUN={run.name} writes it again")
+    return [_member(run_at(name), weights[name], cv) for name in names]
+
+
+def _member(run: RunFolder, weight: float, cv: dict[str, Any]) -> Member:
+    folds = [int(fold["fold"]) for fold in cv["folds"]]
+    histories = {fold: _history(run.history(fold)) for fold in folds if run.history(fold).is_file()}
+    return Member(run, weight, resolve(load_yaml(run.settings)), read_json(run.environment), histories)
 
 
 def _described(data: DataFolder) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def suspects(measured: pd.DataFrame, limit: int) -> list[Suspect]:
     """The images that stand out most from the other images of their car, the most suspicious first."""
     found = []
     for _, images in measured.groupby("car"):
-        for index, image in images.iterrows():
+        for index, image in images[images["patches"] >= images["least"]].iterrows():
             others = images.drop(index)["patches"]
             usual = float(others.median()) if len(others) else 0.0
             if image["patches"] >= image["least"] + usual:

@@ -5,25 +5,25 @@ from typing import Any
 
 import pandas as pd
 
-from inference.report.results import Results
+from inference.report.results import Member, Results
 
 MOST_VIEWS = 24  # columns that a screen can show; more are cut to the worst
 
 
 @dataclass(frozen=True)
 class FoldRow:
-    """One fold; the numbers are None where it is not scored, and ``state`` says what is missing."""
+    """One fold; ``epochs`` are those of each run that answers, ``weights`` its weights in this fold."""
 
     fold: int
     cars: int
     images: int
-    epochs: int | None
-    state: str = ""
-    dice: float | None = None
-    iou: float | None = None
-    threshold: float | None = None
-    worst_img: str = ""
-    worst_dice: float | None = None
+    epochs: str
+    weights: str
+    dice: float
+    iou: float
+    threshold: float
+    worst_img: str
+    worst_dice: float
 
 
 @dataclass(frozen=True)
@@ -58,34 +58,32 @@ class GroupRow:
 
 
 def by_fold(results: Results) -> list[FoldRow]:
-    """A row for every fold of the split, scored or not."""
-    thresholds = {int(fold["fold"]): fold.get("threshold") for fold in results.cv["folds"]}
+    """A row for every fold of the split."""
     rows = []
-    for fold in results.folds:
-        history = results.histories.get(fold)
-        epochs = None if history is None or history.empty else int(history["epoch"].max())
+    for chosen in results.cv["folds"]:
+        fold = int(chosen["fold"])
         scores = results.scores[results.scores["fold"] == fold]
-        if scores.empty:
-            held_out = results.split[results.split["fold"] == fold]
-            trained = results.run.best(fold).is_file()
-            state = "trained, not scored" if trained else "not trained"
-            rows.append(FoldRow(fold, held_out["car"].nunique(), len(held_out), epochs, state))
-            continue
         worst = _worst(scores)
         rows.append(
             FoldRow(
                 fold,
                 cars=scores["car"].nunique(),
                 images=len(scores),
-                epochs=epochs,
+                epochs=", ".join(_epochs(member, fold) for member in results.members),
+                weights=", ".join(f"{weight:.3g}" for weight in chosen.get("weights", {}).values()),
                 dice=scores["dice"].mean(),
                 iou=scores["iou"].mean(),
-                threshold=thresholds.get(fold) or results.cv["threshold"],
+                threshold=float(chosen["threshold"]),
                 worst_img=worst["img"],
                 worst_dice=worst["dice"],
             )
         )
     return rows
+
+
+def _epochs(member: Member, fold: int) -> str:
+    history = member.histories.get(fold)
+    return "–" if history is None or history.empty else str(history["epoch"].max())
 
 
 def by_view(scores: pd.DataFrame) -> ViewTable | None:
@@ -95,9 +93,7 @@ def by_view(scores: pd.DataFrame) -> ViewTable | None:
         return None
     views = sorted(int(view) for view in means.sort_values(kind="stable").index[:MOST_VIEWS])
     parts = [("all folds", scores)]
-    folds = sorted(int(fold) for fold in scores["fold"].unique())
-    if len(folds) > 1:
-        parts += [(f"fold {fold}", scores[scores["fold"] == fold]) for fold in folds]
+    parts += [(f"fold {fold}", part) for fold, part in scores.groupby("fold")]
     rows = [(name, [_cell(part[part["view"] == view]) for view in views]) for name, part in parts]
     known = [cell.dice for _, cells in rows for cell in cells if cell.dice is not None]
     best, worst = max(known), min(known)

@@ -1,0 +1,112 @@
+"""What was trained, on what, with what; and of several runs what they have in common and where they differ."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from competition.settings import Settings, flat
+from inference.report.results import Member, Results
+
+
+class Compared(NamedTuple):
+    """What runs have in common, and what is different in each; one run has everything in common with itself."""
+
+    shared: dict[str, Any]
+    apart: dict[str, list[Any]]
+
+
+def compare(of_runs: Sequence[Mapping[str, Any]]) -> Compared:
+    """Divide what runs say of themselves by whether all say the same."""
+    names = list(dict.fromkeys(name for one in of_runs for name in one))
+    values = {name: [one.get(name, "unknown") for one in of_runs] for name in names}
+    shared = {name: each[0] for name, each in values.items() if all(value == each[0] for value in each)}
+    return Compared(shared, {name: each for name, each in values.items() if name not in shared})
+
+
+def facts(results: Results) -> Compared:
+    """What stands at the head of the page."""
+    found = compare([_facts(member, results) for member in results.members])
+    if len(results.members) == 1:
+        return found
+    weights = [f"{member.weight:.3g}" for member in results.members]
+    return found._replace(apart={"Weight": weights, **found.apart})
+
+
+def all_settings(results: Results) -> Compared:
+    """Every setting."""
+    return compare([flat(member.settings) for member in results.members])
+
+
+def versions(results: Results) -> Compared:
+    """Of Python, the system and the packages."""
+    return compare([_versions(member.environment) for member in results.members])
+
+
+def _facts(member: Member, results: Results) -> dict[str, str]:
+    settings, environment = member.settings, member.environment
+    return {
+        "Network": _network(settings),
+        "Input": f"{settings.input.width} × {settings.input.height} pixels, {_fit(settings)}",
+        "Loss": _loss(settings),
+        "Training": f"{settings.train.epochs} epochs, {_batch(settings)}, {settings.train.optimizer}",
+        "Learning rate": f"{settings.train.lr:g}, {settings.train.schedule}",
+        "Split": f"{len(results.folds)} folds of cars, {_origin(settings)}",
+        "Test-time views": ", ".join(results.cv["views"]),
+        "Data": _data(settings, environment),
+        "Device": str(environment.get("device", "unknown")),
+        "Code": f"revision {environment.get('git') or 'unknown'}",
+        "Time in training": _time(member),
+        "Run made": str(environment.get("created", "unknown")).replace("T", " ").replace("+00:00", " UTC"),
+    }
+
+
+def _network(settings: Settings) -> str:
+    network = settings.network
+    source = "" if network.init_from == "none" else f"from run {network.init_from}"
+    if network.name == "unet":
+        described = f"U-Net, width {network.width}, depth {network.depth}, stem {network.stem}"
+        return f"{described}, {source}" if source else described
+    start = {"hub": "pretrained", "none": "from scratch"}.get(network.weights, network.weights)
+    return f"U-Net on {network.encoder}, {source or start}"
+
+
+def _fit(settings: Settings) -> str:
+    return {"resize": "resized", "pad": "padded"}[settings.input.fit]
+
+
+def _loss(settings: Settings) -> str:
+    loss = settings.loss
+    outline = f" ({loss.boundary:g} × near the outline)" if loss.boundary > 1 else ""
+    terms = {f"binary cross-entropy{outline}": loss.bce, "(1 − Dice)": loss.dice}
+    sum_of_terms = " + ".join(
+        name if weight == 1 else f"{weight:g} × {name}" for name, weight in terms.items() if weight
+    )
+    return sum_of_terms if loss.targets == "soft" else f"{sum_of_terms}, {loss.targets} targets"
+
+
+def _batch(settings: Settings) -> str:
+    train = settings.train
+    return f"batches of {train.batch_size}" + (f" × {train.accumulate}" if train.accumulate > 1 else "")
+
+
+def _origin(settings: Settings) -> str:
+    """Where the split is from: a run that learns from another has that one's."""
+    source = next((name for name in (settings.network.init_from, settings.data.pseudo) if name != "none"), None)
+    return f"those of run {source}" if source else f"seed {settings.seed}"
+
+
+def _data(settings: Settings, environment: Mapping[str, Any]) -> str:
+    known = f"{environment.get('data', 'unknown')} ({environment.get('fingerprint', 'unknown')})"
+    return known if settings.data.pseudo == "none" else f"{known}, and pseudo-labels of run {settings.data.pseudo}"
+
+
+def _time(member: Member) -> str:
+    """What the epochs of all folds took together."""
+    minutes = round(sum(float(table["seconds"].sum()) for table in member.histories.values()) / 60)
+    epochs = sum(len(table) for table in member.histories.values())
+    return f"{minutes // 60} h {minutes % 60} min for {epochs} epochs" if epochs else "not recorded"
+
+
+def _versions(environment: Mapping[str, Any]) -> dict[str, str]:
+    """A package whose version is None is not installed."""
+    packages = {name: version or "not installed" for name, version in environment.get("packages", {}).items()}
+    return {name: environment.get(name, "unknown") for name in ("python", "platform")} | packages
