@@ -9,7 +9,8 @@ from competition.command import Failure
 from competition.settings import load_preset, merge, preset_names, resolve
 from folds import timm_unet
 from folds.networks import make_network
-from folds.timm_unet import ScSE, TimmUNet, make_encoder
+from folds.pretrained import make_encoder
+from folds.timm_unet import ScSE, TimmUNet
 from folds.unet import UNet
 
 

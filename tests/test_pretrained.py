@@ -1,0 +1,264 @@
+"""Encoders and their weights: from the hub, from files of several kinds, or none."""
+
+import os
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from huggingface_hub import constants
+from torch import Tensor
+
+from competition.command import Failure
+from folds.pretrained import make_encoder, match_weights, read_weights
+from folds.timm_unet import TimmUNet
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("weights", ["none", "hub"])
+def test_an_unknown_encoder_is_refused_with_names_like_it(weights: str) -> None:
+    with pytest.raises(Failure, match=r"network.encoder='resnet1' is no timm encoder.*resnet18") as refused:
+        TimmUNet("resnet1", weights, [8])
+    assert "\n" not in str(refused.value)
+
+
+def trained(encoder: str) -> dict[str, Tensor]:
+    """A state dict as if it had been trained: no value is what a fresh model has."""
+    model = timm.create_model(encoder)
+    return {
+        name: tensor + 1 if tensor.dtype == torch.int64 else torch.rand_like(tensor)
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def write(path: Path, weights: dict[str, Tensor], wrapping: str | None = None) -> str:
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(weights, path)
+    else:
+        torch.save({wrapping: weights} if wrapping else OrderedDict(weights), path)
+    return str(path)
+
+
+def loaded(network: TimmUNet) -> dict[str, Tensor]:
+    """The encoder's weights under the model's own names, of which timm flattens some."""
+    return {name.replace(".", "_"): tensor for name, tensor in network.encoder.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "file", "wrapping"),
+    [
+        ("convnext_atto", "w.pth", None),
+        ("resnet10t", "w.safetensors", None),
+        ("resnet10t", "w.pt", "state_dict"),
+        ("resnet10t", "w.pt", "model"),
+    ],
+)
+def test_weights_by_name(tmp_path: Path, encoder: str, file: str, wrapping: str | None) -> None:
+    weights = trained(encoder)
+    shuffled = dict(sorted(weights.items(), reverse=True))
+    network = TimmUNet(encoder, write(tmp_path / file, shuffled, wrapping), [8])
+    assert loaded(network)
+    flat = {name.replace(".", "_"): tensor for name, tensor in weights.items()}
+    assert all(torch.equal(tensor, flat[name]) for name, tensor in loaded(network).items())
+
+
+def test_weights_in_order(tmp_path: Path) -> None:
+    """Another library's file of the same architecture: other names, the same tensors in the same order."""
+    weights = trained("mobilenetv2_100")
+    renamed = {f"features.{number}": tensor for number, tensor in enumerate(weights.values())}
+    network = TimmUNet("mobilenetv2_100", write(tmp_path / "other.pth", renamed), [8])
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("head", [None, 7])
+def test_weights_trained_under_another_head(tmp_path: Path, head: int | None) -> None:
+    """The encoder is what is needed: a file without its head, or with one of other classes, gives it."""
+    weights = {name: tensor for name, tensor in trained("resnet10t").items() if not name.startswith("fc.")}
+    if head:
+        weights |= {"fc.weight": torch.rand(head, 512), "fc.bias": torch.rand(head)}
+    network = TimmUNet("resnet10t", write(tmp_path / "w.pth", weights), [8])
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.encoder.state_dict().items())
+
+
+def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "resnet18.pth", trained("resnet18"))
+    with pytest.raises(Failure, match=r"resnet18.pth does not fit mobilenetv2_100: its conv1.weight has shape") as no:
+        TimmUNet("mobilenetv2_100", path, [8])
+    assert "\n" not in str(no.value)
+
+
+def test_fewer_tensors_are_refused() -> None:
+    ours = {"a": torch.zeros(2), "b": torch.zeros(3)}
+    with pytest.raises(Failure, match="holds 1 tensors, the encoder 2"):
+        match_weights({"x": torch.zeros(2)}, ours, Path("w.pth"), "net")
+    with pytest.raises(Failure, match=r"its y has shape \(4,\), where b has \(3,\)"):
+        match_weights({"x": torch.zeros(2), "y": torch.zeros(4)}, ours, Path("w.pth"), "net")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"no file of weights .*none.pth; network.weights is hub, none, or a file"):
+        TimmUNet("mobilenetv2_100", str(tmp_path / "none.pth"), [8])
+
+
+class Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_file_that_needs_unpickling_is_refused_and_not_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": Trap(tmp_path / "sprung")}, tmp_path / "w.pth")
+    with pytest.raises(Failure, match="is no readable file of weights"):
+        read_weights(tmp_path / "w.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(("name", "content"), [("w.pth", b""), ("w.pth", b"text"), ("w.safetensors", b"text")])
+def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Failure, match=r"is no readable file of weights \(.+\)") as refused:
+        read_weights(tmp_path / name)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1, 2], {"a": torch.zeros(1), "epoch": 3}])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(Failure, match="holds no state dict of tensors"):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "reason"),
+    [
+        ("resnet18.nonsense", r"for network.encoder=resnet18.nonsense \(Invalid .*\); there are resnet18.a1_in1k"),
+        ("coatnet_0_224", r"for network.encoder=coatnet_0_224 \(none were published\); "),
+    ],
+)
+def test_weights_that_no_hub_has_are_not_blamed_on_the_network(encoder: str, reason: str) -> None:
+    with pytest.raises(Failure, match=f"timm has no pretrained weights {reason}") as refused:
+        TimmUNet(encoder, "hub", [8])
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        ("hub", "cannot load hf-hub:a/b's pretrained weights from timm's hub"),
+        ("none", "cannot load hf-hub:a/b from the hub, which alone knows what it is"),
+        (
+            "w.pth",
+            "network.encoder=hf-hub:a/b is the hub's, and network.weights=w.pth a file; name one of timm's own",
+        ),
+    ],
+)
+def test_an_encoder_of_the_hub_that_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, reason: str
+) -> None:
+    offline(tmp_path, monkeypatch)
+    with pytest.raises(Failure, match=reason) as refused:
+        TimmUNet("hf-hub:a/b", weights, [8])
+    assert "\n" not in str(refused.value)
+
+
+def offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client without a network and with nothing of before."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+
+
+def test_an_unreachable_hub_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offline(tmp_path, monkeypatch)
+    began = time.monotonic()
+    with pytest.raises(Failure, match=r"cannot load resnet18's pretrained weights from timm's hub") as refused:
+        TimmUNet("resnet18", "hub", [8])
+    assert time.monotonic() - began < 60, "it must not wait for a network"
+    assert "SET=network.weights=FILE" in str(refused.value)
+    assert "SET=network.weights=none" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A hub that has nothing, and notes what it is asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make a port of this machine the hub, with nothing fetched before."""
+
+    def set_port(port: int) -> None:
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+
+    return set_port
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(
+    hub_at: Callable[[int], None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_at(closed_port())
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it must not try again"))
+    with pytest.raises(Failure, match=r"timm's hub \(ConnectError: .*refused.*\); fetch them on a machine"):
+        make_encoder("test_resnet", "hub")
+    assert capfd.readouterr() == ("", "")
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_what_was_fetched_before_needs_no_hub(hub_at: Callable[[int], None], tmp_path: Path) -> None:
+    hub_at(closed_port())
+    repository = tmp_path / "models--timm--test_resnet.r160_in1k"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    fetched = timm.create_model("test_resnet").state_dict()
+    safetensors.torch.save_file(fetched, snapshot / "model.safetensors")
+    name, weight = next(iter(fetched.items()))
+    assert torch.equal(make_encoder("test_resnet", "hub").state_dict()[name], weight)
+
+
+def test_a_hub_that_answers_is_asked_for_the_weights(hub_at: Callable[[int], None]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub_at(server.server_port)
+        with pytest.raises(Failure, match="cannot load test_resnet's pretrained weights"):
+            make_encoder("test_resnet", "hub")
+        server.shutdown()
+    assert any("model.safetensors" in path for path in Answering.asked)
