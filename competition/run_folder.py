@@ -42,6 +42,7 @@ SOURCES = ("network.init_from", "data.pseudo")
 DEFAULT_DATA = Path("data/carvana")
 # What may differ from one call to the next, because it does not change what the training computes.
 FREE = ("inference.", "train.workers", "train.cache", "train.save_seconds")
+SCORE_COLUMNS = ["img", "car", "view", "fold", "dice", "iou"]  # of oof_scores.csv
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "numpy", "pandas", "opencv-python-headless")
 
 

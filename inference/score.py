@@ -15,7 +15,7 @@ from competition import atomic, metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, read_rle_rows
 from competition.images import shape_of
-from competition.run_folder import RunFolder, require_same_data
+from competition.run_folder import SCORE_COLUMNS, RunFolder, require_same_data
 from competition.settings import Inference, Settings
 from folds import ranks
 from folds.device import pick_device
@@ -25,7 +25,6 @@ from inference.masks import level_of
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members, print_unfinished
 from inference.mixtures import Mixture, Shares, equal, grid, measured_mixtures
 from inference.out_of_fold import Chosen, OutOfFold, predict_out_of_fold
-from inference.report.results import SCORE_COLUMNS
 from inference.shards import facts_of, parts_of, remove_parts
 from inference.tuning import Tuning, thresholds, tune_threshold, tune_weights
 from inference.weights import by_name, given_shares, heard

@@ -9,10 +9,9 @@ import pandas as pd
 
 from competition.command import Failure, os_reason
 from competition.data_folder import DataFolder
-from competition.run_folder import RunFolder, read_json, run_at
+from competition.run_folder import SCORE_COLUMNS, RunFolder, read_json, run_at
 from competition.settings import Settings, load_yaml, resolve
 
-SCORE_COLUMNS = ["img", "car", "view", "fold", "dice", "iou"]
 # What of an epoch is shown, and its type: one that was not validated has a Dice of NaN, a gap in the curve.
 EPOCH = {"epoch": int, "loss": float, "seconds": float, "dice": float, "best": bool}
 # Of what `make score` writes into cv.json.
