@@ -1,5 +1,6 @@
 """Encoders and their weights: from the hub, from files of several kinds, or none."""
 
+import hashlib
 import os
 import socket
 import threading
@@ -195,15 +196,24 @@ def test_an_unreachable_hub_says_how_to_go_on(tmp_path: Path, monkeypatch: pytes
     assert "\n" not in str(refused.value)
 
 
-class Answering(BaseHTTPRequestHandler):
-    """A hub that has nothing, and notes what it is asked for."""
+class Hub(BaseHTTPRequestHandler):
+    """A hub of the files in ``files``, by the end of their address."""
 
-    asked: ClassVar[list[str]] = []
+    files: ClassVar[dict[str, bytes]] = {}
 
     def do_HEAD(self) -> None:
-        self.asked.append(self.path)
-        self.send_response(404)
+        content = next((content for name, content in self.files.items() if self.path.endswith(name)), None)
+        self.send_response(404 if content is None else 200)
+        if content is not None:
+            self.send_header("X-Repo-Commit", "a" * 40)
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content or b"")))
         self.end_headers()
+        if content is not None and self.command == "GET":
+            self.wfile.write(content)
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -254,11 +264,19 @@ def test_what_was_fetched_before_needs_no_hub(hub_at: Callable[[int], None], tmp
     assert torch.equal(make_encoder("test_resnet", "hub").state_dict()[name], weight)
 
 
-def test_a_hub_that_answers_is_asked_for_the_weights(hub_at: Callable[[int], None]) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+@pytest.mark.parametrize("there", [True, False])
+def test_a_hub_that_answers_gives_the_weights_it_has(
+    hub_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    weights = trained("test_resnet")
+    monkeypatch.setattr(Hub, "files", {"/model.safetensors": safetensors.torch.save(weights)} if there else {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         hub_at(server.server_port)
-        with pytest.raises(Failure, match="cannot load test_resnet's pretrained weights"):
-            make_encoder("test_resnet", "hub")
+        if there:
+            found = make_encoder("test_resnet", "hub").state_dict()
+            assert all(torch.equal(tensor, weights[name]) for name, tensor in found.items())
+        else:
+            with pytest.raises(Failure, match="cannot load test_resnet's pretrained weights"):
+                make_encoder("test_resnet", "hub")
         server.shutdown()
-    assert any("model.safetensors" in path for path in Answering.asked)
