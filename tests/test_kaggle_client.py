@@ -168,8 +168,9 @@ def test_a_server_that_never_answers_ends_at_the_deadline(server: KaggleServer) 
 
 
 def calls_of(pid: int) -> list[int]:
-    children = psutil.Process(pid).children(recursive=True)
-    return [child.pid for child in children if "competition.kaggle_calls" in child.cmdline()]
+    # Where a child of an earlier test has ended and is not waited for yet, ``cmdline()`` raises; here it has none.
+    children = [child.as_dict(["pid", "cmdline"], []) for child in psutil.Process(pid).children(recursive=True)]
+    return [child["pid"] for child in children if "competition.kaggle_calls" in child["cmdline"]]
 
 
 def test_a_call_does_not_outlive_its_command(server: KaggleServer, tmp_path: Path) -> None:
