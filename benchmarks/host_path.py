@@ -25,7 +25,7 @@ from benchmarks.stand_ins import Replay, soft_answers
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels, read_reduced, read_rgb, shape_of
+from competition.images import Pixels, read_halved, read_rgb, shape_of
 from competition.run_folder import run_at
 from competition.settings import Settings
 from folds.checkpoint import load_weights
@@ -160,7 +160,7 @@ def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, f
     size = settings.inference.batch_size
     ensemble = replaying(answers, settings)
     watch = Stopwatch()
-    decode = read_rgb if frame.fit == "pad" else partial(read_reduced, at_least=(frame.height, frame.width))
+    decode = read_rgb if frame.fit == "pad" else partial(read_halved, at_least=(frame.height, frame.width))
     rows: list[tuple[str, str]] = []
     for start in range(0, len(photos), size):
         batch = photos[start : start + size]

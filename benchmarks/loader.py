@@ -16,7 +16,7 @@ from benchmarks.measure import Target, in_turns, medians, print_rows, report
 from benchmarks.stand_ins import made_up_weights
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels, read_reduced, read_rgb
+from competition.images import Pixels, read_halved, read_rgb
 from competition.run_folder import RunFolder
 from competition.settings import Settings
 from folds.device import pick_device
@@ -60,7 +60,7 @@ def trained_per_second(trainer: Trainer, steps: int) -> float:
 def stages(samples: Samples, settings: Settings) -> dict[str, float]:
     """Milliseconds of processor time of each stage of a sample, in one process."""
     frame = Frame.of(settings.input)
-    decode = read_rgb if frame.fit == "pad" else partial(read_reduced, at_least=(frame.height, frame.width))
+    decode = read_rgb if frame.fit == "pad" else partial(read_halved, at_least=(frame.height, frame.width))
     ways: dict[str, list[Callable[[], Any]]] = {"decode": [], "read": [], "target": [], "augment": []}
     for number, photo in enumerate(samples.photos):
         pair = samples.read(number)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from competition.command import Failure
-from competition.images import Pixels, read_reduced, read_rgb, shape_of
+from competition.images import Pixels, read_halved, read_rgb, shape_of
 from competition.rle import Shape
 from competition.settings import Input
 
@@ -42,7 +42,7 @@ class Frame:
             photo = read_rgb(path)
             self._require_room(photo.shape[:2], path)
             return self._padded(photo)
-        photo, divisor = read_reduced(path, at_least=(self.height, self.width))
+        photo, divisor = read_halved(path, at_least=(self.height, self.width))
         height, width = (side / divisor for side in shape_of(path))
         # Below half the size every pixel has to be averaged in. Above it, which is the usual case after libjpeg's own
         # scaling, four neighbours hold nearly all there is, in a fifth of the time.

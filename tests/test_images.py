@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from competition.command import Failure
-from competition.images import read_mask, read_reduced, read_rgb, shape_of
+from competition.images import read_halved, read_mask, read_rgb, shape_of
 
 H, W = 101, 150
 
@@ -50,7 +50,7 @@ def test_exif_rotation_is_ignored(tmp_path: Path, picture: NDArray[np.uint8], or
     path = save(tmp_path / "a.jpg", picture, quality=95, exif=exif)
     assert shape_of(path) == (H, W)
     assert difference(read_rgb(path), picture) < 2
-    read, _ = read_reduced(save(path, picture[:100], quality=95, exif=exif), at_least=(40, 60))
+    read, _ = read_halved(save(path, picture[:100], quality=95, exif=exif), at_least=(40, 60))
     assert difference(read, cv2.resize(picture[:100], (75, 50), interpolation=cv2.INTER_AREA)) < 2
 
 
@@ -71,21 +71,20 @@ def test_other_kinds_of_photograph_become_rgb(tmp_path: Path, picture: NDArray[n
         ((96, 144), (48, 72), 2),
         ((96, 144), (49, 72), 1),
         ((96, 144), (48, 73), 1),
-        ((96, 144), (24, 36), 4),
-        ((96, 144), (12, 18), 8),
-        ((96, 144), (1, 1), 8),
+        ((96, 144), (1, 1), 2),
         ((96, 144), (500, 10), 1),
-        ((96, 141), (24, 35), 4),
-        ((96, 141), (24, 36), 2),
-        ((93, 144), (24, 36), 2),
-        ((93, 141), (11, 17), 8),
+        ((96, 141), (48, 70), 2),
+        ((96, 141), (48, 71), 1),
+        ((93, 144), (46, 72), 2),
+        ((93, 144), (47, 72), 1),
+        ((93, 141), (10, 10), 2),
     ],
 )
-def test_a_jpeg_comes_reduced_but_never_smaller_than_needed(
+def test_a_jpeg_comes_halved_but_never_smaller_than_needed(
     tmp_path: Path, picture: NDArray[np.uint8], size: tuple[int, int], at_least: tuple[int, int], divisor: int
 ) -> None:
     cut = picture[: size[0], : size[1]]
-    read, by = read_reduced(save(tmp_path / "a.jpg", cut, quality=95), at_least)
+    read, by = read_halved(save(tmp_path / "a.jpg", cut, quality=95), at_least)
     assert by == divisor
     assert read.shape[:2] == tuple(-(-side // divisor) for side in size)
     beyond = [(0, len_ * divisor - side) for len_, side in zip(read.shape, size, strict=False)]
@@ -93,8 +92,8 @@ def test_a_jpeg_comes_reduced_but_never_smaller_than_needed(
     assert difference(read, cv2.resize(whole, read.shape[1::-1], interpolation=cv2.INTER_AREA)) < 3
 
 
-def test_a_png_is_never_reduced(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
-    read, divisor = read_reduced(save(tmp_path / "a.png", picture), at_least=(10, 10))
+def test_a_png_is_never_halved(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    read, divisor = read_halved(save(tmp_path / "a.png", picture), at_least=(10, 10))
     assert (read.shape, divisor) == ((H, W, 3), 1)
 
 

@@ -290,6 +290,18 @@ def test_a_file_changed_since_it_was_validated_is_refused(server: KaggleServer, 
     assert (status, "is a valid submission" in out) == (0, True)
 
 
+def test_a_file_that_changes_before_its_upload_is_refused(
+    server: KaggleServer, work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(_kaggle: Kaggle) -> None:
+        submission_file.write(work.file, ((name, "1 500000") for name in NAMES))
+
+    monkeypatch.setattr(submit, "_require_allowance", meanwhile)
+    status, _, error = work.submit()
+    assert (status, "has changed since it was validated; type the same command again" in error) == (1, True)
+    assert (server.seen["CreateSubmission"], work.ledger.is_file()) == (0, False)
+
+
 def test_an_invalid_file_is_refused_even_by_force(server: KaggleServer, work: Workplace) -> None:
     submission_file.write(work.file, ((name, CODE) for name in NAMES[1:]))
     for more in ([], ["--force"]):
@@ -369,8 +381,13 @@ def test_a_submission_of_networks_that_were_not_scored_needs_force(work: Workpla
     assert work.submit("--dry-run", "--force")[0] == 0
 
 
-def test_what_made_another_file_says_nothing_of_this_one(server: KaggleServer, work: Workplace) -> None:
-    work.predicted(sha256="0" * 64)
+@pytest.mark.parametrize("lacking", ["the hash", "a fact"])
+def test_what_made_another_file_says_nothing_of_this_one(server: KaggleServer, work: Workplace, lacking: str) -> None:
+    work.predicted(**{"sha256": "0" * 64} if lacking == "the hash" else {})
+    if lacking == "a fact":  # as earlier versions wrote it
+        record = work.run / "submission.json"
+        told = json.loads(record.read_text())
+        record.write_text(json.dumps({name: fact for name, fact in told.items() if name != "checkpoints"}))
     status, _, error = work.submit()
     assert (status, error) == (
         1,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo, read_rle_rows
-from competition.images import Pixels, read_reduced, read_rgb, shape_of
+from competition.images import Pixels, read_halved, read_rgb, shape_of
 from inference.report.mistakes import Window, count, mistakes, worst_windows
 from inference.report.results import ROUNDING, Results
 from inference.report.suspects import measure, suspects
@@ -124,7 +124,7 @@ def view_thumbnails(data: DataFolder, views: Iterable[int]) -> dict[int, str]:
 
 def _thumbnail(photo: Photo) -> str:
     height, width = shape_of(photo.path)
-    rgb, _ = read_reduced(photo.path, at_least=(height * THUMBNAIL_WIDTH // width, THUMBNAIL_WIDTH))
+    rgb, _ = read_halved(photo.path, at_least=(height * THUMBNAIL_WIDTH // width, THUMBNAIL_WIDTH))
     return jpeg(_narrowed(rgb, THUMBNAIL_WIDTH), quality=72)
 
 
