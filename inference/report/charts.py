@@ -60,6 +60,7 @@ def loss_curves(histories: dict[int, pd.DataFrame]) -> Markup:
     """Mean training loss of each epoch, a line a fold, on a logarithmic axis."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure("epoch", "training loss")
+        _epochs(axes, histories)
         drawn = [_line(axes, at, fold, table, "loss") for at, (fold, table) in enumerate(histories.items())]
         if any((table["loss"] > 0).any() for table in histories.values()):
             axes.set_yscale("log")
@@ -76,6 +77,7 @@ def validation_curves(histories: dict[int, pd.DataFrame]) -> Markup:
     """Dice on the held-out images at each validated epoch, a line a fold; a dot marks the epoch that is kept."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure("epoch", "validation Dice")
+        _epochs(axes, histories)
         values = pd.concat([table["dice"] for table in histories.values()]).dropna()
         for at, (fold, table) in enumerate(histories.items()):
             validated = table.dropna(subset=["dice"])
@@ -147,8 +149,14 @@ def _figure(x: str, y: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _line(axes: Any, at: int, fold: int, table: pd.DataFrame, column: str) -> Any:
+def _epochs(axes: Any, histories: dict[int, pd.DataFrame]) -> None:
+    """All epochs along the axis, though perhaps only some were validated."""
+    last = int(max(table["epoch"].max() for table in histories.values()))
+    axes.set_xlim(1 - 0.05 * last, 1.05 * last)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+
+
+def _line(axes: Any, at: int, fold: int, table: pd.DataFrame, column: str) -> Any:
     return axes.plot(
         table["epoch"],
         table[column],

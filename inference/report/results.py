@@ -126,7 +126,8 @@ def _members(run: RunFolder, cv: dict[str, Any]) -> list[Member]:
 def _member(run: RunFolder, weight: float, cv: dict[str, Any]) -> Member:
     folds = [int(fold["fold"]) for fold in cv["folds"]]
     histories = {fold: _history(run.history(fold)) for fold in folds if run.history(fold).is_file()}
-    return Member(run, weight, resolve(load_yaml(run.settings)), read_json(run.environment), histories)
+    known = {fold: table for fold, table in histories.items() if len(table)}
+    return Member(run, weight, resolve(load_yaml(run.settings)), read_json(run.environment), known)
 
 
 def _described(data: DataFolder) -> pd.DataFrame:
