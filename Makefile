@@ -52,12 +52,12 @@ RANKS := $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
 yes = $(filter-out 0 no false,$(1))
 SIZED := $(if $(SIZE),--size $(SIZE))
 OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),$(OF)),$(OF)) $(ASKED)
-ifneq ($(and $(RUNS),$(filter folds train cv validate submit report,$(MAKECMDGOALS))),)
+ifneq ($(and $(RUNS),$(filter folds train cv validate submit masks report,$(MAKECMDGOALS))),)
 $(error RUNS is for score, predict and pseudo, which make one run of them; name that one here: RUN=a+b)
 endif
 
 .PHONY: help setup demo test lint format bench bench-setup ablation data synthetic check settings folds train cv score \
-	predict pseudo validate submit submissions report clean-demo
+	predict pseudo validate submit submissions masks report clean-demo
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; echo
@@ -178,6 +178,9 @@ submit: $(STAMP) ## validate, push to Kaggle, follow until scored (MESSAGE; DRY_
 
 submissions: $(STAMP) ## the ledger: every push with its CV beside Kaggle's scores
 	@$(PY) -m submissions.ledger
+
+masks: $(STAMP) ## write the masks of RUN's submission (or FILE's) as pictures
+	@$(PY) -m submissions.pictures $(OF) $(DATA_IF) $(if $(FILE),--file $(call quoted,$(FILE)))
 
 report: $(STAMP) ## one HTML page of RUN
 	@$(PY) -m inference.report $(OF) $(DATA_IF)

@@ -9,6 +9,7 @@ import csv
 import gzip
 import hashlib
 import zlib
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
@@ -222,18 +223,33 @@ def _advice(wrong: set[Kind]) -> str:
     return "`make predict` writes it anew; if that does not help, look at the lines named"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Validate a run's submission, or any file."""
-    arguments = parser("Check a submission file against the sample submission, line by line.")
+def add_submission_arguments(arguments: ArgumentParser) -> None:
+    """The options by which a command finds a submission, and the data that it answers."""
     arguments.add_argument("--run", default="default", help="name of the run, a folder below runs/, or a path")
     arguments.add_argument("--data", type=Path, help="data folder; by default the run's own, else data/carvana")
     arguments.add_argument("--file", type=Path, help="the submission; by default the run's submission.csv.gz")
-    options = arguments.parse_args(argv)
+
+
+def open_submission(options: Namespace) -> tuple[RunFolder, Path, DataFolder]:
+    """The run, the submission and the data folder that a parser with ``add_submission_arguments`` found named.
+
+    Raises:
+        Failure: there is no such file, or no data folder.
+    """
     run = run_at(options.run)
     file = options.file or run.submission
     if not file.is_file():
         raise Failure(f"no submission {file}; make one first: make predict RUN={run.name}")
-    found = validate(file, data_of(run, options.data))
+    return run, file, data_of(run, options.data)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Validate a run's submission, or any file."""
+    arguments = parser("Check a submission file against the sample submission, line by line.")
+    add_submission_arguments(arguments)
+    options = arguments.parse_args(argv)
+    run, file, data = open_submission(options)
+    found = validate(file, data)
     if not options.file:
         atomic.write_json(stamp_of(run), found)
 

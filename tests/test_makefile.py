@@ -33,7 +33,7 @@ def test_what_is_named_is_handed_on(target: str, variables: list[str], arguments
     assert " ".join(last.replace("'", "").split()).endswith(f"-m inference.{target} {arguments}")
 
 
-@pytest.mark.parametrize("target", ["train", "cv", "validate", "submit", "report"])
+@pytest.mark.parametrize("target", ["train", "cv", "validate", "submit", "masks", "report"])
 def test_several_runs_are_refused_where_one_is_meant(target: str) -> None:
     refused = dry_run(target, "RUNS=a b")
     assert refused.returncode
@@ -86,6 +86,7 @@ def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
         "pseudo",
         "validate",
         "submit",
+        "masks",
         "report",
     ],
 )
@@ -102,6 +103,7 @@ def test_a_folder_reaches_the_program_as_it_is(tmp_path: Path, target: str) -> N
         ("settings", "PRESET", "--preset"),
         ("train", "SETTINGS", "--settings"),
         ("validate", "FILE", "--file"),
+        ("masks", "FILE", "--file"),
     ],
 )
 def test_a_file_reaches_the_program_as_it_is(tmp_path: Path, target: str, variable: str, option: str) -> None:

@@ -1,0 +1,69 @@
+"""``make masks``: a submission's masks as pictures, for whoever wants masks rather than a score.
+
+They are named as Carvana names those of its training set, and are black and white: every viewer shows them, and
+``read_mask`` reads them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from competition import rle
+from competition.atomic import replacing
+from competition.command import Failure, parser, run_command
+from competition.data_folder import DataFolder
+from competition.images import Pixels, shape_of
+from submissions import submission_file
+from submissions.validate import add_submission_arguments, open_submission
+
+
+def write_pictures(submission: Path, data: DataFolder, folder: Path) -> int:
+    """Write ``<car>_<view>_mask.png`` for every row of a submission, over one that is there.
+
+    Args:
+        submission: a CSV of img,rle_mask, gzipped or not.
+        data: its test photographs say how large each mask is.
+        folder: made if need be.
+
+    Returns:
+        How many masks were written.
+
+    Raises:
+        Failure: a row is malformed, or names no test photograph, or a file cannot be written.
+    """
+    paths = {photo.img: photo.path for photo in data.test}
+    written = 0
+    rows = tqdm(submission_file.read(submission), total=len(paths), unit="mask", disable=None, leave=False)
+    for line, img, code in rows:
+        if img not in paths:
+            raise Failure(f"{submission} line {line}: {img} is no test photograph of {data.root}; name its DATA")
+        try:
+            mask = rle.decode(code, shape_of(paths[img]))
+        except ValueError as error:
+            where = f"{submission} line {line}, {img}"
+            raise Failure(f"{where}: {error}; `make validate` finds every such row") from error
+        write_picture(folder / f"{Path(img).stem}_mask.png", mask)
+        written += 1
+    return written
+
+
+def write_picture(path: Path, mask: Pixels) -> None:
+    """Write an (H, W) uint8 mask of 0 and 1 as a PNG of one bit a pixel, atomically."""
+    _, content = cv2.imencode(".png", mask * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.tobytes())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the masks of a run's submission, or of any file."""
+    arguments = parser("Write the masks of a submission as PNG files.")
+    add_submission_arguments(arguments)
+    _, file, data = open_submission(arguments.parse_args(argv))
+    folder = file.parent / "masks"
+    print(f"{write_pictures(file, data, folder):,} masks in {folder}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,80 @@
+"""A submission's masks as pictures: the same masks, by Carvana's names, and nothing for a row that is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from competition import rle
+from competition.command import Failure
+from competition.data_folder import DataFolder
+from competition.images import read_mask
+from submissions import pictures, submission_file
+
+SHAPES = {"f00d_01.jpg": (10, 20), "f00d_02.jpg": (12, 31)}  # a side that no byte of 8 pixels ends at
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataFolder:
+    """A data folder with two test photographs, one also among the training set."""
+    for folder in ("test", "train"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name, (height, width) in SHAPES.items():
+            Image.new("RGB", (width, height)).save(tmp_path / "data" / folder / name)
+    return DataFolder(tmp_path / "data")
+
+
+def submission(folder: Path, codes: dict[str, str]) -> Path:
+    submission_file.write(folder / "submission.csv.gz", codes.items())
+    return folder / "submission.csv.gz"
+
+
+def test_pictures_are_the_masks(tmp_path: Path, data: DataFolder) -> None:
+    random = np.random.default_rng(1)
+    masks = {name: random.integers(0, 2, shape, dtype=np.uint8) for name, shape in SHAPES.items()}
+    file = submission(tmp_path, {name: rle.encode(mask) for name, mask in masks.items()})
+    assert pictures.write_pictures(file, data, tmp_path / "masks") == 2
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"f00d_01_mask.png", "f00d_02_mask.png"}
+    for name, mask in masks.items():
+        path = tmp_path / "masks" / f"{Path(name).stem}_mask.png"
+        np.testing.assert_array_equal(read_mask(path), mask)
+        with Image.open(path) as picture:  # what a viewer shows: black and white, a bit a pixel
+            assert picture.mode == "1"
+            np.testing.assert_array_equal(np.asarray(picture), mask == 1)
+
+
+def test_an_empty_mask_is_a_black_picture(tmp_path: Path, data: DataFolder) -> None:
+    pictures.write_pictures(submission(tmp_path, {"f00d_01.jpg": ""}), data, tmp_path)
+    np.testing.assert_array_equal(read_mask(tmp_path / "f00d_01_mask.png"), np.zeros((10, 20)))
+
+
+def test_they_serve_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
+    pictures.write_pictures(submission(tmp_path, {"f00d_02.jpg": "1 5 34 7"}), data, data.root / "train_masks")
+    photo = next(photo for photo in data.train if photo.img == "f00d_02.jpg")
+    assert rle.to_text(data.truth_runs(photo)) == "1 5 34 7"
+
+
+@pytest.mark.parametrize(
+    ("codes", "reason"),
+    [
+        ({"f00d_02.jpg": "1 1", "../../f00d_01.jpg": "1 1"}, r"line 3: \.\./\.\./f00d_01\.jpg is no test photograph"),
+        ({"f00d_02.jpg": "1 1", "f00d_01.jpg": "200 2"}, r"line 3, f00d_01\.jpg: token 2: length 2 leaves the image"),
+    ],
+)
+def test_a_wrong_row_is_named_and_no_picture(
+    tmp_path: Path, data: DataFolder, codes: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(Failure, match=reason):
+        pictures.write_pictures(submission(tmp_path, codes), data, tmp_path / "masks")
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["f00d_02_mask.png"]
+
+
+def test_the_command_writes_beside_the_submission(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission(tmp_path, dict.fromkeys(SHAPES, "1 3"))
+    pictures.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
+    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks'}\n"
+    with pytest.raises(Failure, match=r"no submission .*make predict"):
+        pictures.main(["--run", f"{tmp_path / 'other'}", "--data", f"{data.root}"])
