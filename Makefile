@@ -173,7 +173,7 @@ validate: $(STAMP) ## check the submission of RUN (or FILE) against the sample s
 	@$(PY) -m submissions.validate $(OF) $(DATA_IF) $(if $(FILE),--file $(call quoted,$(FILE)))
 
 submit: $(STAMP) ## validate, push to Kaggle, follow until scored (MESSAGE; DRY_RUN=1; FORCE=1)
-	@$(PY) -m submissions.submit $(OF) $(DATA_IF) $(if $(MESSAGE),--message "$$MESSAGE") \
+	@$(PY) -m submissions.submit $(OF) $(DATA_IF) $(if $(MESSAGE),--message="$$MESSAGE") \
 		$(if $(call yes,$(DRY_RUN)),--dry-run) $(if $(call yes,$(FORCE)),--force)
 
 submissions: $(STAMP) ## the ledger: every push with its CV beside Kaggle's scores

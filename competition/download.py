@@ -86,7 +86,9 @@ class Download:
         if not target.exists() or complaint(archive, target, self.root):
             return False
         known = self.records().get(archive.name)
-        return known is None or known == {"bytes": self.sizes[archive.name], "unpacked": _bytes_in(target)}
+        # What else lies among the images does not count.
+        unpacked = _bytes_in(target, archive.suffix)
+        return known is None or known == {"bytes": self.sizes[archive.name], "unpacked": unpacked}
 
     def missing_bytes(self, archive: Archive) -> int:
         """About how much the disk must still take for an archive."""
@@ -122,7 +124,7 @@ class Download:
         records.pop(archive.name, None)
         atomic.write_json(self.record, records)  # what it says of the old content must not be held against the new
         self.swap_in(archive)
-        records[archive.name] = {"bytes": size, "unpacked": _bytes_in(self.root / archive.target)}
+        records[archive.name] = {"bytes": size, "unpacked": _bytes_in(self.root / archive.target, archive.suffix)}
         atomic.write_json(self.record, records)
         self.forget(archive)
 
@@ -265,8 +267,8 @@ def _table_complaint(table: Path) -> str | None:
     return None if rows == ROWS[table.name] else f"{table.name} has {rows:,} rows, not {ROWS[table.name]:,}"
 
 
-def _bytes_in(target: Path) -> int:
-    paths: Iterator[Path] = target.iterdir() if target.is_dir() else iter([target])
+def _bytes_in(target: Path, suffix: str = "") -> int:
+    paths: Iterator[Path] = target.glob(f"*{suffix}") if target.is_dir() else iter([target])
     return sum(path.stat().st_size for path in paths)
 
 

@@ -73,6 +73,8 @@ def read_mask(path: Path) -> Pixels:
     """
     try:
         with Image.open(path) as image:
+            if image.format == "PNG":
+                _verify(path)
             values = np.asarray(image if image.mode in ("P", "L", "1") else _brightness(image))
             if values.max() <= 1:
                 return values.astype(np.uint8)
@@ -145,6 +147,12 @@ def _decode_strictly(path: Path, content: bytes) -> None:
             image.load()
     except DAMAGE as error:
         raise _unreadable(path, error) from error
+
+
+def _verify(path: Path) -> None:
+    """Compare the checksums of a PNG, which Pillow's decoder does not: zeros in the place of its end look well."""
+    with Image.open(path) as image:
+        image.verify()
 
 
 def _unreadable(path: Path, error: Exception) -> Failure:

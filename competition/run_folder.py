@@ -187,11 +187,30 @@ def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[R
     run = run_at(arguments.run)
     if run.settings.is_file():
         settings = _settings_of_existing(run, arguments)
-        return run, settings, _data(run, arguments.data, settings)
+        return run, settings, data_of(run, arguments.data, settings)
     if default_preset is None:
         raise Failure(f"no run {run.root}; train it first: make train FOLD=0 RUN={run.name}")
     settings = resolve(_asked_for(arguments, default_preset))
-    return run, settings, _data(run, arguments.data, settings)
+    return run, settings, data_of(run, arguments.data, settings)
+
+
+def data_of(run: RunFolder, asked: Path | None, settings: Settings | None = None) -> DataFolder:
+    """The data folder that is asked for, else the one that the run was made from, else the default.
+
+    Args:
+        run: the run.
+        asked: what the command line names.
+        settings: of the run; None reads them, where there are any.
+
+    Raises:
+        Failure: there is no such folder, or a file of the run is damaged.
+    """
+    if asked is None and run.environment.is_file():
+        known = read_json(run.environment).get("data")
+        asked = Path(known) if known else None
+    if settings is None:
+        settings = resolve(load_yaml(run.settings) if run.settings.is_file() else {})
+    return DataFolder(asked or DEFAULT_DATA, hq=settings.data.hq)
 
 
 def record(run: RunFolder, settings: Settings, data: DataFolder, device: str) -> None:
@@ -289,13 +308,6 @@ def _settings_of_existing(run: RunFolder, arguments: Namespace) -> Settings:
             "and SET away to go on with the run's own"
         )
     return asked
-
-
-def _data(run: RunFolder, asked: Path | None, settings: Settings) -> DataFolder:
-    if asked is None and run.environment.is_file():
-        known = read_json(run.environment).get("data")
-        asked = Path(known) if known else None
-    return DataFolder(asked or DEFAULT_DATA, hq=settings.data.hq)
 
 
 def _version(package: str) -> str | None:

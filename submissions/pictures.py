@@ -15,6 +15,7 @@ from competition.atomic import replacing
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.images import Pixels, shape_of
+from competition.lock import held
 from submissions import submission_file
 from submissions.validate import add_submission_arguments, open_submission
 
@@ -31,10 +32,11 @@ def write_pictures(submission: Path, data: DataFolder, folder: Path) -> int:
         How many masks were written.
 
     Raises:
-        Failure: a row is malformed, or names no test photograph, or a file cannot be written.
+        Failure: a row is malformed, or names no test photograph or one whose mask is written, or a file cannot be
+            written.
     """
     paths = {photo.img: photo.path for photo in data.test}
-    written = 0
+    made_by: dict[str, str] = {}  # picture to image
     rows = tqdm(submission_file.read(submission), total=len(paths), unit="mask", disable=None, leave=False)
     for line, img, code in rows:
         if img not in paths:
@@ -44,9 +46,12 @@ def write_pictures(submission: Path, data: DataFolder, folder: Path) -> int:
         except ValueError as error:
             where = f"{submission} line {line}, {img}"
             raise Failure(f"{where}: {error}; `make validate` finds every such row") from error
-        write_picture(folder / f"{Path(img).stem}_mask.png", mask)
-        written += 1
-    return written
+        name = f"{Path(img).stem}_mask.png"
+        if name in made_by:
+            raise Failure(f"{submission} line {line}: {img} would overwrite {name} of {made_by[name]}; remove one")
+        write_picture(folder / name, mask)
+        made_by[name] = img
+    return len(made_by)
 
 
 def write_picture(path: Path, mask: Pixels) -> None:
@@ -62,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_submission_arguments(arguments)
     _, file, data = open_submission(arguments.parse_args(argv))
     folder = file.parent / "masks"
-    print(f"{write_pictures(file, data, folder):,} masks in {folder}")
+    with held(folder / ".lock", f"another `make masks` writes to {folder}; wait for it"):
+        print(f"{write_pictures(file, data, folder):,} masks in {folder}")
 
 
 if __name__ == "__main__":

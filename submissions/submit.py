@@ -16,10 +16,10 @@ from typing import Any
 from competition import atomic, lock
 from competition.command import Failure, parser, run_command
 from competition.kaggle_client import PAGE, Kaggle, KaggleError, Submission, add_patience_arguments, patience
-from competition.run_folder import RunFolder, git_revision, read_json, run_at
+from competition.run_folder import RunFolder, data_of, git_revision, read_json, run_at
 from submissions import ledger, submission_file
 from submissions.ledger import Entry
-from submissions.validate import data_of, stamp, stamp_of, validate
+from submissions.validate import stamp, stamp_of, validate
 
 POLL_FIRST, POLL_LAST = 2.0, 30.0  # seconds between two looks at the list: at first, and in the long run
 LEVELS = 255  # of a probability in a byte: thresholds between two of them make the same masks
@@ -103,7 +103,9 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
         )
     folds, views = _made_by(run, digest, cv, force)
     if found != stamp(digest, folder):
-        atomic.write_json(stamp_of(run), validate(file, folder, any_area=force))
+        valid = validate(file, folder, any_area=force)
+        if not force:  # which would stand for the next call too
+            atomic.write_json(stamp_of(run), valid)
     return Candidate(run, file, digest, message, cv, folds, views)
 
 
@@ -119,7 +121,9 @@ def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Sub
         Failure: Kaggle refuses, cannot be reached, has no submission left for today, or does not list the new one.
     """
     failed: set[int] = set()
-    uncertain = False  # whether a push has failed that may have submitted all the same
+    pushing = candidate.run.root / "submission.pushing.json"
+    # Whether a push has failed, or was killed, that may have submitted all the same.
+    uncertain = pushing.is_file() and read_json(pushing).get("sha256") == candidate.sha256
     if after_error:
         failed = {listed.ref for listed in _marked(candidate, kaggle) if listed.status == "ERROR"}
 
@@ -144,10 +148,13 @@ def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Sub
         _require_allowance(kaggle)
         _require_same(candidate)
         print(f"uploading {candidate.file} ({candidate.file.stat().st_size / 1e6:,.1f} MB)", flush=True)
+        atomic.write_json(pushing, {"sha256": candidate.sha256})
         try:
             kaggle.push(candidate.file, candidate.description)
         except KaggleError as error:
             uncertain = uncertain or not error.unsubmitted
+            if not uncertain:
+                pushing.unlink()
             raise
         return find_patiently()
 
@@ -157,6 +164,7 @@ def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Sub
             f"the upload went well, but Kaggle does not list {candidate.mark}; look at {PAGE}/submissions, and if it "
             "is not there in some minutes, type the same command again"
         )
+    pushing.unlink(missing_ok=True)
     return listed
 
 

@@ -23,7 +23,7 @@ from competition.command import Failure, os_reason, parser, run_command
 from competition.data_folder import DataFolder
 from competition.images import shape_of
 from competition.rle import Shape
-from competition.run_folder import DEFAULT_DATA, RunFolder, read_json, run_at
+from competition.run_folder import RunFolder, data_of, run_at
 from submissions import submission_file
 
 CARVANA: Shape = (1280, 1918)
@@ -252,13 +252,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = validate(file, data)
     if not options.file:
         atomic.write_json(stamp_of(run), found)
-
-
-def data_of(run: RunFolder, asked: Path | None) -> DataFolder:
-    """The data folder that was asked for, else the one that the run was made from, else the default."""
-    if asked is None and run.environment.is_file():
-        asked = Path(read_json(run.environment)["data"])
-    return DataFolder(asked or DEFAULT_DATA)
 
 
 if __name__ == "__main__":

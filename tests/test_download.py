@@ -337,3 +337,12 @@ def test_a_table_is_counted(tmp_path: Path) -> None:
     path.write_bytes(CONTENT["train_masks.csv.zip"]["train_masks.csv"])
     archive = Archive("train_masks.csv.zip", "train_masks.csv", ".csv")
     assert download.complaint(archive, path, tmp_path) == "train_masks.csv has 4 rows, not 5,088"
+
+
+def test_a_file_of_ones_own_among_the_images_is_left_alone(kaggle: KaggleServer, tmp_path: Path) -> None:
+    make_data(tmp_path)
+    before = kaggle.seen["DownloadDataFile"]
+    (tmp_path / "train" / "notes.txt").write_text("mine")
+    make_data(tmp_path)
+    assert kaggle.seen["DownloadDataFile"] == before
+    assert (tmp_path / "train" / "notes.txt").read_text() == "mine"

@@ -142,6 +142,18 @@ def test_a_truncated_png_is_refused(tmp_path: Path, part: float) -> None:
             read(path)
 
 
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
+def test_a_png_whose_end_became_zeros_is_refused(tmp_path: Path, part: float) -> None:
+    mask = np.zeros((H, W), np.uint8)
+    mask[H // 4 : H // 2, W // 5 :: 2] = 255
+    for values, read in ((mask, read_mask), (np.dstack([mask] * 3), read_rgb)):
+        path = save(tmp_path / "a.png", values)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(part * len(content))].ljust(len(content), b"\0"))
+        with pytest.raises(Failure, match=f"{path} is (damaged|not an image)"):
+            read(path)
+
+
 def test_a_header_that_claims_absurdly_many_pixels_is_refused(tmp_path: Path) -> None:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -10,6 +10,7 @@ from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.images import read_mask
+from competition.lock import held
 from submissions import pictures, submission_file
 
 SHAPES = {"f00d_01.jpg": (10, 20), "f00d_02.jpg": (12, 31)}  # a side that no byte of 8 pixels ends at
@@ -17,11 +18,12 @@ SHAPES = {"f00d_01.jpg": (10, 20), "f00d_02.jpg": (12, 31)}  # a side that no by
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataFolder:
-    """A data folder with two test photographs, one also among the training set."""
+    """A data folder with two photographs, and among the test set one more of a name that differs in its type."""
     for folder in ("test", "train"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         for name, (height, width) in SHAPES.items():
             Image.new("RGB", (width, height)).save(tmp_path / "data" / folder / name)
+    Image.new("RGB", (31, 12)).save(tmp_path / "data" / "test" / "f00d_02.png")
     return DataFolder(tmp_path / "data")
 
 
@@ -59,6 +61,7 @@ def test_they_serve_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
     ("codes", "reason"),
     [
         ({"f00d_02.jpg": "1 1", "../../f00d_01.jpg": "1 1"}, r"line 3: \.\./\.\./f00d_01\.jpg is no test photograph"),
+        ({"f00d_02.jpg": "1 1", "f00d_02.png": "1 2"}, r"line 3: f00d_02\.png would overwrite f00d_02_mask\.png of"),
         ({"f00d_02.jpg": "1 1", "f00d_01.jpg": "200 2"}, r"line 3, f00d_01\.jpg: token 2: length 2 leaves the image"),
     ],
 )
@@ -78,3 +81,20 @@ def test_the_command_writes_beside_the_submission(
     assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks'}\n"
     with pytest.raises(Failure, match=r"no submission .*make predict"):
         pictures.main(["--run", f"{tmp_path / 'other'}", "--data", f"{data.root}"])
+
+
+def test_two_commands_do_not_write_at_once(tmp_path: Path, data: DataFolder) -> None:
+    submission(tmp_path, {"f00d_01.jpg": "1 3"})
+    with held(tmp_path / "masks" / ".lock"), pytest.raises(Failure, match="another `make masks` writes to"):
+        pictures.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
+
+
+def test_the_size_is_that_of_the_photographs_that_the_run_reads(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data.root / "test_hq").mkdir()
+    Image.new("RGB", (40, 30)).save(data.root / "test_hq" / "f00d_01.jpg")
+    (tmp_path / "settings.yaml").write_text("data: {hq: true}")
+    submission(tmp_path, {"f00d_01.jpg": "1199 2"})
+    pictures.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
+    assert read_mask(tmp_path / "masks" / "f00d_01_mask.png").shape == (30, 40)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -323,6 +324,14 @@ def test_empty_masks_and_a_missing_cv_need_force(server: KaggleServer, work: Wor
     assert [(entry.cv_dice, entry.folds, entry.views) for entry in work.entries] == [("", "0", "")]
 
 
+def test_force_stands_for_one_call(server: KaggleServer, work: Workplace) -> None:
+    submission_file.write(work.file, ((name, "") for name in NAMES))
+    (work.run / "submission.json").unlink(missing_ok=True)
+    assert work.submit("--force", "--dry-run")[0] == 0
+    status, _, error = work.submit()
+    assert (status, "is no valid submission" in error, server.seen["upload"]) == (1, True, 0)
+
+
 @pytest.mark.parametrize(
     ("other", "difference"),
     [
@@ -448,6 +457,26 @@ def test_ctrl_c_at_each_stage_and_then_the_same_command(server: KaggleServer, wo
     server.pending = 0
     assert work.submit()[0] == 0
     assert (len(server.submissions), [entry.status for entry in work.entries]) == (1, ["COMPLETE"])
+
+
+def test_a_killed_push_is_looked_for_in_a_list_that_lags(
+    server: KaggleServer, work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = server.CreateSubmission
+
+    def taken_and_not_answered(body: dict[str, Any]) -> dict[str, Any]:
+        answer = create(body)
+        server.released.wait(60)
+        return answer
+
+    server.lag = 2
+    with monkeypatch.context() as patched, start(work) as command:
+        patched.setattr(server, "CreateSubmission", taken_and_not_answered)
+        until(lambda: server.submissions != [])
+        command.kill()
+    assert work.submit()[0] == 0
+    assert len(server.submissions) == len(work.entries) == 1
+    assert not (work.run / "submission.pushing.json").exists()
 
 
 def start(work: Workplace) -> "subprocess.Popen[str]":
