@@ -38,6 +38,7 @@ def together(world: int, script: Script, *arguments: Any, folder: Path) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or the server cannot import what it is to preload
+        patched.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the launcher sets it; torch reads it when it is imported
         forkserver.ensure_running()
     with socket.socket() as free:
         free.bind(("localhost", 0))

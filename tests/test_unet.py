@@ -112,7 +112,8 @@ def test_group_normalisation(channels: int, groups: int) -> None:
     block = DoubleConvolution(3, channels, "group").train()
     assert block[1].num_groups == groups
     images = torch.randn(2, 3, 6, 6)
-    assert torch.allclose(block(images)[:1], block(images[:1]), atol=1e-6)
+    # Up to rounding: without AVX-512 the sums of a batch of one are made in another order.
+    assert torch.allclose(block(images)[:1], block(images[:1]), atol=1e-4)
 
 
 def test_without_normalisation_the_convolutions_have_biases() -> None:
