@@ -43,6 +43,8 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
         _require_split(run, members)
         return run, settings, data, members
     members = [run_at(name) for name in names]
+    if len({member.root.resolve() for member in members}) < len(members):
+        raise Failure(f'RUNS="{" ".join(names)}" names a run twice; inference.weights says how much each counts')
     for member in members:
         if not member.settings.is_file():
             raise Failure(f"no run {member.root}; RUNS must name trained runs")

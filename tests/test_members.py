@@ -56,6 +56,12 @@ def test_every_runs_counts() -> None:
     assert parser.parse_args([]).runs == []
 
 
+def test_a_run_named_twice_is_refused(trained: Trained) -> None:
+    with pytest.raises(Failure, match="names a run twice"):
+        score(["--runs", str(trained.run.root), f"{trained.run.root}/../{trained.run.name}"])
+    assert not (trained.run.root.parent / f"{trained.run.name}+{trained.run.name}").exists()
+
+
 def test_different_splits_are_refused(trained: Trained, other: RunFolder) -> None:
     other.folds.write_text(trained.run.folds.read_text() + "more.jpg,more,0\n")
     with pytest.raises(Failure, match="different splits"):
