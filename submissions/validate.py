@@ -231,7 +231,7 @@ def add_submission_arguments(arguments: ArgumentParser) -> None:
 
 
 def open_submission(options: Namespace) -> tuple[RunFolder, Path, DataFolder]:
-    """The run, the submission and the data folder that a parser with ``add_submission_arguments`` found named.
+    """The run, the submission and the data folder that the options of ``add_submission_arguments`` name.
 
     Raises:
         Failure: there is no such file, or no data folder.
