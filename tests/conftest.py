@@ -23,6 +23,8 @@ TINY_SHAPE = (64, 96)
 CARS = [f"{number:012x}" for number in (0xC0FFEE, 0xBEEF, 0xFACE, 0xCAB, 0xDEED)]
 TEST_CARS = [f"{number:012x}" for number in (0xFADE, 0xABBA)]
 VIEWS = (1, 9)
+# A shell starts what ends in `&` deaf to Ctrl-C, and all that is started from there: the programs under test too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
