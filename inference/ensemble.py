@@ -130,7 +130,8 @@ class Ensemble:
             return None
 
     def _answer(self, images: Tensor, components: bool) -> tuple[Tensor, Tensor | None]:
-        pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        # A copy, so that it is an inference tensor as its flips are: an ordinary one would be compiled for anew.
+        pixels = images.to(self.device, non_blocking=True, copy=True).permute(0, 3, 1, 2)
         size = min(self.compiled_for or 0, self.at_most or self.compiled_for or 0)
         if len(pixels) < size:  # there is code for this number of images only
             pixels = torch.cat([pixels, pixels[:1].expand(size - len(pixels), -1, -1, -1)])

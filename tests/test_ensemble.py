@@ -1,11 +1,13 @@
 """Networks and views that answer together."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from competition.command import Failure
 from competition.settings import Inference, resolve
@@ -152,6 +154,16 @@ def test_compiled_networks_say_the_same() -> None:
     compiled.compile(3)
     images = photographs()  # two, so that the batch has to be filled up
     assert torch.allclose(compiled.probabilities(images), plain.probabilities(images), atol=1e-5)
+
+
+def test_networks_of_one_kind_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=made))
+    settings = resolve({"network": {"width": 4, "depth": 1}, "input": {"height": 32, "width": 32}})
+    group = together([make_network(settings) for _ in range(3)], ["identity", "hflip"])
+    group.compile(3)
+    group.probabilities(photographs())
+    assert made.frame_count == 1
 
 
 def test_no_memory_is_not_taken_for_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
