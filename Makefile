@@ -41,6 +41,7 @@ quoted = $(subst '~/,~/','$(subst ','\'',$(1))')
 DATA_OR = --data $(call quoted,$(or $(DATA),$(1)))
 DATA_IF := $(if $(DATA),--data $(call quoted,$(DATA)))
 OF := --run $(call quoted,$(RUN))
+RUN_IF := $(if $(filter-out default,$(RUN)),$(OF))
 
 # Only what the user named is passed on, so that a run keeps its own settings and its own data.
 OVER := $(if $(SETTINGS),--settings $(call quoted,$(SETTINGS))) \
@@ -51,7 +52,7 @@ OF_RUN := $(OF) $(ASKED)
 RANKS := $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
 yes = $(filter-out 0 no false,$(1))
 SIZED := $(if $(SIZE),--size $(SIZE))
-OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(if $(filter-out default,$(RUN)),$(OF)),$(OF)) $(ASKED)
+OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(RUN_IF),$(OF)) $(ASKED)
 ifneq ($(and $(RUNS),$(filter folds train cv validate submit masks report,$(MAKECMDGOALS))),)
 $(error RUNS is for score, predict and pseudo, which make one run of them; name that one here: RUN=a+b)
 endif
@@ -133,7 +134,7 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 ablation: $(STAMP) ## what each choice of a preset is worth, on cars no training has seen (MINUTES=3, VARIANTS, WEIGHTS)
-	@$(PY) -m benchmarks.ablation --markdown $(DATA_IF) $(PRESET_IF) \
+	@$(PY) -m benchmarks.ablation --markdown $(RUN_IF) $(DATA_IF) $(PRESET_IF) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(VARIANTS),--variants $(VARIANTS)) \
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(SET),--set $(foreach each,$(SET),'$(each)'))
 

@@ -24,7 +24,7 @@ from benchmarks.variants import VARIANTS, Changes
 from competition import atomic
 from competition.command import Failure, one_line, parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.run_folder import DEFAULT_DATA, SOURCES, RunFolder, open_run, read_json
+from competition.run_folder import DEFAULT_DATA, SOURCES, RunFolder, open_run, read_json, run_at
 from competition.settings import Inference, Settings, View, flat, load_preset, merge, parse_assignments, resolve
 from folds.device import pick_device
 from folds.split import ensure_split, make_split
@@ -166,6 +166,8 @@ def protocol_of(options: Namespace) -> Protocol:
         Failure: a setting or the data are wrong, or the settings name a run that has seen the unseen cars.
     """
     settings = resolved(options.preset, options.set)
+    if settings.train.batch_size == "auto":
+        raise Failure("train.batch_size=auto may be another number for each variant; name one for all, or none")
     learned = [name for name in SOURCES if flat(settings)[name] != "none"]
     if learned:
         raise Failure(f"{learned[0]} names a run whose folds have learned from the unseen cars; leave it away")
@@ -186,7 +188,7 @@ def protocol_of(options: Namespace) -> Protocol:
         weights=files_of(options.weights, settings),
         data=data,
         by_fold=by_fold,
-        runs=options.runs,
+        runs=run_at(options.run).root,
         inference=settings.inference,
         minutes=options.minutes,
         epochs=options.epochs,
@@ -251,7 +253,7 @@ def begin(variant: str, changes: Changes, protocol: Protocol) -> tuple[RunFolder
         protocol.deadline.require()
         require_possible(run, settings, fold=None)
     if ensure_split(run, settings, protocol.data) != protocol.by_fold:
-        raise Failure(f"{run.folds} is another split than that of these data and settings; name other --runs")
+        raise Failure(f"{run.folds} is another split than that of these data and settings; name a new RUN")
     return run, settings
 
 
@@ -384,7 +386,7 @@ def add_arguments(arguments: ArgumentParser) -> None:
         metavar="NAME",
         help="the preset always runs",
     )
-    arguments.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="folder of the variants' runs")
+    arguments.add_argument("--run", default="ablation", metavar="NAME", help="folder of its runs, below runs/")
     arguments.add_argument("--repeats", type=int, default=3, help="networks of each variant, each of another fold")
     arguments.add_argument("--ensemble", type=int, default=0, help="networks of the preset, where more than repeats")
     arguments.add_argument("--minutes", type=float, default=3, help="of training a network, in whole epochs")

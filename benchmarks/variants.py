@@ -20,7 +20,7 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
     "encoder": {
         "unet": [
             *("network.name=unet", "network.width=32", "network.depth=4", "network.stem=4"),
-            *("network.weights=none", "network.freeze=0"),
+            *("network.weights=none", "network.decoder=[128,64,32,24,16]", "network.freeze=0"),
             *("input.height=512", "input.width=768"),
         ],
         "lite0": ["network.encoder=tf_efficientnet_lite0"],

@@ -1,5 +1,6 @@
 """The network that the settings describe."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -11,7 +12,11 @@ from folds.unet import UNet
 if TYPE_CHECKING:
     from folds.timm_unet import TimmUNet
 
-ONLY_OF_TIMM = ("weights", "attention", "enlarge", "detail", "freeze")
+# What only one of the networks has, by the name of the other.
+FOREIGN = {
+    "unet": ("encoder", "weights", "decoder", "attention", "enlarge", "detail", "freeze"),
+    "timm_unet": ("width", "max_width", "depth"),
+}
 
 
 def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
@@ -25,7 +30,9 @@ def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
     Raises:
         Failure: the weights cannot be had, the network has no such setting, or the input size does not suit it.
     """
-    network = _plain(settings, pretrained) if settings.network.name == "unet" else _timm(settings, pretrained)
+    if pretrained:  # a checkpoint may have been made when these settings were ignored
+        _require_meaning(settings.network)
+    network = _plain(settings.network) if settings.network.name == "unet" else _timm(settings.network, pretrained)
     sizes = [("input.height", settings.input.height), ("input.width", settings.input.width)]
     if settings.augment.crop:
         sizes += zip(("the height of augment.crop", "the width of augment.crop"), settings.augment.crop, strict=True)
@@ -36,30 +43,31 @@ def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
     return network
 
 
-def _plain(settings: Settings, pretrained: bool) -> UNet:
-    chosen = settings.network
-    if pretrained:  # a checkpoint may have been made when these settings were ignored
-        _require_plain(chosen)
-    return UNet(chosen.width, chosen.depth, chosen.stem, chosen.max_width, chosen.norm)
-
-
-def _require_plain(chosen: Network) -> None:
-    """Refuse what a plain U-Net does not have: a run would say that it was trained with it."""
+def _require_meaning(chosen: Network) -> None:
+    """Refuse what the chosen network does not have: a run would say that it was trained with it."""
     ours, defaults = dict(chosen), dict(Network())
-    changed = [name for name in ONLY_OF_TIMM if ours[name] != defaults[name]]
+    changed = [name for name in FOREIGN[chosen.name] if ours[name] != defaults[name]]
     if changed:
+        (other,) = FOREIGN.keys() - {chosen.name}
         raise Failure(
-            f"{', '.join(f'network.{name}={ours[name]}' for name in changed)} means nothing to network.name=unet; "
-            "SET=network.name=timm_unet for a network that has it, or "
-            f'SET="{" ".join(f"network.{name}={defaults[name]}" for name in changed)}"'
+            f"{', '.join(_assigned(ours, changed))} means nothing to network.name={chosen.name}; "
+            f'SET=network.name={other} for a network that has it, or SET="{" ".join(_assigned(defaults, changed))}"'
         )
 
 
-def _timm(settings: Settings, pretrained: bool) -> "TimmUNet":
+def _assigned(values: Mapping[str, object], names: Sequence[str]) -> list[str]:
+    """Settings of a network as SET takes them, without the spaces that would part them."""
+    return [f"network.{name}={str(values[name]).replace(' ', '')}" for name in names]
+
+
+def _plain(chosen: Network) -> UNet:
+    return UNet(chosen.width, chosen.depth, chosen.stem, chosen.max_width, chosen.norm)
+
+
+def _timm(chosen: Network, pretrained: bool) -> "TimmUNet":
     # timm takes seconds to import, which the plain U-Net need not wait for.
     from folds.timm_unet import TimmUNet
 
-    chosen = settings.network
     has_learned = chosen.weights != "none" or chosen.init_from != "none"
     return TimmUNet(
         chosen.encoder,

@@ -23,6 +23,7 @@ from competition.settings import Settings
 from folds import ranks
 from folds.device import default_preset, describe_device
 from folds.leave_out import require_known
+from folds.networks import make_network
 
 COLUMNS = ["img", "car", "fold"]
 
@@ -195,6 +196,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Divide the training cars into folds.")
     add_run_arguments(arguments)
     run, settings, data = open_run(arguments.parse_args(argv), default_preset())
+    if not run.settings.is_file():
+        # It brings the trainer, which takes seconds to import: other stages read splits too.
+        from folds.train import require_suitable
+
+        require_suitable(make_network(settings), settings)
     by_fold = ensure_split(run, settings, data)
     for fold, photos in by_fold.items():
         area = np.mean([mask_area(data, photo) for photo in photos])

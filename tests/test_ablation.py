@@ -59,7 +59,7 @@ class Ablation:
         return self.folder / "runs"
 
     def run(self, variants: list[str], *options: str) -> dict[str, Any]:
-        arguments = ["--data", str(self.data), "--runs", str(self.runs), *OPTIONS, *options, "--variants", *variants]
+        arguments = ["--data", str(self.data), "--run", str(self.runs), *OPTIONS, *options, "--variants", *variants]
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
             patch.setattr(ablation, "trained_per_second", measured)
@@ -152,7 +152,7 @@ def test_a_pace_is_that_of_what_is_asked(tmp_path: Path, tiny_data: Path, monkey
     def pace(*more: str) -> Pace:
         arguments = ArgumentParser()
         ablation.add_arguments(arguments)
-        asked = ["--data", str(tiny_data), "--runs", str(tmp_path), "--preset", "demo", "--set", *SMALL, *more]
+        asked = ["--data", str(tiny_data), "--run", str(tmp_path), "--preset", "demo", "--set", *SMALL, *more]
         protocol = ablation.protocol_of(arguments.parse_args(asked))
         return ablation.pace_of("preset", ablation.resolved("demo", protocol.over), protocol)
 
@@ -191,21 +191,28 @@ def test_other_views_are_scored_anew(done: tuple[Ablation, dict[str, Any]]) -> N
 
 
 def test_another_time_for_the_same_runs_is_refused(done: tuple[Ablation, dict[str, Any]]) -> None:
-    with pytest.raises(Failure, match=r"run preset was made with other settings: train\.epochs is"):
+    with pytest.raises(Failure, match=r"run preset was made with other settings: train\.epochs is .*name a new RUN"):
         done[0].run([], "--minutes", "1")
+
+
+def test_a_batch_size_of_its_own_for_each_variant_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+    options = ["--data", str(tiny_data), "--run", str(tmp_path / "runs"), "--set", "train.batch_size=auto"]
+    with pytest.raises(Failure, match=r"^train\.batch_size=auto may be another number for each variant"):
+        main(options)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_cannot_be_trained_is_reported_with_its_reason(
     done: tuple[Ablation, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     made, _ = done
-    network = "network={name: timm_unet, weights: none, stem: 2, decoder: [24, 16, 8, 8]}"
+    network = "network={name: timm_unet, width: 32, weights: none, stem: 2, decoder: [24, 16, 8, 8]}"
     lite0 = "network.encoder=tf_efficientnet_lite0"
     missing = f"{lite0.partition('=')[2]}={made.folder / 'none.pth'}"
     small = [each for each in SMALL if not each.startswith("network")]
     wrong = "00000000beef_01.jpg"
     over = ["--set", *small, network, f"data.leave_out=[{wrong}]", "--weights", missing]
-    other = ["--runs", str(made.folder / "other"), *over, "--markdown"]
+    other = ["--run", str(made.folder / "other"), *over, "--markdown"]
     result = made.run(["lite0", "bce"], *other, "--epochs", "1", "--repeats", "1", "--ensemble", "0")
     assert [row["variant"] for row in result["rows"]] == ["preset", "one view", "bce"]
     assert [row["spread"] for row in result["rows"]] == [None] * 3
@@ -253,7 +260,7 @@ def test_what_would_mean_nothing_is_refused(
     options: list[str], message: str, tiny_data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Failure, match=message):
-        main(["--data", str(tiny_data), "--runs", str(tmp_path / "runs"), *options])
+        main(["--data", str(tiny_data), "--run", str(tmp_path / "runs"), *options])
     assert not (tmp_path / "runs").exists()
 
 

@@ -30,25 +30,36 @@ def test_a_unet_by_its_normalisation(norm: str, kind: type[torch.nn.Module]) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "default"),
+    ("network", "other", "name", "value", "default"),
     [
-        ("weights", "hub", "none"),
-        ("attention", "scse", "none"),
-        ("enlarge", "bilinear", "nearest"),
-        ("detail", 16, 0),
-        ("freeze", 2, 0),
+        ("unet", "timm_unet", "encoder", "resnet10t", "mobilenetv2_100"),
+        ("unet", "timm_unet", "weights", "hub", "none"),
+        ("unet", "timm_unet", "decoder", [8, 4], "[128,64,32,24,16]"),
+        ("unet", "timm_unet", "attention", "scse", "none"),
+        ("unet", "timm_unet", "enlarge", "bilinear", "nearest"),
+        ("unet", "timm_unet", "detail", 16, 0),
+        ("unet", "timm_unet", "freeze", 2, 0),
+        ("timm_unet", "unet", "width", 64, 32),
+        ("timm_unet", "unet", "max_width", 512, 256),
+        ("timm_unet", "unet", "depth", 5, 4),
     ],
 )
-def test_what_a_unet_does_not_have_is_refused(name: str, value: object, default: object) -> None:
-    settings = resolve({"network": {name: value}})
-    reason = rf'^network.{name}={value} means nothing .*SET=network.name=timm_unet .*SET="network.{name}={default}"$'
-    with pytest.raises(Failure, match=reason):
+def test_what_a_network_does_not_have_is_refused(
+    network: str, other: str, name: str, value: object, default: object
+) -> None:
+    settings = resolve({"network": {"name": network, name: value}})
+    with pytest.raises(Failure) as caught:
         make_network(settings)
+    assert str(caught.value) == (
+        f"network.{name}={str(value).replace(' ', '')} means nothing to network.name={network}; "
+        f'SET=network.name={other} for a network that has it, or SET="network.{name}={default}"'
+    )
     make_network(settings, pretrained=False)  # of a checkpoint from before
 
 
 def test_a_preset_of_timm_names_all_that_a_unet_does_not_have() -> None:
-    with pytest.raises(Failure, match=r'SET="network.weights=none network.freeze=0"'):
+    decoder = r"network.decoder=\[128,64,32,24,16\]"
+    with pytest.raises(Failure, match=f'SET="network.weights=none {decoder} network.freeze=0"'):
         make_network(resolve(merge(load_preset("cpu"), {"network": {"name": "unet"}})))
 
 

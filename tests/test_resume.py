@@ -162,7 +162,8 @@ WHOLE = ["loss={boundary: 3, boundary_width: 5}", "augment={hue: 0.1, blur: 0.5,
 CROPS = ["augment.crop=[16, 32]"]
 # Made in the folder that the test runs in.
 FROZEN = (
-    "network={name: timm_unet, encoder: resnet10t, weights: w.safetensors, freeze: 2, stem: 4, decoder: [16, 8, 8]}"
+    "network={name: timm_unet, width: 32, depth: 4, encoder: resnet10t, weights: w.safetensors, freeze: 2, stem: 4, "
+    "decoder: [16, 8, 8]}"
 )
 
 

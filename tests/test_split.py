@@ -11,7 +11,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder, Photo, photo_at
 from competition.run_folder import RunFolder
 from competition.settings import Settings, resolve
-from folds.split import ensure_split, folds_text, mask_area, photos_by_fold, read_folds, split_by_car
+from folds.split import ensure_split, folds_text, main, mask_area, photos_by_fold, read_folds, split_by_car
 
 
 def cars(count: int, views: int = 16) -> tuple[list[Photo], list[float]]:
@@ -143,6 +143,13 @@ def test_a_refused_split_leaves_no_run(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(Failure, match="5 cars cannot be divided into 9 folds"):
         ensure_split(run, resolve({"split": {"folds": 9}}), DataFolder(tiny_data))
     assert not run.root.exists()
+
+
+def test_what_cannot_be_trained_gets_no_split(tiny_data: Path, tmp_path: Path) -> None:
+    over = ["split.folds=2", "input.height=96", "network.depth=5", "network.stem=2"]
+    with pytest.raises(Failure, match=r"^input\.height=96 is not a multiple of 64"):
+        main(["--run", str(tmp_path / "run"), "--data", str(tiny_data), "--preset", "demo", "--set", *over])
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_data_are_refused(tiny_data: Path, own_data: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_command_as_it_is_spelled(
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "carvana").symlink_to(tiny_data)
-    network = "network={name: unet, width: 4, depth: 2, weights: none, freeze: 0}"
+    network = "network={name: unet, width: 4, depth: 2, weights: none, freeze: 0, decoder: [128, 64, 32, 24, 16]}"
     size = ("--set", "input.height=32", "input.width=64", network)
     done = command("folds.train", "--fold", 0, "--epochs", 2, "--batch-size", 4, *size)
     assert done.returncode == 0, done.stderr
@@ -156,19 +156,22 @@ def test_other_settings_are_refused_with_the_difference(tiny_data: Path, run: Ru
         ),
         (
             ("--fold", "0"),
-            [*SMALL, "network={name: timm_unet, encoder: resnet10t, weights: none.pth}"],
+            [*SMALL, "network={name: timm_unet, width: 32, encoder: resnet10t, weights: none.pth}"],
             "no file of weights none.pth",
         ),
         (
             ("--fold", "0"),
-            [*SMALL, "network={name: timm_unet, encoder: swin_tiny_patch4_window7_224, decoder: [8], stem: 1}"],
+            [
+                *SMALL,
+                "network={name: timm_unet, width: 32, encoder: swin_tiny_patch4_window7_224, decoder: [8], stem: 1}",
+            ],
             r"network.encoder=swin_tiny_patch4_window7_224 cannot take 64 x 32 \(.*224",
         ),
         (
             ("--fold", "0"),
             [
                 *("split.folds=3", "input={height: 256, width: 448}", "augment.crop=[224, 224]"),
-                "network={name: timm_unet, encoder: maxvit_tiny_tf_224, decoder: [8], stem: 1}",
+                "network={name: timm_unet, width: 32, encoder: maxvit_tiny_tf_224, decoder: [8], stem: 1}",
             ],
             r"network.encoder=maxvit_tiny_tf_224 cannot take 448 x 256 \(.*window",
         ),
