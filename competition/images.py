@@ -66,7 +66,8 @@ def read_mask(path: Path) -> Pixels:
     """A mask file as (H, W) uint8 of 0 and 1, 1 is car.
 
     Carvana's are palette GIFs with indices 0 and 1. Others use 0 and 255, perhaps smoothed at the edges, or a
-    colour on black: where values above 1 occur, the middle of the 8-bit range separates.
+    colour on black, or a palette that has white first: where values above 1 occur, the middle of the 8-bit range
+    separates.
 
     Raises:
         Failure: the file is missing, is not an image, or ends early.
@@ -76,10 +77,10 @@ def read_mask(path: Path) -> Pixels:
             if image.format == "PNG":
                 _verify(path)
             values = np.asarray(image if image.mode in ("P", "L", "1") else _brightness(image))
-            if values.max() <= 1:
-                return values.astype(np.uint8)
-            # Two indices of a palette are the labels themselves; more are an order of colours.
-            return (np.asarray(_brightness(image) if image.mode == "P" else values) >= 128).astype(np.uint8)
+            # Two indices of a palette are the labels themselves, by the order of their colours; more are no labels.
+            if image.mode == "P" and (values.max() > 1 or _brighter_first(image)):
+                values = _brightness(image)
+            return (values if values.max() <= 1 else values >= 128).astype(np.uint8)
     except DAMAGE as error:
         raise _unreadable(path, error) from error
 
@@ -103,11 +104,17 @@ def _shape_of(path: Path, _modified: int, _size: int) -> Shape:
         return image.height, image.width
 
 
+def _brighter_first(image: Image.Image) -> bool:
+    """Whether the first colour of a palette is brighter than the second."""
+    colours = image.getpalette("RGB") or []
+    return max(colours[:3], default=0) > max(colours[3:6], default=0)
+
+
 def _brightness(image: Image.Image) -> Pixels:
     """The brightest channel of each pixel, so that a mask painted in red is as good as a white one."""
     if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip it, not scale it
         values = np.asarray(image)
-        return (values if values.max() <= 1 else values >> 8).astype(np.uint8)
+        return (values if values.max() <= 255 else values >> 8).astype(np.uint8)
     brightest: Pixels = np.asarray(image.convert("RGB")).max(axis=2)
     return brightest
 

@@ -207,7 +207,28 @@ def test_masks_of_every_kind(tmp_path: Path, mask: NDArray[np.uint8], mode: str,
     assert is_mask(read_mask(tmp_path / "a.png"), mask)
 
 
-@pytest.mark.parametrize("value", [1, 65535])
+@pytest.mark.parametrize("suffix", ["gif", "png"])
+@pytest.mark.parametrize("white_first", [False, True])
+@pytest.mark.parametrize("inside", [0, 1])
+def test_a_palette_says_which_index_is_car(
+    tmp_path: Path, mask: NDArray[np.uint8], suffix: str, white_first: bool, inside: int
+) -> None:
+    mask = mask if inside else 1 - mask
+    image = Image.frombytes("P", (W, H), (mask ^ white_first).tobytes())
+    image.putpalette([255, 255, 255, 0, 0, 0] if white_first else [0, 0, 0, 255, 255, 255])
+    image.save(tmp_path / f"a.{suffix}")
+    assert is_mask(read_mask(tmp_path / f"a.{suffix}"), mask)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_palette_of_one_colour(tmp_path: Path, value: int) -> None:
+    image = Image.frombytes("P", (6, 4), bytes(24))
+    image.putpalette([value] * 3)
+    image.save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png").tolist() == [[value // 255] * 6] * 4
+
+
+@pytest.mark.parametrize("value", [1, 255, 65535])
 def test_masks_of_16_bits(tmp_path: Path, mask: NDArray[np.uint8], value: int) -> None:
     Image.fromarray(mask.astype(np.uint16) * value).save(tmp_path / "a.png")
     assert is_mask(read_mask(tmp_path / "a.png"), mask)
