@@ -11,7 +11,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from competition import atomic
 from competition.command import Failure, os_reason
@@ -63,18 +63,7 @@ def load_weights(path: Path) -> tuple[nn.Module, Settings, dict[str, Any]]:
     Raises:
         Failure: the file is missing, damaged, of another version, or not one of this project's.
     """
-    if not path.is_file():
-        raise Failure(f"no checkpoint {path}; train its fold first (make train FOLD=n RUN=...)")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        tensors = safetensors.torch.load_file(path)
-    except PermissionError as error:
-        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise Failure(f"{path} is damaged ({error}); train its fold again, or copy it again") from error
-    if not {"settings", "facts"} <= metadata.keys():
-        raise Failure(f"{path} was not written by this project: it does not say which network it is for")
+    metadata, tensors = _content(path)
     try:
         settings = resolve(json.loads(metadata["settings"]))
     except Failure as problem:
@@ -86,3 +75,27 @@ def load_weights(path: Path) -> tuple[nn.Module, Settings, dict[str, Any]]:
         reason = str(error).partition("\n")[0]
         raise Failure(f"{path} does not fit the network it describes ({reason}); copy it again") from error
     return network.eval(), settings, json.loads(metadata["facts"])
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """The facts in a file of ``save_weights``; raises Failure where ``load_weights`` finds the file itself wrong."""
+    metadata, _ = _content(path, tensors=False)
+    facts: dict[str, Any] = json.loads(metadata["facts"])
+    return facts
+
+
+def _content(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata of a file of ``save_weights``, and its tensors where they are wanted."""
+    if not path.is_file():
+        raise Failure(f"no checkpoint {path}; train its fold first (make train FOLD=n RUN=...)")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        loaded = safetensors.torch.load_file(path) if tensors else {}
+    except PermissionError as error:
+        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise Failure(f"{path} is damaged ({error}); train its fold again, or copy it again") from error
+    if not {"settings", "facts"} <= metadata.keys():
+        raise Failure(f"{path} was not written by this project: it does not say which network it is for")
+    return metadata, loaded

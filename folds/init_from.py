@@ -10,6 +10,7 @@ from competition.command import Failure
 from competition.run_folder import RunFolder, source_of
 from competition.settings import Network, Settings
 from folds.checkpoint import load_weights
+from folds.held_out import require_held_out
 from folds.split import require_same_split
 
 SETTING = "network.init_from"
@@ -21,7 +22,8 @@ def first_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str, Te
     """The best weights of a fold in the run that ``network.init_from`` names; None where it names none.
 
     Raises:
-        Failure: the split of that run is another one, its fold is not trained, or its network is another one.
+        Failure: the split of that run is another one, its fold is not trained, its weights are those of another fold,
+            or its network is another one.
     """
     source = source_of(settings, SETTING)
     if source is None:
@@ -32,12 +34,8 @@ def first_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str, Te
             f"fold {fold} of {source.root}, which network.init_from names, is not trained; train it first: "
             f"make train FOLD={fold} RUN={source.name}"
         )
-    network, their_settings, facts = load_weights(source.best(fold))
-    if facts["fold"] != fold:
-        raise Failure(
-            f"{source.best(fold)} holds the weights of fold {facts['fold']}, which have seen the cars that fold "
-            f"{fold} is validated on; train it: make train FOLD={fold} RUN={source.name}"
-        )
+    require_held_out(source, fold)
+    network, their_settings, _ = load_weights(source.best(fold))
     require_same_network(settings.network, their_settings.network, source)
     return network.state_dict()
 

@@ -17,6 +17,7 @@ from folds import ranks
 from folds.batch_size import sample_size
 from folds.device import default_preset, describe_device, pick_device, resolve_precision
 from folds.frame import Frame
+from folds.held_out import require_held_out
 from folds.init_from import first_weights
 from folds.leave_out import without
 from folds.memory import keep_freed_memory
@@ -145,11 +146,18 @@ def require_suitable(network: torch.nn.Module, settings: Settings) -> None:
 
 
 def best_of_finished(run: RunFolder, settings: Settings, fold: int) -> Line | None:
-    """The history's best line if all epochs of a fold are done and its weights are there, else None."""
+    """The history's best line if all epochs of a fold are done and its weights are there, else None.
+
+    Raises:
+        Failure: ``require_held_out`` refuses the weights.
+    """
     if not run.history(fold).is_file() or not run.best(fold).is_file():
         return None
     lines: list[Line] = [json.loads(line) for line in run.history(fold).read_text(encoding="utf-8").splitlines()]
-    return best_line(lines) if len(lines) >= settings.train.epochs else None
+    if len(lines) < settings.train.epochs:
+        return None
+    require_held_out(run, fold)
+    return best_line(lines)
 
 
 def parameters(network: torch.nn.Module) -> int:

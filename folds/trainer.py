@@ -123,7 +123,7 @@ class Trainer:
             state = load_state(run.last(fold))
             try:
                 self.load(state)
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 reason = str(error).partition("\n")[0][:120]
                 raise Failure(
                     f"{run.last(fold)} is not the state of this training ({reason}); remove it to train this fold "
@@ -171,6 +171,8 @@ class Trainer:
     def state(self) -> State:
         """All that decides how the training goes on."""
         return {
+            "fold": self.fold,
+            "held_out": self.validation.held_out,
             "network": self.network.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
@@ -185,7 +187,11 @@ class Trainer:
         }
 
     def load(self, state: State) -> None:
-        """Go on from a state."""
+        """Go on from a state; raises ValueError if that of another fold or split, which has seen what is held out."""
+        if state.get("fold", self.fold) != self.fold:
+            raise ValueError(f"it is that of fold {state['fold']}")
+        if state.get("held_out", self.validation.held_out) != self.validation.held_out:
+            raise ValueError("it began with another split")
         self.network.load_state_dict(state["network"])
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
@@ -345,7 +351,8 @@ class Trainer:
         line |= {"dice": scores.dice, "iou": scores.iou}
         if self.best is None or scores.dice > self.best["dice"]:
             line["best"] = True
-            facts = {"fold": self.fold, "epoch": line["epoch"], "dice": scores.dice, "iou": scores.iou}
+            facts = {"fold": self.fold, "held_out": self.validation.held_out, "epoch": line["epoch"]}
+            facts |= {"dice": scores.dice, "iou": scores.iou}
             if ranks.first():
                 save_weights(self.run.best(self.fold), network, self.settings, facts)
 

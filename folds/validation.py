@@ -18,6 +18,7 @@ from competition.settings import Precision
 from folds import ranks
 from folds.device import autocast, describe_device
 from folds.frame import Frame
+from folds.held_out import held_out_key
 from folds.samples import leave_signals_to_the_trainer
 
 HALF = 128  # the level of probability 0.5 among 0..255
@@ -53,6 +54,7 @@ class Validation:
     def __init__(
         self, photos: Sequence[Photo], data: DataFolder, frame: Frame, *, batch_size: int, workers: int
     ) -> None:
+        self.held_out = held_out_key(photo.img for photo in photos)
         self.photos = photos[ranks.rank() :: ranks.world()]
         self.frame = frame
         self.loader = DataLoader(
@@ -60,6 +62,7 @@ class Validation:
             batch_size=batch_size,
             num_workers=workers,
             worker_init_fn=leave_signals_to_the_trainer,
+            generator=torch.Generator(),  # its own: each start of a loader draws a number, here from the network's
         )
         with ThreadPoolExecutor() as pool:
             self.truths: list[Runs] = list(pool.map(data.truth_runs, self.photos))

@@ -9,11 +9,12 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.metrics import Scores
 from competition.rle import Runs
-from competition.run_folder import DEFAULT_DATA, RunFolder, read_json
+from competition.run_folder import RunFolder, data_of
 from competition.settings import Inference, View
 from folds.checkpoint import load_weights
 from folds.device import pick_device
 from folds.frame import Frame
+from folds.held_out import require_held_out
 from folds.split import photos_by_fold
 from inference.ensemble import FLIPS, Ensemble
 from inference.masks import level_of
@@ -30,13 +31,13 @@ def evaluate(model: Path, data_folder: Path | None, views: Sequence[View] | None
         threshold: car is at or above it.
 
     Raises:
-        Failure: the checkpoint, its run's split, or the data are missing or damaged.
+        Failure: the checkpoint, its run's split, or the data are missing or damaged, or the checkpoint was trained
+            with another split.
     """
     network, settings, facts = load_weights(model)
     run = RunFolder(model.resolve().parent.parent)
-    if data_folder is None:
-        data_folder = Path(read_json(run.environment)["data"]) if run.environment.is_file() else DEFAULT_DATA
-    data = DataFolder(data_folder, hq=settings.data.hq)
+    require_held_out(run, facts["fold"], model)
+    data = data_of(run, data_folder, settings)
     held_out = photos_by_fold(run.folds, data.train)[facts["fold"]]
     chosen = settings.inference
     ensemble = Ensemble(

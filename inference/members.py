@@ -16,6 +16,7 @@ from competition.lock import held
 from competition.run_folder import RunFolder, add_run_arguments, open_run, read_json, run_at
 from competition.settings import Settings, load_yaml, resolve
 from folds import ranks
+from folds.held_out import require_held_out
 
 
 def add_member_arguments(parser: ArgumentParser) -> None:
@@ -71,12 +72,13 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
     """The weights of a fold in each member.
 
     Raises:
-        Failure: one is missing; the line says which command makes it.
+        Failure: one is missing, and the line says which command makes it; or it may have seen the fold's cars.
     """
     paths = [member.best(fold) for member in members]
     for member, path in zip(members, paths, strict=True):
         if not path.is_file():
             raise Failure(f"fold {fold} is not trained, {path} is missing: make train FOLD={fold} RUN={member.name}")
+        require_held_out(member, fold)
     return paths
 
 

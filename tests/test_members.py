@@ -10,6 +10,7 @@ from trained_run import Trained
 
 from competition.command import Failure
 from competition.run_folder import RunFolder
+from folds.checkpoint import load_weights, save_weights
 from inference.members import add_member_arguments
 from inference.predict import main as predict
 from inference.pseudo import main as pseudo
@@ -77,6 +78,9 @@ def test_members_trained_anew_with_another_split_are_refused(trained: Trained, o
     swapped = [f"{row[:-1]}{1 - int(row[-1])}" for row in rows[1:]]
     for member in (trained.run, other):
         member.folds.write_text("\n".join([rows[0], *swapped]) + "\n")
+        made = [load_weights(member.best(fold)) for fold in (0, 1)]
+        for fold, (network, settings, facts) in zip((1, 0), made, strict=True):
+            save_weights(member.best(fold), network, settings, facts | {"fold": fold})
     again = runs if named == "by its members" else ["--run", str(together.root)]
     expected = f"{trained.run.folds} is not the split that {together.root} was made with; remove the folder"
     for stage in (score, predict, pseudo):

@@ -18,10 +18,11 @@ from competition.run_folder import RunFolder
 from competition.settings import Loss, Settings, Train, merge, resolve
 from folds import trainer as module
 from folds.checkpoint import load_state, load_weights, save_state
+from folds.held_out import held_out_key
 from folds.losses import segmentation_loss
 from folds.samples import Key
 from folds.schedule import learning_rate
-from folds.split import ensure_split
+from folds.split import ensure_split, read_folds
 from folds.train import make_trainer
 from folds.trainer import Trainer, batch_loss, make_optimizer
 from folds.validation import Validation
@@ -187,7 +188,8 @@ def test_history_best_weights_and_events(
     assert all(line["loss"] > 0 and line["images_per_second"] > 0 for line in lines)
     assert trainer.best == lines[1]
     network, _, facts = load_weights(trainer.run.best(0))
-    assert facts == {"fold": 0, "epoch": 2, "dice": 0.8, "iou": 0.5}
+    held_out = held_out_key(name for name, fold in read_folds(trainer.run.folds).items() if fold == 0)
+    assert facts == {"fold": 0, "held_out": held_out, "epoch": 2, "dice": 0.8, "iou": 0.5}
     assert all(torch.equal(tensor, scored[0][name]) for name, tensor in network.state_dict().items())
     assert not torch.equal(scored[0]["head.weight"], scored[1]["head.weight"])
     printed = capsys.readouterr().out.splitlines()

@@ -8,6 +8,7 @@ import pytest
 
 from competition.run_folder import RunFolder
 from competition.studio.__main__ import main as make_cars
+from folds.checkpoint import load_weights, save_weights
 from folds.train import main as train
 
 SMALL = [
@@ -37,6 +38,14 @@ def exchange(one: Path, two: Path) -> None:
     content = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
+
+
+def exchange_networks(run: RunFolder) -> None:
+    """Give two folds each other's weights, and leave what the files say of them."""
+    made = [load_weights(run.best(fold)) for fold in (0, 1)]
+    for fold, other in ((0, 1), (1, 0)):
+        network, settings, _ = made[other]
+        save_weights(run.best(fold), network, settings, made[fold][2])
 
 
 @pytest.fixture(scope="session")
