@@ -251,7 +251,7 @@ def begin(variant: str, changes: Changes, protocol: Protocol) -> tuple[RunFolder
     run, settings, _ = open_run(arguments, protocol.preset)
     if not run.settings.is_file():
         protocol.deadline.require()
-        require_possible(run, settings, fold=None)
+        require_possible(run, settings, protocol.data, fold=None)
     if ensure_split(run, settings, protocol.data) != protocol.by_fold:
         raise Failure(f"{run.folds} is another split than that of these data and settings; name a new RUN")
     return run, settings

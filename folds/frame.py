@@ -40,7 +40,7 @@ class Frame:
         """
         if self.fit == "pad":
             photo = read_rgb(path)
-            self._require_room(photo.shape[:2], path)
+            self.require_room(photo.shape, path)
             return self._padded(photo)
         photo, divisor = read_halved(path, at_least=(self.height, self.width))
         height, width = (side / divisor for side in shape_of(path))
@@ -48,6 +48,14 @@ class Frame:
         # scaling, four neighbours hold nearly all there is, in a fifth of the time.
         halved = height >= 2 * self.height or width >= 2 * self.width
         return self._resized(photo, (height, width), cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
+
+    def require_room(self, shape: Sequence[int], path: Path) -> None:
+        """Raise a Failure if a photograph of (H, W, ...) is larger than a padding frame."""
+        if self.fit == "pad" and (shape[0] > self.height or shape[1] > self.width):
+            raise Failure(
+                f"{path} is {shape[1]} x {shape[0]}, larger than the frame of {self.width} x {self.height} that "
+                "input.fit=pad pads to; enlarge input.height and input.width, or use input.fit=resize"
+            )
 
     def target(self, mask: Pixels) -> Pixels:
         """A full-size mask of 0 and 1 as what the network should answer: (height, width) uint8, 255 is car.
@@ -81,10 +89,3 @@ class Frame:
         missing = (self.height - image.shape[0], self.width - image.shape[1])
         padded: Pixels = cv2.copyMakeBorder(image, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
         return padded
-
-    def _require_room(self, shape: tuple[int, ...], path: Path) -> None:
-        if shape[0] > self.height or shape[1] > self.width:
-            raise Failure(
-                f"{path} is {shape[1]} x {shape[0]}, larger than the frame of {self.width} x {self.height} that "
-                "input.fit=pad pads to; enlarge input.height and input.width, or use input.fit=resize"
-            )

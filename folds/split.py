@@ -23,7 +23,6 @@ from competition.settings import Settings
 from folds import ranks
 from folds.device import default_preset, describe_device
 from folds.leave_out import require_known
-from folds.networks import make_network
 
 COLUMNS = ["img", "car", "fold"]
 
@@ -110,15 +109,24 @@ def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]
     """The photographs of each fold, by folds.csv.
 
     Raises:
-        Failure: ``read_folds`` refuses the file, or the photographs in the data folder are not those of the file.
+        Failure: ``read_folds`` refuses the file, the photographs in the data folder are not those of the file, or
+            those of one car lie in two folds.
     """
     fold_of = read_folds(path)
     different = sorted(fold_of.keys() ^ {photo.img for photo in photos})
     if different:
         raise Failure(f"{path} and the data folder differ in {len(different)} photographs, such as {different[0]}")
     by_fold: dict[int, list[Photo]] = {fold: [] for fold in range(max(fold_of.values()) + 1)}
+    fold_of_car: dict[str, int] = {}
     for photo in photos:
-        by_fold[fold_of[photo.img]].append(photo)
+        fold = fold_of[photo.img]
+        # By the photographs' own names: the file's column of cars may say that each image is one.
+        if fold_of_car.setdefault(photo.car, fold) != fold:
+            raise Failure(
+                f"{path} has photographs of car {photo.car} in folds {fold_of_car[photo.car]} and {fold}, such as "
+                f"{photo.img}; all views of a car belong to one"
+            )
+        by_fold[fold].append(photo)
     return by_fold
 
 
@@ -198,9 +206,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, settings, data = open_run(arguments.parse_args(argv), default_preset())
     if not run.settings.is_file():
         # It brings the trainer, which takes seconds to import: other stages read splits too.
-        from folds.train import require_suitable
+        from folds.train import require_trainable
 
-        require_suitable(make_network(settings), settings)
+        require_trainable(settings, data)
     by_fold = ensure_split(run, settings, data)
     for fold, photos in by_fold.items():
         area = np.mean([mask_area(data, photo) for photo in photos])

@@ -10,6 +10,7 @@ import torch
 
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
+from competition.images import shape_of
 from competition.lock import held
 from competition.run_folder import RunFolder, add_run_arguments, open_run, split_source
 from competition.settings import Settings
@@ -107,12 +108,12 @@ def require_unseen(labelled: Sequence[Photo], held_out: Sequence[Photo], file: P
             )
 
 
-def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> None:
+def require_possible(run: RunFolder, settings: Settings, data: DataFolder, fold: int | None) -> None:
     """Refuse what cannot be trained before the run exists: it would hold on to the settings that were refused.
 
     Raises:
-        Failure: the network cannot be made or cannot take the input, there will be no such fold, the batch cannot
-            be shared, or ``first_weights`` or ``pseudo_labels`` refuses.
+        Failure: there will be no such fold, the batch cannot be shared, or ``require_trainable``, ``first_weights``
+            or ``pseudo_labels`` refuses.
     """
     if settings.train.batch_size != "auto":
         require_shareable(settings.train.batch_size, ranks.world())
@@ -120,10 +121,23 @@ def require_possible(run: RunFolder, settings: Settings, fold: int | None) -> No
     count = max(read_folds(known.folds).values()) + 1 if known else settings.split.folds
     if fold is not None and not 0 <= fold < count:
         raise Failure(f"there is no fold {fold} among {count}; FOLD is 0 to {count - 1}")
-    require_suitable(make_network(settings), settings)
+    require_trainable(settings, data)
     for number in range(count) if fold is None else [fold]:
         first_weights(run, settings, number)
         pseudo_labels(run, settings, number)
+
+
+def require_trainable(settings: Settings, data: DataFolder) -> None:
+    """Refuse settings that suit no network, or not these data.
+
+    Raises:
+        Failure: the network cannot be made or cannot take the input, all photographs are left out, or one is larger
+            than the frame that it is padded to.
+    """
+    require_suitable(make_network(settings), settings)
+    without(data.train, settings.data.leave_out)
+    for photo in data.train:
+        Frame.of(settings.input).require_room(shape_of(photo.path), photo.path)
 
 
 def require_suitable(network: torch.nn.Module, settings: Settings) -> None:
@@ -185,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.set = [*options.set, *assignments(options)]
     run, settings, data = open_run(options, default_preset())
     if not run.settings.is_file():
-        require_possible(run, settings, options.fold)
+        require_possible(run, settings, data, options.fold)
     by_fold = ensure_split(run, settings, data)
     _, settings, _ = open_run(options)  # as the run has them: auto has become a number
     for fold in by_fold if options.all else [options.fold]:

@@ -95,6 +95,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ("rows", "reason"),
     [
         ("a_01.jpg,a,0\na_02.jpg,a,1\nb_01.jpg,b,1\n", "car a in 2 folds"),
+        ("a_01.jpg,a_01,0\na_02.jpg,a_02,1\nb_01.jpg,b,1\n", "car a in folds 0 and 1, such as a_02.jpg; all views"),
         ("a_01.jpg,a,0\na_01.jpg,a,0\nb_01.jpg,b,1\n", "a_01.jpg twice"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nc_01.jpg,c,1\n", "differ in 2 photographs, such as b_01.jpg"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,1\nb_02.jpg,b,1\n", "differ in 1 photographs, such as b_02.jpg"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import full_disk
+from conftest import CARS, full_disk
 
 from competition.command import Failure, run_command
 from competition.run_folder import RunFolder
@@ -174,6 +174,16 @@ def test_other_settings_are_refused_with_the_difference(tiny_data: Path, run: Ru
                 "network={name: timm_unet, width: 32, encoder: maxvit_tiny_tf_224, decoder: [8], stem: 1}",
             ],
             r"network.encoder=maxvit_tiny_tf_224 cannot take 448 x 256 \(.*window",
+        ),
+        (
+            ("--fold", "0"),
+            [*SMALL, "input={height: 32, width: 64, fit: pad}"],
+            r"_01\.jpg is .*, larger than the frame of 64 x 32 that input.fit=pad .* or use input.fit=resize",
+        ),
+        (
+            ("--fold", "0"),
+            [*SMALL, f"data.leave_out=[{','.join(CARS)}]"],
+            r"data\.leave_out=.* leaves nothing to learn from; name fewer",
         ),
     ],
 )
