@@ -82,15 +82,20 @@ def _require_pretrained(name: str) -> None:
 
 def _load(encoder: nn.Module, name: str, path: Path) -> None:
     """Load a file of weights, with timm's own names or with another library's of the whole model in timm's order."""
-    weights = read_weights(path)
-    wanted = encoder.state_dict()
+    weights = _learned(read_weights(path))
+    wanted = _learned(encoder.state_dict())
     if not _named_alike(weights, wanted):
         model = timm.create_model(name, pretrained=False)
-        weights = match_weights(weights, model.state_dict(), path, name)
+        weights = match_weights(weights, _learned(model.state_dict()), path, name)
         if not _named_alike(weights, wanted):
             raise Failure(f"{path} fits {name}, but not what of {name} gives features; choose another encoder")
     flat = _flat(weights)
-    encoder.load_state_dict({key: flat[key.replace(".", "_")] for key in wanted})
+    encoder.load_state_dict({key: flat[key.replace(".", "_")] for key in wanted}, strict=False)
+
+
+def _learned(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without whole numbers, such as how many batches a batch norm has seen: older files lack those."""
+    return {key: value for key, value in weights.items() if value.is_floating_point()}
 
 
 def _flat(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

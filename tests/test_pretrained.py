@@ -36,10 +36,10 @@ def test_an_unknown_encoder_is_refused_with_names_like_it(weights: str) -> None:
 
 
 def trained(encoder: str) -> dict[str, Tensor]:
-    """A state dict as if it had been trained: no value is what a fresh model has."""
+    """A state dict as if it had been trained: no learned value is what a fresh model has."""
     model = timm.create_model(encoder)
     return {
-        name: tensor + 1 if tensor.dtype == torch.int64 else torch.rand_like(tensor)
+        name: torch.rand_like(tensor) if tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()
     }
 
@@ -81,6 +81,16 @@ def test_weights_in_order(tmp_path: Path) -> None:
     renamed = {f"features.{number}": tensor for number, tensor in enumerate(weights.values())}
     network = TimmUNet("mobilenetv2_100", write(tmp_path / "other.pth", renamed), [8])
     assert all(torch.equal(tensor, weights[name]) for name, tensor in network.encoder.state_dict().items())
+
+
+def test_weights_from_before_batches_were_counted(tmp_path: Path) -> None:
+    weights = trained("resnet10t")
+    older = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
+    assert len(older) < len(weights)
+    renamed = {f"features.{number}": tensor for number, tensor in enumerate(older.values())}
+    for number, file in enumerate((older, renamed)):
+        network = TimmUNet("resnet10t", write(tmp_path / f"{number}.pth", file), [8])
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in network.encoder.state_dict().items())
 
 
 @pytest.mark.parametrize("head", [None, 7])
