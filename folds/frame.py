@@ -45,8 +45,10 @@ class Frame:
         photo, divisor = read_halved(path, at_least=(self.height, self.width))
         height, width = (side / divisor for side in shape_of(path))
         # Below half the size every pixel has to be averaged in. Above it, which is the usual case after libjpeg's own
-        # scaling, four neighbours hold nearly all there is, in a fifth of the time.
-        halved = height >= 2 * self.height or width >= 2 * self.width
+        # scaling, four neighbours hold nearly all there is, in a fifth of the time. Where one side shrinks and the
+        # other grows, OpenCV has no averaging, and something that moves the picture in its place.
+        shrinks = height >= self.height and width >= self.width
+        halved = shrinks and (height >= 2 * self.height or width >= 2 * self.width)
         return self._resized(photo, (height, width), cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
 
     def require_room(self, shape: Sequence[int], path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_jpeg_read_at_a_fraction_looks_the_same(tmp_path: Path) -> None:
     assert np.abs(seen - whole).mean() < 1.5
 
 
-@pytest.mark.parametrize("size", [(64, 96), (48, 72), (32, 48)])
+@pytest.mark.parametrize("size", [(64, 96), (48, 72), (32, 48), (256, 48), (32, 384)])
 @pytest.mark.parametrize("columns", [192, 193])
 @pytest.mark.parametrize("column", [8, 150])
 def test_an_edge_in_a_jpeg_lies_where_its_mask_has_it(
