@@ -33,8 +33,8 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
     made with the first one's settings and split.
 
     Raises:
-        Failure: a run does not exist, or the runs differ in their split or have another one by now, or
-            whatever ``open_run`` refuses.
+        Failure: a run does not exist, or the runs differ in their photographs or in their split, or have another one
+            by now, or whatever ``open_run`` refuses.
     """
     names: list[str] = arguments.runs
     if len(names) < 2:
@@ -53,6 +53,12 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
             raise Failure(
                 f"runs {members[0].name} and {member.name} have different splits, so that a fold of one has been "
                 "seen by the other; train them from the same folds.csv"
+            )
+        first, own = (read_json(run.environment) for run in (members[0], member))
+        if own.get("fingerprint") != first.get("fingerprint"):  # data.hq too is other photographs
+            raise Failure(
+                f"runs {members[0].name} and {member.name} were made from different photographs, those of "
+                f"{first.get('data')} and {own.get('data')}; all would be shown the first ones; name runs of the same"
             )
     together = (
         run_at(arguments.run)

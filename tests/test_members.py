@@ -69,6 +69,15 @@ def test_different_splits_are_refused(trained: Trained, other: RunFolder) -> Non
         score(["--runs", str(trained.run.root), str(other.root)])
 
 
+def test_runs_of_different_photographs_are_refused(trained: Trained, other: RunFolder) -> None:
+    """Such as one of data.hq: its networks would be shown what the first run has learned from."""
+    made = json.loads(other.environment.read_text())
+    other.environment.write_text(json.dumps(made | {"fingerprint": "0" * 16}))
+    with pytest.raises(Failure, match="runs small and other were made from different photographs"):
+        score(["--runs", str(trained.run.root), str(other.root)])
+    assert not (trained.run.root.parent / "small+other").exists()
+
+
 @pytest.mark.parametrize("named", ["by its members", "as a run of its own"])
 def test_members_trained_anew_with_another_split_are_refused(trained: Trained, other: RunFolder, named: str) -> None:
     runs = ["--runs", str(trained.run.root), str(other.root)]
