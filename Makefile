@@ -56,6 +56,12 @@ OF_RUNS := $(if $(RUNS),--runs $(RUNS) $(RUN_IF),$(OF)) $(ASKED)
 ifneq ($(and $(RUNS),$(filter folds train cv validate submit masks report,$(MAKECMDGOALS))),)
 $(error RUNS is for score, predict and pseudo, which make one run of them; name that one here: RUN=a+b)
 endif
+ifneq ($(and $(HQ),$(filter folds train cv score predict pseudo validate submit masks report,$(MAKECMDGOALS))),)
+$(error HQ is for data and check; a run learns from the hq photographs by SET=data.hq=true)
+endif
+ifneq ($(and $(findstring command line,$(origin FOLD)),$(filter cv,$(MAKECMDGOALS))),)
+$(error FOLD is for train; cv trains every fold that is not finished)
+endif
 
 .PHONY: help setup demo test lint format bench bench-setup ablation data synthetic check settings folds train cv score \
 	predict pseudo validate submit submissions masks report clean-demo

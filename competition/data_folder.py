@@ -88,12 +88,14 @@ class DataFolder:
         """The names a submission must have, in their order: sample_submission.csv's, else the test folder's.
 
         Raises:
-            Failure: a row of sample_submission.csv is malformed, or a name occurs twice.
+            Failure: sample_submission.csv has no rows, or one is malformed, or a name occurs twice.
         """
         sample = self.root / "sample_submission.csv"
         if not sample.is_file():
             return [photo.img for photo in self.test]
         names = [img for _, img, _ in read_rle_rows(sample)]
+        if not names:
+            raise Failure(f"{sample} has no rows; copy it again from Kaggle, or remove it to predict all of test")
         if len(set(names)) < len(names):
             twice = next(img for img, count in pd.Series(names).value_counts().items() if count > 1)
             raise Failure(f"{sample} names {twice} twice; copy the file again from Kaggle")

@@ -58,6 +58,11 @@ class RunFolder:
         return self.root.name
 
     @property
+    def called(self) -> str:
+        """What a command line calls the run: its name, where it lies below runs/, else its path."""
+        return self.name if self.root.parent == RUNS else str(self.root)
+
+    @property
     def settings(self) -> Path:
         """The resolved settings."""
         return self.root / "settings.yaml"
@@ -152,7 +157,7 @@ def source_of(settings: Settings, setting: str) -> RunFolder | None:
     if not source.folds.is_file():
         raise Failure(
             f"no split {source.folds} of the run that {setting} names; train that one first: "
-            f"make cv RUN={source.name}"
+            f"make cv RUN={source.called}"
         )
     return source
 
@@ -189,7 +194,7 @@ def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[R
         settings = _settings_of_existing(run, arguments)
         return run, settings, data_of(run, arguments.data, settings)
     if default_preset is None:
-        raise Failure(f"no run {run.root}; train it first: make train FOLD=0 RUN={run.name}")
+        raise Failure(f"no run {run.root}; train it first: make train FOLD=0 RUN={run.called}")
     settings = resolve(_asked_for(arguments, default_preset))
     return run, settings, data_of(run, arguments.data, settings)
 

@@ -283,7 +283,7 @@ def load_yaml(path: Path) -> Tree:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that no calendar has
         raise Failure(f"{path} is not YAML: {error}") from error
     if tree is None:
         return {}
@@ -307,7 +307,7 @@ def parse_assignments(assignments: Iterable[str]) -> Tree:
             raise Failure(f"SET takes section.name=value, not {assignment!r}; for example train.epochs=50")
         try:
             parsed = yaml.load(value, Loader=yaml.BaseLoader if _is_text(name) else yaml.SafeLoader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise Failure(f"the value in {assignment!r} is not YAML: {error}") from error
         if isinstance(parsed, str) and not _is_text(name):
             parsed = _scientific(parsed)

@@ -31,7 +31,7 @@ def require_held_out(run: RunFolder, fold: int, weights: Path | None = None) -> 
     """
     weights = weights or run.best(fold)
     facts = load_facts(weights)
-    again = f"remove {run.fold(fold)} and train it: make train FOLD={fold} RUN={run.name}"
+    again = f"remove {run.fold(fold)} and train it: make train FOLD={fold} RUN={run.called}"
     if facts["fold"] != fold:
         raise Failure(
             f"{weights} holds the weights of fold {facts['fold']}, which have seen the cars that fold {fold} is "

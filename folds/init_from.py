@@ -32,7 +32,7 @@ def first_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str, Te
     if not source.best(fold).is_file():
         raise Failure(
             f"fold {fold} of {source.root}, which network.init_from names, is not trained; train it first: "
-            f"make train FOLD={fold} RUN={source.name}"
+            f"make train FOLD={fold} RUN={source.called}"
         )
     require_held_out(source, fold)
     network, their_settings, _ = load_weights(source.best(fold))

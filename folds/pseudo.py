@@ -31,7 +31,7 @@ def pseudo_labels(run: RunFolder, settings: Settings, fold: int) -> Path | None:
         return None
     require_same_split(run, source, SETTING)
     if not source.pseudo(fold).is_file():
-        raise Failure(f"no pseudo-labels {source.pseudo(fold)}; make them first: make pseudo RUN={source.name}")
+        raise Failure(f"no pseudo-labels {source.pseudo(fold)}; make them first: make pseudo RUN={source.called}")
     return source.pseudo(fold)
 
 

@@ -84,7 +84,7 @@ def read_folds(path: Path) -> dict[str, int]:
         Failure: the file is missing or malformed, a car lies in two folds, or a fold is empty.
     """
     if not path.is_file():
-        raise Failure(f"no split {path}; write it with `make folds RUN={path.parent.name}`")
+        raise Failure(f"no split {path}; write it with `make folds RUN={RunFolder(path.parent).called}`")
     try:
         table = pd.read_csv(path, dtype={"img": str, "car": str, "fold": int}, keep_default_na=False)
     except (ValueError, OSError) as error:
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         area = np.mean([mask_area(data, photo) for photo in photos])
         cars = len({photo.car for photo in photos})
         print(f"fold {fold}: {cars} cars, {len(photos)} images, mean car area {area:.1%}")
-    print(f"{run.folds}  next: make train FOLD=0 RUN={run.name}")
+    print(f"{run.folds}  next: make train FOLD=0 RUN={run.called}")
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _, settings, _ = open_run(options)  # as the run has them: auto has become a number
     for fold in by_fold if options.all else [options.fold]:
         train_fold(run, settings, data, by_fold, fold)
-    print(f"next: make {'score' if options.all else 'cv'} RUN={run.name}")
+    print(f"next: make {'score' if options.all else 'cv'} RUN={run.called}")
 
 
 if __name__ == "__main__":

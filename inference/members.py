@@ -38,6 +38,8 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
     """
     names: list[str] = arguments.runs
     if len(names) < 2:
+        if names and arguments.run and run_at(names[0]) != run_at(arguments.run):
+            raise Failure(f"RUNS={names[0]} is one run, RUN={arguments.run} another; name several in RUNS, or one")
         arguments.run = arguments.run or (names[0] if names else "default")
         run, settings, data = open_run(arguments)
         members = [run_at(name) for name in read_json(run.environment).get("runs", [])] or [run]
@@ -83,7 +85,8 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
     paths = [member.best(fold) for member in members]
     for member, path in zip(members, paths, strict=True):
         if not path.is_file():
-            raise Failure(f"fold {fold} is not trained, {path} is missing: make train FOLD={fold} RUN={member.name}")
+            train = f"make train FOLD={fold} RUN={member.called}"
+            raise Failure(f"fold {fold} is not trained, {path} is missing: {train}")
         require_held_out(member, fold)
     return paths
 
@@ -127,8 +130,8 @@ def _require_split(run: RunFolder, members: Sequence[RunFolder]) -> None:
         if member == run:  # it answers alone
             continue
         if not member.folds.is_file() or member.folds.read_bytes() != run.folds.read_bytes():
-            names = " ".join(each.name for each in members)
+            names = " ".join(each.called for each in members)
             raise Failure(
                 f"{member.folds} is not the split that {run.root} was made with; remove the folder {run.root} and "
-                f'score again: make score RUN={run.name} RUNS="{names}"'
+                f'score again: make score RUN={run.called} RUNS="{names}"'
             )

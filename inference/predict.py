@@ -81,6 +81,11 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         Failure: a fold is not trained, a photograph is missing or damaged, or the disk refuses.
     """
     photos = test_photos(data)
+    if len(photos) < len(data.test):
+        print(
+            f"note: {len(data.test) - len(photos):,} photographs of the test folder are not in sample_submission.csv "
+            "and are left out; without that file all are predicted"
+        )
     folds = sorted(set(read_folds(run.folds).values()))
     answering, shares = heard(members, chosen_shares(run, settings, members))
     paths = [path for fold in folds for path in checkpoints(answering, fold)]
@@ -134,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, settings, data, members = open_members(arguments.parse_args(argv))
     with one_at_a_time(run):
         predict(run, settings, data, members)
-    print(f"next: make validate RUN={run.name}")
+    print(f"next: make validate RUN={run.called}")
 
 
 if __name__ == "__main__":

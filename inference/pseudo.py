@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, settings, data, members = open_members(arguments.parse_args(argv))
     with one_at_a_time(run):
         pseudo_label(run, settings, data, members)
-    print(f"next: make cv RUN={run.name}-pseudo SET=data.pseudo={run.name}")
+    print(f"next: make cv RUN={run.called}-pseudo SET=data.pseudo={run.called}")
 
 
 if __name__ == "__main__":

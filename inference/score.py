@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, settings, data, members = open_members(arguments.parse_args(argv))
     with one_at_a_time(run):
         score_run(run, settings, data, members)
-    print(f"{run.cv}  next: make predict RUN={run.name}, or make report RUN={run.name}")
+    print(f"{run.cv}  next: make predict RUN={run.called}, or make report RUN={run.called}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from submissions import submission_file
 from submissions.validate import add_submission_arguments, open_submission
 
 
-def write_pictures(submission: Path, data: DataFolder, folder: Path) -> int:
+def write_pictures(submission: Path, data: DataFolder, folder: Path) -> set[str]:
     """Write ``<car>_<view>_mask.png`` for every row of a submission, over one that is there.
 
     Args:
@@ -29,7 +29,7 @@ def write_pictures(submission: Path, data: DataFolder, folder: Path) -> int:
         folder: made if need be.
 
     Returns:
-        How many masks were written.
+        The names of the files.
 
     Raises:
         Failure: a row is malformed, or names no test photograph or one whose mask is written, or a file cannot be
@@ -51,7 +51,7 @@ def write_pictures(submission: Path, data: DataFolder, folder: Path) -> int:
             raise Failure(f"{submission} line {line}: {img} would overwrite {name} of {made_by[name]}; remove one")
         write_picture(folder / name, mask)
         made_by[name] = img
-    return len(made_by)
+    return set(made_by)
 
 
 def write_picture(path: Path, mask: Pixels) -> None:
@@ -68,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     _, file, data = open_submission(arguments.parse_args(argv))
     folder = file.parent / "masks"
     with held(folder / ".lock", f"another `make masks` writes to {folder}; wait for it"):
-        print(f"{write_pictures(file, data, folder):,} masks in {folder}")
+        names = write_pictures(file, data, folder)
+        print(f"{len(names):,} masks in {folder}")
+        others = sorted({path.name for path in folder.glob("*_mask.png")} - names)
+        if others:
+            print(f"note: {len(others):,} others lie there too, such as {others[0]}; they are not of this submission")
 
 
 if __name__ == "__main__":

@@ -89,16 +89,16 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
         raise Failure('a submission needs words to know it by; add MESSAGE="what is new"')
     file = run.submission
     if not file.is_file():
-        raise Failure(f"no submission {file}; make one first: make predict RUN={run.name}")
+        raise Failure(f"no submission {file}; make one first: make predict RUN={run.called}")
     if not run.cv.is_file() and not force:
-        raise Failure(f"run {run.name} has no CV to compare the score with; make cv RUN={run.name}, or add FORCE=1")
+        raise Failure(f"run {run.name} has no CV to compare the score with; make cv RUN={run.called}, or add FORCE=1")
     cv = read_json(run.cv) if run.cv.is_file() else {}
     folder = data_of(run, data)
     digest = submission_file.sha256(file)
     found = read_json(stamp_of(run)) if stamp_of(run).is_file() else {}
     if found.get("sha256", digest) != digest and not force:
         raise Failure(
-            f"{file} is not the file that was validated; make validate RUN={run.name} looks at this one, FORCE=1 "
+            f"{file} is not the file that was validated; make validate RUN={run.called} looks at this one, FORCE=1 "
             "does so and submits it"
         )
     folds, views = _made_by(run, digest, cv, force)
@@ -223,7 +223,7 @@ def _made_by(run: RunFolder, digest: str, cv: Mapping[str, Any], force: bool) ->
     if not record.is_file():
         return str(len(cv.get("folds", []))), "+".join(cv.get("views", []))
     made = read_json(record)
-    again = f"make predict RUN={run.name}"
+    again = f"make predict RUN={run.called}"
     if made.get("sha256") != digest or not made.keys() >= FACTS:
         if force:
             return "", ""  # whatever made it
@@ -234,8 +234,8 @@ def _made_by(run: RunFolder, digest: str, cv: Mapping[str, Any], force: bool) ->
     differing = "" if force else "; ".join(_differences(made, cv))
     if differing:
         raise Failure(
-            f"{run.submission} is not what {run.cv} scored: {differing}; {again} or make score RUN={run.name} again, "
-            "the two with the same SET, or add FORCE=1"
+            f"{run.submission} is not what {run.cv} scored: {differing}; {again} or make score RUN={run.called} "
+            "again, the two with the same SET, or add FORCE=1"
         )
     return str(made["folds"]), "+".join(made["views"])
 

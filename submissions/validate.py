@@ -239,7 +239,7 @@ def open_submission(options: Namespace) -> tuple[RunFolder, Path, DataFolder]:
     run = run_at(options.run)
     file = options.file or run.submission
     if not file.is_file():
-        raise Failure(f"no submission {file}; make one first: make predict RUN={run.name}")
+        raise Failure(f"no submission {file}; make one first: make predict RUN={run.called}")
     return run, file, data_of(run, options.data)
 
 

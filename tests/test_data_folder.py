@@ -160,6 +160,12 @@ def test_a_name_twice_in_the_sample_is_refused(own_data: Path) -> None:
         _ = DataFolder(own_data).submission_names
 
 
+def test_a_sample_without_rows_is_refused(own_data: Path) -> None:
+    (own_data / "sample_submission.csv").write_text("img,rle_mask\n")
+    with pytest.raises(Failure, match=r"sample_submission\.csv has no rows; .* or remove it"):
+        _ = DataFolder(own_data).submission_names
+
+
 def test_the_order_of_the_sample_is_kept(own_data: Path) -> None:
     (own_data / "sample_submission.csv").write_text("img,rle_mask\nb.jpg,\na.jpg,\nc.jpg,\n")
     assert DataFolder(own_data).submission_names == ["b.jpg", "a.jpg", "c.jpg"]

@@ -108,7 +108,7 @@ def test_a_split_that_changed_later_is_a_leak_too(tiny_data: Path, source: RunFo
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ("1", r"fold 1 of .*small, .*, is not trained; train it first: make train FOLD=1 RUN=small"),
+        ("1", r"fold 1 of .*small, .*, is not trained; train it first: make train FOLD=1 RUN=.*/small"),
         ("2", "there is no fold 2 among 2; FOLD is 0 to 1"),
         ("0 network.width=8", r"network.width is 8, but 4 in .*small, .*; SET=network.width=4 for a network like"),
         ("0 network.init_from=nobody", r"no split runs/nobody/folds.csv .*; .*: make cv RUN=nobody"),
@@ -127,7 +127,7 @@ def test_what_is_refused_leaves_no_run(
 def test_all_folds_are_asked_for_before_the_first_is_trained(
     tiny_data: Path, source: RunFolder, run: RunFolder
 ) -> None:
-    with pytest.raises(Failure, match="make train FOLD=1 RUN=small"):
+    with pytest.raises(Failure, match=f"make train FOLD=1 RUN={source.root}"):
         train(["--all", *from_source(run, source, tiny_data)[2:]])
     assert not run.root.exists()
 

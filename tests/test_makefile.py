@@ -41,6 +41,21 @@ def test_several_runs_are_refused_where_one_is_meant(target: str) -> None:
     assert not refused.stdout
 
 
+@pytest.mark.parametrize(
+    ("target", "variable", "reason"),
+    [
+        ("cv", "HQ=1", "HQ is for data and check; a run learns from the hq photographs by SET=data.hq=true"),
+        ("predict", "HQ=1", "HQ is for data and check"),
+        ("cv", "FOLD=3", "FOLD is for train; cv trains every fold that is not finished"),
+    ],
+)
+def test_what_a_target_does_not_read_is_refused(target: str, variable: str, reason: str) -> None:
+    refused = dry_run(target, variable)
+    assert refused.returncode
+    assert reason in refused.stderr
+    assert not refused.stdout
+
+
 @pytest.mark.parametrize(("value", "given"), [("1", True), ("yes", True), ("0", False), ("no", False), ("", False)])
 def test_a_switch_can_be_named_and_off(value: str, given: bool) -> None:
     assert ("--dry-run" in dry_run("submit", f"DRY_RUN={value}").stdout) == given

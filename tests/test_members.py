@@ -57,6 +57,11 @@ def test_every_runs_counts() -> None:
     assert parser.parse_args([]).runs == []
 
 
+def test_one_run_beside_another_is_refused(trained: Trained) -> None:
+    with pytest.raises(Failure, match=r"RUNS=.*small is one run, RUN=other another; name several"):
+        score(["--runs", str(trained.run.root), "--run", "other"])
+
+
 def test_a_run_named_twice_is_refused(trained: Trained) -> None:
     with pytest.raises(Failure, match="names a run twice"):
         score(["--runs", str(trained.run.root), f"{trained.run.root}/../{trained.run.name}"])
@@ -120,7 +125,7 @@ def test_a_run_that_is_not_trained_says_only_what_comes_first(
     for fold in (0, 1):
         shutil.rmtree(trained.run.fold(fold))
     for stage in (score, predict, pseudo):
-        with pytest.raises(Failure, match=r"fold 0 is not trained, .* is missing: make train FOLD=0 RUN=small$"):
+        with pytest.raises(Failure, match=r"fold 0 is not trained, .* is missing: make train FOLD=0 RUN=.*/small$"):
             stage(trained.arguments)
         assert capsys.readouterr().out == ""
 

@@ -36,8 +36,8 @@ def test_pictures_are_the_masks(tmp_path: Path, data: DataFolder) -> None:
     random = np.random.default_rng(1)
     masks = {name: random.integers(0, 2, shape, dtype=np.uint8) for name, shape in SHAPES.items()}
     file = submission(tmp_path, {name: rle.encode(mask) for name, mask in masks.items()})
-    assert pictures.write_pictures(file, data, tmp_path / "masks") == 2
-    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"f00d_01_mask.png", "f00d_02_mask.png"}
+    names = pictures.write_pictures(file, data, tmp_path / "masks")
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == names == {"f00d_01_mask.png", "f00d_02_mask.png"}
     for name, mask in masks.items():
         path = tmp_path / "masks" / f"{Path(name).stem}_mask.png"
         np.testing.assert_array_equal(read_mask(path), mask)
@@ -79,6 +79,12 @@ def test_the_command_writes_beside_the_submission(
     submission(tmp_path, dict.fromkeys(SHAPES, "1 3"))
     pictures.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
     assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks'}\n"
+    submission(tmp_path, {"f00d_02.jpg": "1 3"})
+    pictures.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"1 masks in {tmp_path / 'masks'}",
+        "note: 1 others lie there too, such as f00d_01_mask.png; they are not of this submission",
+    ]
     with pytest.raises(Failure, match=r"no submission .*make predict"):
         pictures.main(["--run", f"{tmp_path / 'other'}", "--data", f"{data.root}"])
 

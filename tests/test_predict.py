@@ -50,6 +50,19 @@ def test_rows_are_in_the_order_of_the_sample_submission(trained: Trained) -> Non
     assert grade(trained.run.submission, trained.data / "solution.csv").dice > 0.88
 
 
+def test_photographs_that_the_sample_does_not_name_are_left_out_and_counted(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "more"
+    shutil.copytree(trained.data, data)
+    shutil.copy(next((data / "test").iterdir()), data / "test" / "mine.jpg")
+    predict([*trained.arguments, "--data", str(data)])
+    assert capsys.readouterr().out.startswith(
+        "note: 1 photographs of the test folder are not in sample_submission.csv"
+    )
+    assert "mine.jpg" not in {img for _, img, _ in read_rle_rows(trained.run.submission)}
+
+
 def test_killed_anywhere_the_file_is_the_same_in_the_end(trained: Trained, tmp_path: Path) -> None:
     predict(trained.arguments)
     undisturbed = trained.run.submission.read_bytes()

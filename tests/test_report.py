@@ -369,7 +369,8 @@ def test_every_run_of_several_is_described(tmp_path, data):
         ["3", "6", "", "0.25, 0.75", "0.500"],
     ]
     training = " ".join(page.by_id["training"].split())
-    assert training.endswith("answer here together: make report RUN=z, make report RUN=a.")
+    commands = [f"make report RUN={tmp_path / 'runs' / name}" for name in "za"]
+    assert training.endswith(f"answer here together: {', '.join(commands)}.")
 
 
 def test_one_run_has_nothing_to_be_compared_with(finished):
@@ -381,7 +382,7 @@ def test_one_run_has_nothing_to_be_compared_with(finished):
 def test_a_cv_of_other_runs_is_refused(tmp_path, data):
     together = write_together(tmp_path / "runs", data)
     atomic.write_json(together.cv, {**json.loads(together.cv.read_text()), "weights": {"z": 1}})
-    with pytest.raises(Failure, match=r"cv.json has no weights of .*/z and .*/a; make score RUN=z\+a writes it"):
+    with pytest.raises(Failure, match=r"cv.json has no weights of .*/z and .*/a; make score RUN=.*/z\+a writes it"):
         made(together)
 
 
@@ -438,7 +439,7 @@ def test_perfect_and_empty_masks_can_be_drawn(tmp_path, data, monkeypatch):
 
 
 def test_the_submission_is_summed_up(run):
-    assert "make predict RUN=tiny" in Page(made(run)).by_id["submission"]
+    assert f"make predict RUN={run.root}" in Page(made(run)).by_id["submission"]
     with gzip.open(run.submission, "wt", newline="") as file:
         csv.writer(file).writerows([("img", "rle_mask"), ("a.jpg", "1 2"), ("b.jpg", "")])
     assert "2 images, 1 of them with an empty mask" in " ".join(Page(made(run)).by_id["submission"].split())
@@ -454,7 +455,7 @@ def test_an_unscored_run_says_how_to_score_it(run, name, monkeypatch, capsys):
     assert ended.value.code == 1
     assert said.count("\n") == 1
     assert name in said
-    assert "make score RUN=tiny" in said
+    assert f"make score RUN={run.root}" in said
     assert not run.report.exists()
 
 
@@ -515,15 +516,18 @@ def damage_environment(run: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (damage_scores, "oof_scores.csv gives .* come from different calls; make score RUN=tiny"),
-        (damage_column, r"oof_scores.csv is not a table of img,car,view,fold,dice,iou \(.*view.*make score RUN=tiny"),
-        (damage_number, r"oof_scores.csv is not a table of .*good.* make score RUN=tiny"),
-        (empty_scores, "oof_scores.csv has no rows; make score RUN=tiny"),
-        (damage_mean, "cv.json says dice 0.99000, .* make score RUN=tiny"),
-        (damage_oof, "oof.csv.gz has no row for .* make score RUN=tiny"),
-        (damage_code, "oof.csv.gz, .* token 2.* make score RUN=tiny"),
+        (damage_scores, "oof_scores.csv gives .* come from different calls; make score RUN=.*/tiny"),
+        (
+            damage_column,
+            r"oof_scores.csv is not a table of img,car,view,fold,dice,iou \(.*view.*make score RUN=.*/tiny",
+        ),
+        (damage_number, r"oof_scores.csv is not a table of .*good.* make score RUN=.*/tiny"),
+        (empty_scores, "oof_scores.csv has no rows; make score RUN=.*/tiny"),
+        (damage_mean, "cv.json says dice 0.99000, .* make score RUN=.*/tiny"),
+        (damage_oof, "oof.csv.gz has no row for .* make score RUN=.*/tiny"),
+        (damage_code, "oof.csv.gz, .* token 2.* make score RUN=.*/tiny"),
         (damage_cv, "cv.json is not JSON"),
-        (older_cv, "cv.json has no 'gains'; make score RUN=tiny writes it again"),
+        (older_cv, "cv.json has no 'gains'; make score RUN=.*/tiny writes it again"),
         (damage_history, "history.jsonl line 1 .*loss"),
         (damage_environment, "are not those that run tiny was made from"),
     ],

@@ -153,6 +153,12 @@ def test_what_does_not_change_the_training_may_differ(own_data: Path) -> None:
     assert open_run(typed(), "demo")[1] == settings
 
 
+@pytest.mark.parametrize("name", ["mine", "runs/mine", "runs/ablation/bce", "/elsewhere/mine"])
+def test_what_a_command_line_calls_a_run_names_it(name: str) -> None:
+    assert run_at(run_at(name).called) == run_at(name)
+    assert "/" not in run_at("mine").called
+
+
 def test_a_stage_that_needs_a_run_says_how_to_make_it() -> None:
     with pytest.raises(Failure, match="no run runs/mine; train it first: make train FOLD=0 RUN=mine"):
         open_run(typed("--run", "mine"))

@@ -180,6 +180,7 @@ def test_values_on_the_command_line(assignment: str, name: str, value: object) -
         (["train.epochs"], "SET takes section.name=value, not 'train.epochs'"),
         (["=5"], "SET takes section.name=value"),
         (["train.epochs=["], r"the value in 'train.epochs=\[' is not YAML"),
+        (["train.epochs=2020-13-45"], "the value in 'train.epochs=2020-13-45' is not YAML: month"),
         (["train.epochs=1", "train.epochs.x=1"], "already gave a plain value"),
     ],
 )
@@ -214,7 +215,12 @@ def test_a_preset_of_ones_own_by_relative_or_absolute_path(tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"a: [", "is not YAML"), (b"- 1", "must hold settings by section"), (b"\xff\xfe\x00", "is not YAML")],
+    [
+        (b"a: [", "is not YAML"),
+        (b"- 1", "must hold settings by section"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        (b"a: 2020-13-45", "is not YAML"),
+    ],
 )
 def test_a_bad_yaml_file(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.yaml"

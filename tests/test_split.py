@@ -120,7 +120,7 @@ def test_another_header_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="make folds RUN=mine"):
+    with pytest.raises(Failure, match=f"make folds RUN={tmp_path}/mine"):
         read_folds(tmp_path / "mine" / "folds.csv")
 
 

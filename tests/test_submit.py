@@ -285,7 +285,8 @@ def test_a_file_changed_since_it_was_validated_is_refused(server: KaggleServer, 
     submission_file.write(work.file, ((name, "1 500000") for name in NAMES))
     status, _, error = work.submit()
     assert status == 1
-    assert "is not the file that was validated; make validate RUN=unet looks at this one, FORCE=1 does so" in error
+    reason = f"is not the file that was validated; make validate RUN={work.run} looks at this one, FORCE=1 does so"
+    assert reason in error
     assert sum(server.seen.values()) == 0
     status, out, _ = work.submit("--force", "--dry-run")
     assert (status, "is a valid submission" in out) == (0, True)
@@ -316,7 +317,7 @@ def test_empty_masks_and_a_missing_cv_need_force(server: KaggleServer, work: Wor
     (work.run / "cv.json").unlink()
     assert (
         work.submit("--dry-run")[2]
-        == "run unet has no CV to compare the score with; make cv RUN=unet, or add FORCE=1"
+        == f"run unet has no CV to compare the score with; make cv RUN={work.run}, or add FORCE=1"
     )
     submission_file.write(work.file, ((name, "") for name in NAMES))
     status, out, _ = work.submit("--force")
@@ -348,8 +349,8 @@ def test_what_the_cv_did_not_score_needs_force(
     status, _, error = work.submit()
     assert (status, error) == (
         1,
-        f"{work.file} is not what {work.run / 'cv.json'} scored: {difference}; make predict RUN=unet or make score "
-        "RUN=unet again, the two with the same SET, or add FORCE=1",
+        f"{work.file} is not what {work.run / 'cv.json'} scored: {difference}; make predict RUN={work.run} or make "
+        f"score RUN={work.run} again, the two with the same SET, or add FORCE=1",
     )
     assert sum(server.seen.values()) == 0
     assert work.submit("--force")[0] == 0
@@ -375,7 +376,7 @@ def test_a_submission_of_networks_that_were_trained_anew_needs_force(work: Workp
     work.predicted(checkpoints={str(best): submission_file.sha256(best), str(work.run / "gone"): "0"})
     assert work.submit("--dry-run")[0] == 0
     best.write_text("trained anew")
-    assert f"scored: {best} has been trained since; make predict RUN=unet" in work.submit("--dry-run")[2]
+    assert f"scored: {best} has been trained since; make predict RUN={work.run}" in work.submit("--dry-run")[2]
     assert work.submit("--dry-run", "--force")[0] == 0
 
 
@@ -400,8 +401,8 @@ def test_what_made_another_file_says_nothing_of_this_one(server: KaggleServer, w
     status, _, error = work.submit()
     assert (status, error) == (
         1,
-        f"{work.run / 'submission.json'} does not tell what made {work.file}; make predict RUN=unet writes both, "
-        "FORCE=1 submits the file as it is",
+        f"{work.run / 'submission.json'} does not tell what made {work.file}; make predict RUN={work.run} writes "
+        "both, FORCE=1 submits the file as it is",
     )
     assert work.submit("--force")[0] == 0
     assert [(entry.folds, entry.views) for entry in work.entries] == [("", "")]

@@ -117,7 +117,7 @@ def test_all_folds(tiny_data: Path, run: RunFolder, capsys: pytest.CaptureFixtur
     train(arguments_of(run, tiny_data, "--all"))
     printed = capsys.readouterr().out
     assert [f"fold {fold} begins" in printed for fold in range(3)] == [True, False, True]
-    assert "next: make score RUN=mine" in printed
+    assert f"next: make score RUN={run.root}" in printed
     assert all(run.best(fold).is_file() for fold in range(3))
     assert run.last(1).read_bytes() == before, "a finished fold is left as it is"
 

@@ -135,7 +135,7 @@ def _suspicious(
     try:
         found = suspects(measure(predicted.items(), photos, data), SUSPECTS)
     except ValueError as error:
-        raise Failure(f"{results.run.oof}, {error}; make score RUN={results.run.name}") from error
+        raise Failure(f"{results.run.oof}, {error}; make score RUN={results.run.called}") from error
     if not found:
         return []
     text = (
@@ -159,7 +159,7 @@ def _predictions(results: Results, photos: Mapping[str, Photo]) -> dict[str, str
     if missing:
         raise Failure(
             f"{results.run.oof} has no row for {missing[0]}, which {results.run.oof_scores.name} scores; "
-            f"make score RUN={results.run.name} writes both"
+            f"make score RUN={results.run.called} writes both"
         )
     return found
 
@@ -175,13 +175,13 @@ def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[An
     try:
         predicted = rle.decode(code, truth.shape)
     except ValueError as error:
-        raise Failure(f"{results.run.oof}, {photo.img}: {error}; make score RUN={results.run.name}") from error
+        raise Failure(f"{results.run.oof}, {photo.img}: {error}; make score RUN={results.run.called}") from error
     counted = metrics.counts(truth, predicted)
     if abs(counted.dice - score["dice"]) > ROUNDING:
         raise Failure(
             f"{results.run.oof_scores} gives {photo.img} the Dice {score['dice']:.5f}, its mask in "
             f"{results.run.oof.name} has {counted.dice:.5f}: they come from different calls; "
-            f"make score RUN={results.run.name} writes both"
+            f"make score RUN={results.run.called} writes both"
         )
     wrong = mistakes(truth, predicted)
     missed, invented = count(wrong)

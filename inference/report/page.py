@@ -38,11 +38,13 @@ def render(results: Results, data: DataFolder) -> str:
     views = tables.by_view(scores)
     context = {
         "run": results.run.name,
+        "called": results.run.called,
         "cv": cv,
         "images": len(scores),
         "cars": scores["car"].nunique(),
         "folds": tables.by_fold(results),
         "members": [member.run.name for member in results.members],
+        "members_called": [member.run.called for member in results.members],
         "facts": facts(results),
         "settings": all_settings(results),
         "versions": versions(results),

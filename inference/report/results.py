@@ -70,7 +70,7 @@ def read_results(run: RunFolder, data: DataFolder) -> Results:
     """
     for path in (run.cv, run.oof_scores, run.oof):
         if not path.is_file():
-            raise Failure(f"no {path}; it comes from scoring the trained folds: make score RUN={run.name}")
+            raise Failure(f"no {path}; it comes from scoring the trained folds: make score RUN={run.called}")
     scores = _scores(run)
     cv = _cv(run, scores)
     described = scores.join(_described(data), on="car")
@@ -90,9 +90,9 @@ def _scores(run: RunFolder) -> pd.DataFrame:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except (ValueError, KeyError) as error:
         what = f"a table of {','.join(SCORE_COLUMNS)}"
-        raise Failure(f"{path} is not {what} ({error}); make score RUN={run.name} writes it again") from error
+        raise Failure(f"{path} is not {what} ({error}); make score RUN={run.called} writes it again") from error
     if table.empty:
-        raise Failure(f"{path} has no rows; make score RUN={run.name} writes it again")
+        raise Failure(f"{path} has no rows; make score RUN={run.called} writes it again")
     return table
 
 
@@ -101,13 +101,13 @@ def _cv(run: RunFolder, scores: pd.DataFrame) -> dict[str, Any]:
     cv = read_json(run.cv)
     lacking = [name for name in CV if name not in cv]
     if lacking:
-        raise Failure(f"{run.cv} has no {lacking[0]!r}; make score RUN={run.name} writes it again")
+        raise Failure(f"{run.cv} has no {lacking[0]!r}; make score RUN={run.called} writes it again")
     for name in ("dice", "iou"):
         mean = scores[name].mean()
         if abs(mean - cv[name]) > ROUNDING:
             raise Failure(
                 f"{run.cv} says {name} {cv[name]:.5f}, but {run.oof_scores.name} has the mean {mean:.5f}: they come "
-                f"from different calls; make score RUN={run.name} writes both"
+                f"from different calls; make score RUN={run.called} writes both"
             )
     return cv
 
@@ -119,7 +119,9 @@ def _members(run: RunFolder, cv: dict[str, Any]) -> list[Member]:
         return [_member(run, 1.0, cv)]
     weights = cv.get("weights", {})
     if list(weights) != names:
-        raise Failure(f"{run.cv} has no weights of {' and '.join(names)}; make score RUN={run.name} writes it again")
+        raise Failure(
+            f"{run.cv} has no weights of {' and '.join(names)}; make score RUN={run.called} writes it again"
+        )
     return [_member(run_at(name), weights[name], cv) for name in names]
 
 
