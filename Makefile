@@ -34,7 +34,8 @@ BENCH_STAMP := .venv-bench/.installed-$(shell (cat requirements.txt requirements
 	cksum | cut -d' ' -f1)
 # albumentations looks for a newer version of itself at every import, in vain where there is no network.
 export NO_ALBUMENTATIONS_UPDATE := 1
-export MESSAGE  # as it is, whatever quotes are in it
+# As it is, whatever quotes and dollars are in it.
+export override MESSAGE := $(value MESSAGE)
 
 # One word for the shell, whatever spaces and quotes are in it; a leading ~/ is still the home folder.
 quoted = $(subst '~/,~/','$(subst ','\'',$(1))')

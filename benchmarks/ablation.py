@@ -166,6 +166,8 @@ def protocol_of(options: Namespace) -> Protocol:
         Failure: a setting or the data are wrong, or the settings name a run that has seen the unseen cars.
     """
     settings = resolved(options.preset, options.set)
+    if options.minutes <= 0:
+        raise Failure(f"--minutes={options.minutes:g} leaves no time to train a network; MINUTES=3 is the default")
     if settings.train.batch_size == "auto":
         raise Failure("train.batch_size=auto may be another number for each variant; name one for all, or none")
     learned = [name for name in SOURCES if flat(settings)[name] != "none"]

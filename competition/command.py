@@ -5,9 +5,11 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 USAGE_ERROR = 2
+INTERRUPTION = "interrupted; nothing is half written, and the same command can be given again"
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 TERMINATED = 143  # and for one ended by SIGTERM
 
@@ -51,7 +53,7 @@ def run_command(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
+        print(f"\n{INTERRUPTION}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Terminated as stop:
         print(stop, file=sys.stderr)
@@ -61,6 +63,22 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def end_in_one_line_while_starting() -> None:
+    """Let Ctrl-C end a command in one line already during its imports, which take seconds; for a package of commands.
+
+    Python calls a program ``-m`` while it imports the packages that the module to run is in.
+    """
+    if sys.argv[:1] == ["-m"]:
+        sys.excepthook = _say_interrupted
+
+
+def _say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"\n{INTERRUPTION}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def one_line(error: Exception) -> str:

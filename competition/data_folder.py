@@ -59,7 +59,7 @@ class DataFolder:
     def __init__(self, root: Path, hq: bool = False) -> None:
         self.root = root
         self.hq = hq
-        if not root.is_dir():
+        if not root.is_dir() or all(path.name.startswith(".") for path in root.iterdir()):
             raise Failure(
                 f"no data folder {root}; name one with DATA=..., or make one: `make data` (Kaggle's), or "
                 "`make synthetic` (generated cars), then DATA=data/synthetic"
@@ -207,8 +207,10 @@ class DataFolder:
         return mask_rows(self.masks_csv) if self.masks_csv.is_file() else {}
 
     def _photos(self, kind: str) -> list[Photo]:
-        wanted = [f"{kind}_hq", kind] if self.hq else [kind, f"{kind}_hq"]
+        wanted = [f"{kind}_hq"] if self.hq else [kind, f"{kind}_hq"]
         folder = next((self.root / name for name in wanted if (self.root / name).is_dir()), None)
+        if folder is None and self.hq:
+            raise Failure(f"{self.root} has no folder {wanted[0]}, for hq photographs; `make data HQ=1` fetches them")
         if folder is None:
             raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; DATA must be in Kaggle's layout")
         paths = sorted(path for path in folder.iterdir() if is_shown(path, PHOTO_TYPES))

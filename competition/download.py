@@ -76,6 +76,10 @@ class Download:
         """The folder into which the archive is unpacked."""
         return self.work / f"{archive.target}.new"
 
+    def old(self, archive: Archive) -> Path:
+        """What the archive's content is about to take the place of."""
+        return self.work / f"{archive.target}.old"
+
     def records(self) -> dict[str, Any]:
         """What was swapped in by earlier commands: archive to its bytes, and those of its content."""
         return read_json(self.record) if self.record.is_file() else {}
@@ -130,7 +134,7 @@ class Download:
 
     def swap_in(self, archive: Archive) -> None:
         """Put what was unpacked in the place of what is there, and remove that."""
-        target, old = self.root / archive.target, self.work / f"{archive.target}.old"
+        target, old = self.root / archive.target, self.old(archive)
         fresh = self.fresh(archive)
         if archive.suffix == ".csv":
             (fresh / archive.target).replace(target)
@@ -147,6 +151,14 @@ class Download:
         # The plan first: without it what is left of the archive is the beginning of a download.
         for path in (self.plan(archive), packed, packed.with_name(f"{packed.name}.etag"), self.fresh(archive)):
             _remove(path)
+
+    def tidy(self, wanted: Sequence[Archive]) -> None:
+        """Remove what is left of archives that are good; those of the other kind may be on their way."""
+        for archive in wanted:
+            self.forget(archive)
+            _remove(self.old(archive))
+        if self.work.is_dir() and not any(self.work.iterdir()):
+            self.work.rmdir()
 
 
 class Damaged(Exception):
@@ -314,15 +326,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         unknown = [archive.name for archive in wanted if archive.name not in download.sizes]
         if unknown:
             raise Failure(f"Kaggle does not list {', '.join(unknown)}; it lists {', '.join(sorted(download.sizes))}")
-        waiting = [archive for archive in wanted if not download.is_good(archive)]
-        if waiting:
-            _require_space(download, waiting)
-        for archive in waiting:
-            if download.is_good(archive):  # which could not be told before its table was there
-                continue
-            print(f"{archive.name} ({_gigabytes(download.sizes[archive.name])})", flush=True)
-            download.fetch(archive, kaggle)
-        _remove(download.work)
+        # Images that are there can be told to be good once the tables that name them are.
+        for kind in ({".csv"}, {".gif", ".jpg"}):
+            waiting = [each for each in wanted if each.suffix in kind and not download.is_good(each)]
+            if waiting:
+                _require_space(download, waiting)
+            for archive in waiting:
+                print(f"{archive.name} ({_gigabytes(download.sizes[archive.name])})", flush=True)
+                download.fetch(archive, kaggle)
+        download.tidy(wanted)
     print(
         f"{root} is complete: {ROWS['train_masks.csv']:,} training photographs with their masks, "
         f"{ROWS['sample_submission.csv']:,} test photographs"

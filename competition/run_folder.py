@@ -253,14 +253,15 @@ def require_same_data(run: RunFolder, data: DataFolder) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; raises Failure where it is missing or damaged."""
+    again = "put it back, or remove it and give the command that writes it again"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except ValueError as error:
-        raise Failure(f"{path} is not JSON: {error}") from error
+        raise Failure(f"{path} is not JSON: {error}; {again}") from error
     if not isinstance(content, dict):
-        raise Failure(f"{path} holds no JSON object")
+        raise Failure(f"{path} holds no JSON object; {again}")
     return content
 
 
@@ -291,6 +292,8 @@ def _asked_for(arguments: Namespace, preset: str) -> dict[str, Any]:
 
 def _settings_of_existing(run: RunFolder, arguments: Namespace) -> Settings:
     stored = load_yaml(run.settings)
+    if not stored:
+        raise Failure(f"{run.settings} is empty; put back what the run was made with, or use another RUN")
     try:
         own = resolve(stored)
     except Failure as problem:

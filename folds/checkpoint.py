@@ -95,7 +95,9 @@ def _content(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str
     except PermissionError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise Failure(f"{path} is damaged ({error}); train its fold again, or copy it again") from error
+        raise Failure(
+            f"{path} is damaged ({error}); copy it again, or remove {path.parent} and train its fold again"
+        ) from error
     if not {"settings", "facts"} <= metadata.keys():
         raise Failure(f"{path} was not written by this project: it does not say which network it is for")
     return metadata, loaded

@@ -122,7 +122,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged archives raise whatever their reader stumbles over
-        reason = str(error).partition("\n")[0][:120] or type(error).__name__
+        reason = str(error).partition("\n")[0].partition(". ")[0][:120] or type(error).__name__
         raise Failure(
             f"{path} is no readable file of weights ({reason}); network.weights takes a state dict of tensors, as "
             "torch.save or safetensors writes it"

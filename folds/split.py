@@ -88,7 +88,7 @@ def read_folds(path: Path) -> dict[str, int]:
     try:
         table = pd.read_csv(path, dtype={"img": str, "car": str, "fold": int}, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise Failure(f"cannot read {path}: {error}") from error
+        raise Failure(f"cannot read {path}: {error}; put back the split that the run was trained with") from error
     if list(table.columns) != COLUMNS:
         raise Failure(f"{path} line 1: the header is {','.join(table.columns)}, not {','.join(COLUMNS)}")
     fold_of = dict(zip(table["img"], table["fold"], strict=True))

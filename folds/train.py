@@ -50,6 +50,10 @@ def train_fold(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Fo
 def fit(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> Line:
     """Do the epochs that are left of a fold; returns the history's line of its best."""
     trainer = make_trainer(run, settings, data, by_fold, fold)
+    if trainer.finished:
+        raise Failure(
+            f"{run.best(fold)} is gone, and its training has ended; remove {run.fold(fold)} to train it again"
+        )
     device = trainer.device
     began = f"goes on in epoch {trainer.epoch + 1}" if trainer.epoch or trainer.update else "begins"
     print(
@@ -59,10 +63,6 @@ def fit(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fo
         f"{parameters(trainer.network) / 1e6:.2f} M parameters",
         flush=True,
     )
-    if trainer.finished:
-        raise Failure(
-            f"{run.best(fold)} is gone, and its training has ended; remove {run.fold(fold)} to train it again"
-        )
     trainer.fit()
     assert trainer.best is not None
     return trainer.best
@@ -134,10 +134,10 @@ def require_trainable(settings: Settings, data: DataFolder) -> None:
         Failure: the network cannot be made or cannot take the input, all photographs are left out, or one is larger
             than the frame that it is padded to.
     """
-    require_suitable(make_network(settings), settings)
     without(data.train, settings.data.leave_out)
     for photo in data.train:
         Frame.of(settings.input).require_room(shape_of(photo.path), photo.path)
+    require_suitable(make_network(settings), settings)  # last: the weights may have to be fetched
 
 
 def require_suitable(network: torch.nn.Module, settings: Settings) -> None:

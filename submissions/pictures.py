@@ -65,8 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the masks of a run's submission, or of any file."""
     arguments = parser("Write the masks of a submission as PNG files.")
     add_submission_arguments(arguments)
-    _, file, data = open_submission(arguments.parse_args(argv))
-    folder = file.parent / "masks"
+    run, file, data = open_submission(arguments.parse_args(argv))
+    # Those of a file of one's own lie beside it, and not among those of a run.
+    folder = file.with_name("masks" if file == run.submission else f"{file.name.partition('.')[0]}_masks")
     with held(folder / ".lock", f"another `make masks` writes to {folder}; wait for it"):
         names = write_pictures(file, data, folder)
         print(f"{len(names):,} masks in {folder}")

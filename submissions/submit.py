@@ -215,14 +215,9 @@ def verdict(entry: Entry) -> str:
 
 
 def _made_by(run: RunFolder, digest: str, cv: Mapping[str, Any], force: bool) -> tuple[str, str]:
-    """The folds and views of a submission, for the ledger: those of submission.json, which the CV must share.
-
-    A file that ``make predict`` did not write has no submission.json, and counts as made like the CV.
-    """
+    """The folds and views of a submission, for the ledger: those of submission.json, which the CV must share."""
     record = run.root / "submission.json"
-    if not record.is_file():
-        return str(len(cv.get("folds", []))), "+".join(cv.get("views", []))
-    made = read_json(record)
+    made = read_json(record) if record.is_file() else {}  # a file that ``make predict`` did not write has none
     again = f"make predict RUN={run.called}"
     if made.get("sha256") != digest or not made.keys() >= FACTS:
         if force:

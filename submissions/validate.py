@@ -219,8 +219,8 @@ def _warnings_in_words(counts: Counter[Kind]) -> str:
 def _advice(wrong: set[Kind]) -> str:
     """What to do about a refused file."""
     if wrong == {Kind.TOO_MANY}:
-        return "look at the masks and at the CV; if they are right, `make submit FORCE=1` takes them as they are"
-    return "`make predict` writes it anew; if that does not help, look at the lines named"
+        return "look at the masks and at the CV; if they are right, `make submit` takes them with FORCE=1"
+    return "`make predict` writes a run's anew; if that does not help, look at the lines named"
 
 
 def add_submission_arguments(arguments: ArgumentParser) -> None:

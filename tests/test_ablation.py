@@ -250,6 +250,7 @@ def test_the_deadline_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--repeats", "5"], "ask for 1 to 4"),
         (["--ensemble", "5"], "ask for 1 to 4"),
         (["--repeats", "0"], "ask for 1 to 4"),
+        (["--minutes", "0"], "--minutes=0 leaves no time to train a network; MINUTES=3 is"),
         (["--set", "network.init_from=first"], "network.init_from names a run whose folds have learned"),
         (["--set", "data.pseudo=first"], "data.pseudo names a run whose folds have learned"),
         (["--weights", "resnet34=x.pth"], "--weights takes ENCODER=FILE, of mobilenetv2_100 or tf_eff.*'resnet34=x"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from competition.command import Failure, one_line, parser
+from competition.command import INTERRUPTION, Failure, one_line, parser
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,7 +79,40 @@ def test_help_is_no_error(tmp_path: Path) -> None:
 def test_ctrl_c_says_that_one_can_go_on(tmp_path: Path) -> None:
     done = run(tmp_path, "os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()")
     assert done.returncode == 128 + signal.SIGINT
-    assert done.stderr.strip() == "interrupted; the same command goes on where it stopped"
+    assert done.stderr.strip() == INTERRUPTION
+
+
+@pytest.mark.parametrize(
+    "module", ["competition.check", "folds.train", "inference.predict", "submissions.validate", "benchmarks.rle"]
+)
+def test_ctrl_c_while_a_command_starts_is_one_line_too(tmp_path: Path, module: str) -> None:
+    """It arrives while a library is imported, which takes seconds."""
+    for library in ("numpy", "torch"):
+        (tmp_path / f"{library}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", module],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == (-signal.SIGINT, INTERRUPTION)
+
+
+def test_an_error_while_a_command_starts_is_shown_whole(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise ImportError('a broken installation')")
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "competition.check"],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("ImportError: a broken installation\n")
 
 
 def test_terminated_after_saving(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def test_hq_photographs_in_place_of_the_others(own_data: Path) -> None:
     shutil.copytree(own_data / "train", own_data / "train_hq")
     assert DataFolder(own_data).train[0].path.parent.name == "train"
     assert DataFolder(own_data, hq=True).train[0].path.parent.name == "train_hq"
-    assert DataFolder(own_data, hq=True).test[0].path.parent.name == "test"  # there is no other
+    with pytest.raises(Failure, match="has no folder test_hq, for hq photographs; `make data HQ=1` fetches them"):
+        _ = DataFolder(own_data, hq=True).test
     shutil.rmtree(own_data / "train")
     assert DataFolder(own_data).train[0].path.parent.name == "train_hq"
 
@@ -100,12 +101,16 @@ def test_no_folder(tmp_path: Path) -> None:
         match=r"no data folder .*nowhere; name one with DATA=.*make data.*make synthetic.*DATA=data/synthetic",
     ):
         DataFolder(tmp_path / "nowhere")
+    (tmp_path / "nowhere").mkdir()
+    (tmp_path / "nowhere" / ".download.lock").touch()  # all that a download without a token leaves
+    with pytest.raises(Failure, match=r"no data folder .*nowhere; name one"):
+        DataFolder(tmp_path / "nowhere")
 
 
 def test_no_photographs(tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
     with pytest.raises(Failure, match="has no folder train or train_hq"):
         _ = DataFolder(tmp_path).train
-    (tmp_path / "test").mkdir()
     with pytest.raises(Failure, match="test holds no photographs"):
         _ = DataFolder(tmp_path).test
 

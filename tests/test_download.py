@@ -109,7 +109,10 @@ def test_everything_that_is_asked_for_and_nothing_twice(
     assert data_in(root) == expected(PLAIN)
     assert not (root / ".download").exists()
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("6 archives are needed: about 1.3 MB in")
+    assert [line[: line.find(" in ")] for line in out if "needed" in line] == [
+        "3 archives are needed: about 0.0 MB",  # the tables, which tell whether images that are there are good
+        "3 archives are needed: about 1.3 MB",
+    ]
     assert out[-1] == f"{root} is complete: 4 training photographs with their masks, 6 test photographs"
     assert kaggle.seen["file"] == 6
     make_data(root)
@@ -230,7 +233,30 @@ def test_too_little_space_is_said_beforehand(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
     with pytest.raises(Failure, match=r"has 1\.0 MB free, and about 1\.3 MB are needed; free some"):
         make_data(tmp_path)
-    assert kaggle.seen["file"] == 0
+    assert kaggle.seen["file"] == 3, "the tables"
+
+
+def test_a_table_alone_needs_no_space_for_the_images(
+    kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_data(tmp_path)
+    (tmp_path / "train_masks.csv").unlink()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
+    make_data(tmp_path)
+    assert kaggle.seen["file"] == len(PLAIN) + 1
+    assert data_in(tmp_path) == expected(PLAIN)
+
+
+def test_what_is_on_its_way_of_the_other_kind_stays(kaggle: KaggleServer, tmp_path: Path) -> None:
+    begun = tmp_path / ".download" / "test_hq.zip"
+    begun.parent.mkdir()
+    begun.write_bytes(ARCHIVES["test_hq.zip"][:1000])
+    (tmp_path / ".download" / "train.old").mkdir()  # of a kill within the swap
+    make_data(tmp_path)
+    assert [path.name for path in begun.parent.iterdir()] == ["test_hq.zip"]
+    begun.unlink()
+    make_data(tmp_path)
+    assert not begun.parent.exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

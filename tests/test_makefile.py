@@ -83,7 +83,7 @@ def handed_on(folder: Path, *arguments: str) -> list[str]:
 
 
 def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
-    message = 'five folds, "new" loss; it\'s `date`'
+    message = 'five folds, "new" loss; it\'s `date` for $5 and $HOME'
     assert f"--message={message}" in handed_on(tmp_path, "submit", f"MESSAGE={message}", "RUN=x")
 
 

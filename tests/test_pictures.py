@@ -89,6 +89,14 @@ def test_the_command_writes_beside_the_submission(
         pictures.main(["--run", f"{tmp_path / 'other'}", "--data", f"{data.root}"])
 
 
+def test_the_masks_of_another_file_lie_apart(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission(tmp_path, dict.fromkeys(SHAPES, "1 3")).rename(tmp_path / "blend.csv.gz")
+    pictures.main(["--file", f"{tmp_path / 'blend.csv.gz'}", "--data", f"{data.root}"])
+    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'blend_masks'}\n"
+
+
 def test_two_commands_do_not_write_at_once(tmp_path: Path, data: DataFolder) -> None:
     submission(tmp_path, {"f00d_01.jpg": "1 3"})
     with held(tmp_path / "masks" / ".lock"), pytest.raises(Failure, match="another `make masks` writes to"):

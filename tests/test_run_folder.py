@@ -153,6 +153,14 @@ def test_what_does_not_change_the_training_may_differ(own_data: Path) -> None:
     assert open_run(typed(), "demo")[1] == settings
 
 
+def test_empty_settings_are_not_those_of_a_run(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.root.mkdir()
+    run.settings.write_text("")
+    with pytest.raises(Failure, match=r"settings\.yaml is empty; put back what the run was made with"):
+        open_run(typed("--run", str(run.root)))
+
+
 @pytest.mark.parametrize("name", ["mine", "runs/mine", "runs/ablation/bce", "/elsewhere/mine"])
 def test_what_a_command_line_calls_a_run_names_it(name: str) -> None:
     assert run_at(run_at(name).called) == run_at(name)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from kaggle_server import KEY, SIGNATURE, Fault, KaggleServer
 
-from competition.command import run_command
+from competition.command import INTERRUPTION, run_command
 from competition.kaggle_client import Kaggle, Patience
 from submissions import ledger, submission_file, submit
 from submissions.ledger import Entry
@@ -39,6 +39,7 @@ class Workplace:
         folds = [{"fold": fold, "images": 8, "dice": 0.997, "iou": 0.994} for fold in range(5)]
         cv = {"dice": 0.99701, "iou": 0.99404, "folds": folds, "threshold": 0.5, "views": ["identity", "hflip"]}
         (self.run / "cv.json").write_text(json.dumps(cv))
+        self.predicted()
 
     def predicted(self, **other: object) -> None:
         """Note beside the file what made it, as make predict does: what the CV scored, but for what is named."""
@@ -46,11 +47,16 @@ class Workplace:
         record = {"key": "k", **facts, "checkpoints": {}, "sha256": submission_file.sha256(self.file), **other}
         (self.run / "submission.json").write_text(json.dumps(record))
 
+    def answer(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Predict something else."""
+        submission_file.write(self.file, rows)
+        self.predicted()
+
     def make_long(self) -> None:
         """Make the file longer than what a socket holds: a connection can then break while it is being sent."""
         lengths = np.random.default_rng(1).integers(1, 20, (len(NAMES), 15_000))
         codes = [" ".join(f"{1 + 40 * run} {length}" for run, length in enumerate(row)) for row in lengths.tolist()]
-        submission_file.write(self.file, zip(NAMES, codes, strict=True))
+        self.answer(zip(NAMES, codes, strict=True))
 
     def command(self, *more: str) -> list[str]:
         run = ["--run", str(self.run), "--data", str(self.data), "--ledger", str(self.ledger)]
@@ -282,7 +288,7 @@ def test_the_daily_limit_is_known_before_the_upload(server: KaggleServer, work: 
 
 def test_a_file_changed_since_it_was_validated_is_refused(server: KaggleServer, work: Workplace) -> None:
     assert work.submit("--dry-run")[0] == 0  # which validates
-    submission_file.write(work.file, ((name, "1 500000") for name in NAMES))
+    work.answer((name, "1 500000") for name in NAMES)
     status, _, error = work.submit()
     assert status == 1
     reason = f"is not the file that was validated; make validate RUN={work.run} looks at this one, FORCE=1 does so"
@@ -296,7 +302,7 @@ def test_a_file_that_changes_before_its_upload_is_refused(
     server: KaggleServer, work: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def meanwhile(_kaggle: Kaggle) -> None:
-        submission_file.write(work.file, ((name, "1 500000") for name in NAMES))
+        work.answer((name, "1 500000") for name in NAMES)
 
     monkeypatch.setattr(submit, "_require_allowance", meanwhile)
     status, _, error = work.submit()
@@ -305,7 +311,7 @@ def test_a_file_that_changes_before_its_upload_is_refused(
 
 
 def test_an_invalid_file_is_refused_even_by_force(server: KaggleServer, work: Workplace) -> None:
-    submission_file.write(work.file, ((name, CODE) for name in NAMES[1:]))
+    work.answer((name, CODE) for name in NAMES[1:])
     for more in ([], ["--force"]):
         status, out, error = work.submit(*more)
         assert (status, "is no valid submission (1 x missing name" in error) == (1, True)
@@ -319,15 +325,14 @@ def test_empty_masks_and_a_missing_cv_need_force(server: KaggleServer, work: Wor
         work.submit("--dry-run")[2]
         == f"run unet has no CV to compare the score with; make cv RUN={work.run}, or add FORCE=1"
     )
-    submission_file.write(work.file, ((name, "") for name in NAMES))
+    work.answer((name, "") for name in NAMES)
     status, out, _ = work.submit("--force")
     assert (status, "; no CV" in out) == (0, True)
-    assert [(entry.cv_dice, entry.folds, entry.views) for entry in work.entries] == [("", "0", "")]
+    assert [(entry.cv_dice, entry.folds, entry.views) for entry in work.entries] == [("", "5", "identity+hflip")]
 
 
 def test_force_stands_for_one_call(server: KaggleServer, work: Workplace) -> None:
-    submission_file.write(work.file, ((name, "") for name in NAMES))
-    (work.run / "submission.json").unlink(missing_ok=True)
+    work.answer((name, "") for name in NAMES)
     assert work.submit("--force", "--dry-run")[0] == 0
     status, _, error = work.submit()
     assert (status, "is no valid submission" in error, server.seen["upload"]) == (1, True, 0)
@@ -391,13 +396,15 @@ def test_a_submission_of_networks_that_were_not_scored_needs_force(work: Workpla
     assert work.submit("--dry-run", "--force")[0] == 0
 
 
-@pytest.mark.parametrize("lacking", ["the hash", "a fact"])
+@pytest.mark.parametrize("lacking", ["the hash", "a fact", "all"])
 def test_what_made_another_file_says_nothing_of_this_one(server: KaggleServer, work: Workplace, lacking: str) -> None:
     work.predicted(**{"sha256": "0" * 64} if lacking == "the hash" else {})
     if lacking == "a fact":  # as earlier versions wrote it
         record = work.run / "submission.json"
         told = json.loads(record.read_text())
         record.write_text(json.dumps({name: fact for name, fact in told.items() if name != "checkpoints"}))
+    if lacking == "all":
+        (work.run / "submission.json").unlink()
     status, _, error = work.submit()
     assert (status, error) == (
         1,
@@ -454,7 +461,7 @@ def test_ctrl_c_at_each_stage_and_then_the_same_command(server: KaggleServer, wo
         command.send_signal(signal.SIGINT)
         assert command.wait(60) == 130
         assert command.stderr is not None
-        assert command.stderr.read().strip() == "interrupted; the same command goes on where it stopped"
+        assert command.stderr.read().strip() == INTERRUPTION
     server.pending = 0
     assert work.submit()[0] == 0
     assert (len(server.submissions), [entry.status for entry in work.entries]) == (1, ["COMPLETE"])
