@@ -42,6 +42,10 @@ class LinkRefusal(Exception):
     """The link to a file was refused, most likely because it has expired."""
 
 
+class UnreadableCredentials(Exception):
+    """Kaggle's client can make nothing of the credentials that it found."""
+
+
 class StorageStatus(logging.Handler):
     """Remembers how the storage answered the upload, which only urllib3's log tells."""
 
@@ -60,10 +64,10 @@ def submissions() -> list[Answer]:
     The answers are read as they came: the client's own reading of a list fails when the status of one submission
     is a word that it does not know.
     """
+    api = _authenticated()
     from kaggle.api.kaggle_api_extended import KaggleApi
     from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
 
-    api = _authenticated()
     answers: list[Any] = []
     found: dict[int, Answer] = {}
     with KaggleApi.build_kaggle_client_with_params(
@@ -136,10 +140,10 @@ def download(name: str, path: str) -> Answer:
     Raises:
         LinkRefusal: the storage does not take the link.
     """
+    api = _authenticated()
     import requests
     from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFileRequest
 
-    api = _authenticated()
     with api.build_kaggle_client() as client, requests.Session() as session:
         request = ApiDownloadDataFileRequest()
         request.competition_name = COMPETITION
@@ -185,11 +189,18 @@ def _save(response: Any, path: Path, have: int, total: int, name: str) -> None:
 
 
 def _authenticated() -> Any:
-    """Kaggle's client, signed in; the import alone signs in already, but keeps its failure to itself."""
-    from kaggle.api.kaggle_api_extended import KaggleApi
+    """Kaggle's client, signed in; the import alone signs in already, but keeps most failures to itself.
 
-    api = KaggleApi()
-    api.authenticate()
+    Raises:
+        UnreadableCredentials: kaggle.json for example is cut, or no JSON.
+    """
+    try:
+        from kaggle.api.kaggle_api_extended import KaggleApi
+
+        api = KaggleApi()
+        api.authenticate()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableCredentials from error
     return api
 
 
@@ -226,9 +237,12 @@ def _described(error: Exception, written: str) -> Answer:
         return {"error": "network", "reason": _network_reason(repr(error))}
     if isinstance(error, OSError) and error.errno and not isinstance(error, requests.RequestException):
         return {"error": "disk", "reason": os_reason(error), "file": str(error.filename or written)}
-    if isinstance(error, ValueError | KeyError | TypeError | AttributeError):
-        return {"error": "answer", "reason": type(error).__name__}
-    return {"error": "unforeseen", "reason": type(error).__name__}
+    kind = "unforeseen"
+    if isinstance(error, UnreadableCredentials | requests.exceptions.InvalidHeader | UnicodeEncodeError):
+        kind = "unreadable"  # a header is of two lines, or of letters that it cannot have, where a token is
+    elif isinstance(error, ValueError | KeyError | TypeError | AttributeError):
+        kind = "answer"
+    return {"error": kind, "reason": type(error).__name__}
 
 
 def _network_reason(text: str) -> str:

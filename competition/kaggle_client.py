@@ -241,6 +241,10 @@ def _error(reply: dict[str, Any]) -> KaggleError:
         "link": KaggleError(f"the link to the file was refused ({status}); a new one is needed", again=True),
         "network": KaggleError(f"cannot reach Kaggle: {reason}", again=True),
         "disk": KaggleError(f"cannot write {reply.get('file')}: {reason}"),
+        "unreadable": KaggleError(
+            "the Kaggle credentials that were found cannot be read (KAGGLE_API_TOKEN, ~/.kaggle/access_token, "
+            f"KAGGLE_KEY or ~/.kaggle/kaggle.json is damaged); put a new token from {TOKENS} in its place"
+        ),
         "missing": KaggleError(f"the Python package {reason} is missing; make setup installs it"),
         "answer": KaggleError(
             f"Kaggle's answer is not understood ({reason}); is a login page or a proxy between? see {PAGE}"

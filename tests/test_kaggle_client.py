@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import termios
@@ -71,6 +72,35 @@ def test_a_bad_key_is_named(server: KaggleServer, kaggle: Kaggle, monkeypatch: p
     monkeypatch.setenv("KAGGLE_KEY", "bad-key")
     assert error_of(kaggle).startswith("Kaggle rejects the user name and key from KAGGLE_KEY (401)")
     assert server.seen["ListSubmissions"] == 1  # and not tried again
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("kaggle.json", b""),
+        ("kaggle.json", b'{"username": "grandmas'),
+        ("kaggle.json", b"\xef\xbb\xbf{}"),
+        ("kaggle.json", b"[]"),
+        ("kaggle.json", b"\xff\xfe"),
+        ("access_token", b"stale\ntoken"),
+        ("access_token", "stale-tökèn-€".encode()),
+        ("KAGGLE_API_TOKEN", b"stale\ntoken"),
+        ("KAGGLE_KEY", "bad-k€y".encode()),
+    ],
+)
+@pytest.mark.usefixtures("server")
+def test_damaged_credentials_are_not_blamed_on_the_network(
+    kaggle: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    if name.startswith("KAGGLE"):
+        monkeypatch.setenv(name, content.decode())
+    else:
+        monkeypatch.delenv("KAGGLE_USERNAME")
+        monkeypatch.delenv("KAGGLE_KEY")
+        folder = tmp_path / "home" / ".kaggle"
+        folder.mkdir()
+        (folder / name).write_bytes(content)
+    assert re.match("no Kaggle credentials|the Kaggle credentials that were found cannot be read", error_of(kaggle))
 
 
 def test_a_stale_token_that_hides_a_good_key_is_named(
