@@ -307,6 +307,8 @@ def _settings_of_existing(run: RunFolder, arguments: Namespace) -> Settings:
         asked = resolve(merge(stored, over, parse_assignments(arguments.set)))
     if asked.train.batch_size == "auto":  # whatever number that was when the run began
         asked = asked.with_batch_size(own.train.batch_size)
+    if any(flat(own)[setting] != "none" for setting in SOURCES):  # its split is that run's
+        asked = asked.with_folds(own.split.folds)
     before, now = flat(own), flat(asked)
     changed = [name for name in now if now[name] != before[name] and not name.startswith(FREE)]
     if changed:

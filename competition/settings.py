@@ -251,6 +251,10 @@ class Settings(Section):
         """The same settings with another ``train.batch_size``."""
         return self.model_copy(update={"train": self.train.model_copy(update={"batch_size": size})})
 
+    def with_folds(self, folds: int) -> Self:
+        """The same settings with another ``split.folds``."""
+        return self.model_copy(update={"split": self.split.model_copy(update={"folds": folds})})
+
 
 Tree = dict[str, Any]
 

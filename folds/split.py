@@ -134,7 +134,8 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
     """The run's split: the one in its folder, written now if there is none yet.
 
     A run that learns from another, from its weights or its pseudo-labels, takes that one's split. In a run that
-    begins here ``train.batch_size=auto`` becomes the number that its settings.yaml then has.
+    begins here ``train.batch_size=auto`` becomes the number that its settings.yaml then has, and ``split.folds`` that
+    of the split it takes.
 
     Raises:
         Failure: a photograph has no mask or one of a wrong size, ``data.leave_out`` names one that is not there, the
@@ -159,6 +160,8 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
 def begin_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
     """Write what is missing of a run's settings and split."""
     split = None if run.folds.is_file() else first_split(settings, data)
+    if split is not None:  # that of another run may have more folds, or fewer, than were asked for
+        settings = settings.with_folds(len({row.rpartition(",")[2] for row in split.splitlines()[1:]}))
     # Only now: the settings of a run are never changed, so a split that was refused must not leave a run behind.
     with held(run.root / ".lock"):  # folds that begin at the same time on several GPUs share one split
         record(run, settings, data, describe_device())

@@ -70,6 +70,12 @@ def test_a_fold_begins_with_the_best_weights_of_its_own(tiny_data: Path, source:
     assert all(torch.equal(tensor, ours[name]) for name, tensor in best.items())
 
 
+def test_the_settings_say_how_many_folds_the_source_has(tiny_data: Path, source: RunFolder, run: RunFolder) -> None:
+    for _ in range(2):
+        split(from_source(run, source, tiny_data, "split.folds=4")[2:])
+        assert settings_of(run).split.folds == 2
+
+
 def test_it_trains_and_goes_on_without_its_source(tiny_data: Path, source: RunFolder, run: RunFolder) -> None:
     train(from_source(run, source, tiny_data, "train.epochs=2"))
     finished = run.last(0).read_bytes()
