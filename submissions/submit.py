@@ -16,10 +16,10 @@ from typing import Any
 from competition import atomic, lock
 from competition.command import Failure, parser, run_command
 from competition.kaggle_client import PAGE, Kaggle, KaggleError, Submission, add_patience_arguments, patience
-from competition.run_folder import RunFolder, data_of, git_revision, read_json, run_at
+from competition.run_folder import RunFolder, git_revision, read_json, run_at
 from submissions import ledger, submission_file
 from submissions.ledger import Entry
-from submissions.validate import stamp, stamp_of, validate
+from submissions.validate import predicted_data, stamp, stamp_of, validate
 
 POLL_FIRST, POLL_LAST = 2.0, 30.0  # seconds between two looks at the list: at first, and in the long run
 LEVELS = 255  # of a probability in a byte: thresholds between two of them make the same masks
@@ -76,7 +76,7 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
 
     Args:
         run: the run, with submission.csv.gz, submission.json and cv.json.
-        data: the data folder, by default the run's own.
+        data: the data folder, by default the one that the submission was predicted from.
         message: for the list of submissions.
         force: take a run without a CV, a file that is not what the CV scored, one that is not the one that was
             validated (it is validated now), and one whose masks have implausible areas.
@@ -93,7 +93,7 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     if not run.cv.is_file() and not force:
         raise Failure(f"run {run.name} has no CV to compare the score with; make cv RUN={run.called}, or add FORCE=1")
     cv = read_json(run.cv) if run.cv.is_file() else {}
-    folder = data_of(run, data)
+    folder = predicted_data(run, data)
     digest = submission_file.sha256(file)
     found = read_json(stamp_of(run)) if stamp_of(run).is_file() else {}
     if found.get("sha256", digest) != digest and not force:
@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "Validate a submission, push it to Kaggle, follow it until it is scored, note it in the ledger."
     )
     arguments.add_argument("--run", default="default", help="name of the run, a folder below runs/, or a path")
-    arguments.add_argument("--data", type=Path, help="data folder; by default the run's own, else data/carvana")
+    arguments.add_argument("--data", type=Path, help="data folder; by default that of the submission")
     arguments.add_argument("--message", default="", help="words to know the submission by; needed")
     arguments.add_argument(
         "--force",

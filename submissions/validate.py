@@ -23,7 +23,7 @@ from competition.command import Failure, os_reason, parser, run_command
 from competition.data_folder import DataFolder
 from competition.images import shape_of
 from competition.rle import Shape
-from competition.run_folder import RunFolder, data_of, run_at
+from competition.run_folder import RunFolder, data_of, read_json, run_at
 from submissions import submission_file
 
 CARVANA: Shape = (1280, 1918)
@@ -226,7 +226,7 @@ def _advice(wrong: set[Kind]) -> str:
 def add_submission_arguments(arguments: ArgumentParser) -> None:
     """The options by which a command finds a submission, and the data that it answers."""
     arguments.add_argument("--run", default="default", help="name of the run, a folder below runs/, or a path")
-    arguments.add_argument("--data", type=Path, help="data folder; by default the run's own, else data/carvana")
+    arguments.add_argument("--data", type=Path, help="data folder; by default that of the submission")
     arguments.add_argument("--file", type=Path, help="the submission; by default the run's submission.csv.gz")
 
 
@@ -240,7 +240,20 @@ def open_submission(options: Namespace) -> tuple[RunFolder, Path, DataFolder]:
     file = options.file or run.submission
     if not file.is_file():
         raise Failure(f"no submission {file}; make one first: make predict RUN={run.called}")
-    return run, file, data_of(run, options.data)
+    return run, file, data_of(run, options.data) if options.file else predicted_data(run, options.data)
+
+
+def predicted_data(run: RunFolder, asked: Path | None) -> DataFolder:
+    """The data folder that is asked for, else the one that the run's submission was predicted from, else the run's.
+
+    Raises:
+        Failure: there is no such folder, or a file of the run is damaged.
+    """
+    record = run.root / "submission.json"
+    if asked is None and record.is_file():
+        known = read_json(record).get("data")
+        asked = Path(known) if known else None
+    return data_of(run, asked)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """A submission's masks as pictures: the same masks, by Carvana's names, and nothing for a row that is wrong."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,18 @@ def test_the_masks_of_another_file_lie_apart(
     submission(tmp_path, dict.fromkeys(SHAPES, "1 3")).rename(tmp_path / "blend.csv.gz")
     pictures.main(["--file", f"{tmp_path / 'blend.csv.gz'}", "--data", f"{data.root}"])
     assert capsys.readouterr().out == f"2 masks in {tmp_path / 'blend_masks'}\n"
+
+
+def test_the_data_are_those_that_the_submission_was_predicted_from(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission(tmp_path, dict.fromkeys(SHAPES, "1 3"))
+    (tmp_path / "environment.json").write_text(json.dumps({"data": str(tmp_path / "trained on")}))
+    with pytest.raises(Failure, match=r"no data folder .*trained on"):
+        pictures.main(["--run", f"{tmp_path}"])
+    (tmp_path / "submission.json").write_text(json.dumps({"data": str(data.root)}))
+    pictures.main(["--run", f"{tmp_path}"])
+    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks'}\n"
 
 
 def test_two_commands_do_not_write_at_once(tmp_path: Path, data: DataFolder) -> None:
