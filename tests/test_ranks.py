@@ -206,7 +206,7 @@ def test_auto_can_be_shared(tiny_data: Path, tmp_path: Path) -> None:
     ):
         ended = together(3, command, "folds.train", call, folder=tmp_path / name)
         assert [(status, err) for status, _, err in ended] == [(0, "")] * 3
-        lines = [line for _, out, _ in ended for line in out.splitlines() if "auto" in line]
+        lines = [line for _, out, _ in ended for line in out.splitlines() if "=auto" in line]
         assert len(lines) == len(printed)
         assert all(map(re.fullmatch, printed, lines))
         assert load_yaml(run.settings)["train"]["batch_size"] == 6
