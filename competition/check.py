@@ -19,7 +19,7 @@ def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
 
     A CSV is read up to the first row that cannot be told apart into fields; that row is then the problem.
     Photographs and masks are decoded to their last pixel; masks are compared with train_masks.csv; names in CSVs
-    with files.
+    with files. Not found is damage in the middle of a JPEG that decodes all the same, to nonsense.
     """
     train = _photos_or_problem(lambda: data.train)
     test = _photos_or_problem(lambda: data.test)
