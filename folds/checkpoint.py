@@ -5,6 +5,7 @@ Both are written to a temporary name and renamed, and neither is unpickled into 
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,9 @@ def load_state(path: Path) -> State:
     return state
 
 
-def save_weights(path: Path, network: nn.Module, settings: Settings, facts: dict[str, Any]) -> None:
+def save_weights(path: Path, weights: Mapping[str, Tensor], settings: Settings, facts: dict[str, Any]) -> None:
     """Write a network's weights, the settings that make the network, and facts about them, atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     metadata = {"settings": settings.model_dump_json(), "facts": json.dumps(facts)}
     content = safetensors.torch.save(tensors, metadata=metadata)
     with atomic.replacing(path) as temporary:
@@ -96,7 +97,7 @@ def _content(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise Failure(
-            f"{path} is damaged ({error}); copy it again, or remove {path.parent} and train its fold again"
+            f"{path} is damaged ({error}); copy it again, or remove it: `make train` of its fold writes it again"
         ) from error
     if not {"settings", "facts"} <= metadata.keys():
         raise Failure(f"{path} was not written by this project: it does not say which network it is for")

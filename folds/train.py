@@ -51,9 +51,7 @@ def fit(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fo
     """Do the epochs that are left of a fold; returns the history's line of its best."""
     trainer = make_trainer(run, settings, data, by_fold, fold)
     if trainer.finished:
-        raise Failure(
-            f"{run.best(fold)} is gone, and its training has ended; remove {run.fold(fold)} to train it again"
-        )
+        return results_of(trainer)
     device = trainer.device
     began = f"goes on in epoch {trainer.epoch + 1}" if trainer.epoch or trainer.update else "begins"
     print(
@@ -65,6 +63,15 @@ def fit(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fo
     )
     trainer.fit()
     assert trainer.best is not None
+    return trainer.best
+
+
+def results_of(trainer: Trainer) -> Line:
+    """Write what a finished training has lost since; returns the history's line of its best."""
+    if not trainer.best or not trainer.best_weights:  # of a version that did not keep them in last.pt
+        fold = trainer.run.fold(trainer.fold)
+        raise Failure(f"{trainer.run.best(trainer.fold)} is gone for good; remove {fold} to train it again")
+    trainer.write_results()
     return trainer.best
 
 

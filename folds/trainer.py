@@ -23,7 +23,7 @@ from competition.metrics import Scores
 from competition.run_folder import RunFolder
 from competition.settings import Loss, Precision, Settings, Train
 from folds import ranks
-from folds.checkpoint import State, load_state, save_state, save_weights
+from folds.checkpoint import State, load_facts, load_state, save_state, save_weights
 from folds.device import autocast, describe_device, resolve_precision
 from folds.losses import segmentation_loss
 from folds.samples import Batches, Samples, leave_signals_to_the_trainer
@@ -118,6 +118,7 @@ class Trainer:
         self.sound = torch.zeros((), dtype=torch.int64, device=device)  # updates of it up to which the loss is finite
         self.seconds = 0.0  # spent on the epoch under way
         self.history: list[dict[str, Any]] = []
+        self.best_weights: dict[str, Tensor] | None = None  # of the best validated epoch, on the host
         self.stop: signal.Signals | None = None
         if run.last(fold).is_file():
             state = load_state(run.last(fold))
@@ -151,6 +152,7 @@ class Trainer:
         """
         # Events behind the last finished epoch are those of a process that was killed before it could save.
         step = self.epoch * self.updates_per_epoch + 1
+        self.write_results()
         with (
             self._listening_to_signals(),
             SummaryWriter(self.run.fold(self.fold) / "events", purge_step=step)
@@ -184,6 +186,7 @@ class Trainer:
             "loss_sum": self.loss_sum,
             "seconds": self.seconds,
             "history": self.history,
+            "best": self.best_weights,
         }
 
     def load(self, state: State) -> None:
@@ -206,6 +209,7 @@ class Trainer:
         self.loss_sum = state["loss_sum"].to(self.device)
         self.seconds = state["seconds"]
         self.history = state["history"]
+        self.best_weights = state.get("best")  # older states do not have them
 
     def save(self) -> None:
         """Write last.pt, unless the loss or the weights are no longer finite; all processes wait for that."""
@@ -308,7 +312,7 @@ class Trainer:
         return nullcontext()
 
     def _close_epoch(self, board: SummaryWriter | None) -> None:
-        """Validate, write the history, keep the best weights, and save."""
+        """Validate, keep the weights if they are the best, save, and write what follows from what is saved."""
         self._require_finite()
         train = self.settings.train
         images = self.updates_per_epoch * min(train.accumulate, len(self.batches)) * self.batches.batch_size
@@ -330,19 +334,38 @@ class Trainer:
         self.seconds = 0.0
         self.loss_sum.zero_()
         if board:
-            self._write_history(board)
+            self._show(line, board)
         self.save()
+        self.write_results()
         print(self._progress(line), flush=True)
 
-    def _write_history(self, board: SummaryWriter) -> None:
-        """Write the last line to TensorBoard, and all to the history."""
-        line = self.history[-1]
+    def _show(self, line: dict[str, Any], board: SummaryWriter) -> None:
+        """Write the history's last line to TensorBoard."""
         for name in ("loss", "lr", "dice", "iou", "images_per_second"):
             if line[name] is not None:
                 board.add_scalar(name, line[name], self.epoch * self.updates_per_epoch)
         board.flush()
-        # Before the state: a fold whose state says that it is finished must have its whole history.
+
+    def write_results(self) -> None:
+        """Write the best weights, unless they are there, and the history, from what last.pt holds.
+
+        What was killed before it could begins with that. The history comes last: where it is whole, the fold is done.
+        """
+        if not ranks.first() or not self.history:
+            return
+        if self.best and self.best_weights:
+            facts = {"fold": self.fold, "held_out": self.validation.held_out}
+            facts |= {name: self.best[name] for name in ("epoch", "dice", "iou")}
+            if not self._has_written(facts):
+                save_weights(self.run.best(self.fold), self.best_weights, self.settings, facts)
         atomic.write_text(self.run.history(self.fold), "".join(json.dumps(each) + "\n" for each in self.history))
+
+    def _has_written(self, facts: dict[str, Any]) -> bool:
+        """Whether best.safetensors is there, with the weights that have these facts."""
+        try:
+            return load_facts(self.run.best(self.fold)) == facts
+        except Failure:
+            return False
 
     def _validate(self, line: dict[str, Any]) -> None:
         """Score the averaged weights, fill in the history's line, and keep the weights if they are the best."""
@@ -351,10 +374,7 @@ class Trainer:
         line |= {"dice": scores.dice, "iou": scores.iou}
         if self.best is None or scores.dice > self.best["dice"]:
             line["best"] = True
-            facts = {"fold": self.fold, "held_out": self.validation.held_out, "epoch": line["epoch"]}
-            facts |= {"dice": scores.dice, "iou": scores.iou}
-            if ranks.first():
-                save_weights(self.run.best(self.fold), network, self.settings, facts)
+            self.best_weights = {name: tensor.cpu().clone() for name, tensor in network.state_dict().items()}
 
     def _progress(self, line: dict[str, Any]) -> str:
         left = line["seconds"] * (self.settings.train.epochs - self.epoch)

@@ -51,7 +51,7 @@ def test_weights_are_read_as_they_were(tmp_path: Path) -> None:
     network = make_network(tiny()).to(memory_format=torch.channels_last).train()
     network(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))  # moves the running statistics
     facts = {"fold": 0, "epoch": 3, "dice": 0.1 + 0.2}
-    save_weights(tmp_path / "best.safetensors", network, tiny(), facts)
+    save_weights(tmp_path / "best.safetensors", network.state_dict(), tiny(), facts)
     loaded, settings, read = load_weights(tmp_path / "best.safetensors")
     assert (settings, read) == (tiny(), facts)
     assert not loaded.training
@@ -77,10 +77,10 @@ def test_damaged_files_are_refused(tmp_path: Path, how: str) -> None:
     damage(tmp_path / "last.pt", how)
     with pytest.raises(Failure, match=r"last\.pt is damaged \(.+\); remove it to train this fold from its beginning"):
         load_state(tmp_path / "last.pt")
-    save_weights(tmp_path / "best.safetensors", make_network(tiny()), tiny(), {})
+    save_weights(tmp_path / "best.safetensors", make_network(tiny()).state_dict(), tiny(), {})
     damage(tmp_path / "best.safetensors", how)
     with pytest.raises(
-        Failure, match=r"best\.safetensors is damaged \(.+\); .* or remove .*train its fold"
+        Failure, match=r"best\.safetensors is damaged \(.+\); .* or remove it: `make train` of"
     ) as refused:
         load_weights(tmp_path / "best.safetensors")
     assert "\n" not in str(refused.value)
@@ -157,5 +157,5 @@ def test_a_full_disk_is_said_and_leaves_the_old(tmp_path: Path) -> None:
         save_state(tmp_path / "last.pt", {"epoch": 2, "network": torch.zeros(10_000)})
     assert load_state(tmp_path / "last.pt") == {"epoch": 1}
     with pytest.raises(Failure, match=r"cannot write .*best.safetensors: "), full_disk():
-        save_weights(tmp_path / "best.safetensors", make_network(tiny()), tiny(), {"long": "x" * 5000})
+        save_weights(tmp_path / "best.safetensors", make_network(tiny()).state_dict(), tiny(), {"long": "x" * 5000})
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

@@ -74,7 +74,7 @@ def test_checkpoints_are_grouped_by_frame(tmp_path: Path) -> None:
     for number, height in enumerate([32, 64, 32]):
         settings = resolve({"network": {"width": 4, "depth": 1}, "input": {"height": height, "width": 32}})
         paths.append(tmp_path / f"{number}.safetensors")
-        save_weights(paths[-1], make_network(settings), settings, {})
+        save_weights(paths[-1], make_network(settings).state_dict(), settings, {})
     groups = load_ensembles(paths, Inference(precision="fp32"), device=CPU)
     assert {(group.frame.height, len(group)) for group in groups} == {(32, 2), (64, 1)}
 
@@ -88,7 +88,7 @@ def test_a_checkpoint_without_a_share_is_not_read(tmp_path: Path) -> None:
     settings = resolve({"network": {"width": 4, "depth": 1}, "input": {"height": 32, "width": 32}})
     paths = [tmp_path / f"{number}.safetensors" for number in range(4)]
     for path in (paths[0], paths[2], paths[3]):
-        save_weights(path, make_network(settings), settings, {})
+        save_weights(path, make_network(settings).state_dict(), settings, {})
     (group,) = load_ensembles(paths, Inference(precision="fp32"), device=CPU, shares=[0.1, 0.0, 0.4, 0.4])
     assert (list(group.weights), list(group.places)) == ([0.25, 1.0, 1.0], [0, 2, 3])
 
@@ -99,7 +99,7 @@ def test_equal_shares_change_no_bit(tmp_path: Path, share: float) -> None:
     settings = resolve({"network": {"width": 4, "depth": 1}, "input": {"height": 32, "width": 32}})
     paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path in paths:
-        save_weights(path, make_network(settings), settings, {})
+        save_weights(path, make_network(settings).state_dict(), settings, {})
     plain, shared = (load_ensembles(paths, Inference(), device=CPU, shares=each)[0] for each in (None, [share] * 3))
     assert torch.equal(plain.probabilities(photographs()), shared.probabilities(photographs()))
 

@@ -82,7 +82,7 @@ def test_a_state_of_another_split_does_not_go_on(trained: Trained) -> None:
 def test_older_weights_are_known_by_their_fold_alone(trained: Trained) -> None:
     network, settings, facts = load_weights(trained.run.best(0))
     del facts["held_out"]
-    save_weights(trained.run.best(0), network, settings, facts)
+    save_weights(trained.run.best(0), network.state_dict(), settings, facts)
     require_held_out(trained.run, 0)
     with pytest.raises(Failure, match="weights of fold 0, which have seen"):
         require_held_out(trained.run, 1, trained.run.best(0))

@@ -140,7 +140,7 @@ def test_all_folds_are_asked_for_before_the_first_is_trained(
 
 def test_weights_of_another_fold_under_its_name_are_refused(source: RunFolder, run: RunFolder) -> None:
     network, settings, facts = load_weights(source.best(0))
-    save_weights(source.best(0), network, settings, facts | {"fold": 1})
+    save_weights(source.best(0), network.state_dict(), settings, facts | {"fold": 1})
     begins = resolve(merge(settings.model_dump(), {"network": {"init_from": str(source.root)}}))
     with pytest.raises(
         Failure, match="holds the weights of fold 1, which have seen the cars that fold 0 is validated"

@@ -94,7 +94,7 @@ def test_members_trained_anew_with_another_split_are_refused(trained: Trained, o
         member.folds.write_text("\n".join([rows[0], *swapped]) + "\n")
         made = [load_weights(member.best(fold)) for fold in (0, 1)]
         for fold, (network, settings, facts) in zip((1, 0), made, strict=True):
-            save_weights(member.best(fold), network, settings, facts | {"fold": fold})
+            save_weights(member.best(fold), network.state_dict(), settings, facts | {"fold": fold})
     again = runs if named == "by its members" else ["--run", str(together.root)]
     expected = f"{trained.run.folds} is not the split that {together.root} was made with; remove the folder"
     for stage in (score, predict, pseudo):

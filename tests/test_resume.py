@@ -102,7 +102,7 @@ def assert_same_end(run: RunFolder, reference: RunFolder, epochs: int = EPOCHS) 
     assert best.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in best.items())
     states = [load_state(one.last(0)) for one in (run, reference)]
-    for part in ("network", "ema", "optimizer", "scaler", "random", "loss_sum"):
+    for part in ("network", "ema", "optimizer", "scaler", "random", "loss_sum", "best"):
         ours, theirs = (dict(tensors_of(state[part], part)) for state in states)
         assert ours.keys() == theirs.keys()
         different = [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])]

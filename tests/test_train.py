@@ -14,7 +14,7 @@ from competition.command import Failure, run_command
 from competition.run_folder import RunFolder
 from competition.settings import Settings, load_yaml, resolve
 from folds import batch_size
-from folds.checkpoint import load_state, load_weights
+from folds.checkpoint import load_state, load_weights, save_state
 from folds.networks import make_network
 from folds.split import main as split
 from folds.train import main as train
@@ -131,6 +131,25 @@ def test_a_finished_fold_says_so(tiny_data: Path, run: RunFolder, capsys: pytest
     assert "fold 0 is trained" in printed
     assert "begins" not in printed
     assert run.last(0).read_bytes() == before
+
+
+@pytest.mark.parametrize("lost", ["best", "history"])
+def test_what_a_finished_fold_has_lost_is_written_again(tiny_data: Path, run: RunFolder, lost: str) -> None:
+    train(arguments_of(run, tiny_data))
+    file = getattr(run, lost)(0)
+    before = file.read_bytes()
+    file.unlink()
+    train(["--fold", "0", "--run", str(run.root)])
+    assert file.read_bytes() == before
+
+
+def test_weights_that_no_state_holds_are_gone(tiny_data: Path, run: RunFolder) -> None:
+    """Older versions did not keep them in last.pt."""
+    train(arguments_of(run, tiny_data))
+    save_state(run.last(0), load_state(run.last(0)) | {"best": None})
+    run.best(0).unlink()
+    with pytest.raises(Failure, match=r"fold0/best\.safetensors is gone for good; remove .*fold0 to train it again"):
+        train(["--fold", "0", "--run", str(run.root)])
 
 
 def test_other_settings_are_refused_with_the_difference(tiny_data: Path, run: RunFolder) -> None:

@@ -208,13 +208,13 @@ def test_events_survive_a_restart(tiny_data: Path, tmp_path: Path, monkeypatch: 
     """Killed after the second epoch's events and before its state: they come again, and those of the first stay."""
     trainer = trainer_of(tiny_data, tmp_path, epochs=3)
 
-    def die(*_: object) -> None:
-        if trainer.epoch == 2:
+    def save(self: Trainer) -> None:
+        if self.epoch == 2:
             raise KeyboardInterrupt
+        save_state(self.run.last(0), self.state())
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(module.atomic, "write_text", die)
-        patched.setattr(Trainer, "save", lambda self: save_state(self.run.last(0), self.state()))
+        patched.setattr(Trainer, "save", save)
         trainer.fit()
     resumed = trainer_of(tiny_data, tmp_path, epochs=3)
     assert (resumed.epoch, resumed.update) == (1, 0)
@@ -223,6 +223,33 @@ def test_events_survive_a_restart(tiny_data: Path, tmp_path: Path, monkeypatch: 
         time.sleep(0.01)
     resumed.fit()
     assert [step for step, _ in events_of(resumed, "loss")] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("dice", [[0.5, 0.9, 0.7], [0.9, 0.5, 0.7]], ids=["better", "worse"])
+def test_killed_after_the_state_the_best_weights_and_the_history_follow(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dice: list[float]
+) -> None:
+    """They are what the state says, whatever the epoch that is under way then brings."""
+    scores = iter(dice)
+    monkeypatch.setattr(Validation, "score", lambda *_: Scores(next(scores), 0.5, 2))
+    trainer = trainer_of(tiny_data, tmp_path, epochs=3)
+    original = Trainer.write_results
+
+    def killed(self: Trainer) -> None:
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        original(self)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Trainer, "write_results", killed)
+        trainer.fit()
+    assert (load_state(trainer.run.last(0))["epoch"], len(lines_of(trainer))) == (2, 1)
+    trainer_of(tiny_data, tmp_path, epochs=3).fit()
+    assert [line["dice"] for line in lines_of(trainer)] == dice
+    network, _, facts = load_weights(trainer.run.best(0))
+    assert (facts["dice"], facts["epoch"]) == (0.9, 1 + dice.index(0.9))
+    kept = load_state(trainer.run.last(0))["best"]
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in network.state_dict().items())
 
 
 def test_without_an_average_the_weights_themselves_are_validated(tiny_data: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def variant(trained: Trained, name: str, biases: Mapping[int, float], size: tupl
             network.get_submodule("head").get_parameter("bias").add_(biases.get(fold, 0.0))
         made = settings.model_copy(update={"input": Input(height=size[0], width=size[1])})
         run.fold(fold).mkdir()
-        save_weights(run.best(fold), network, made, facts)
+        save_weights(run.best(fold), network.state_dict(), made, facts)
         run.history(fold).write_bytes(trained.run.history(fold).read_bytes())
     return run
 

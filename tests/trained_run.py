@@ -45,7 +45,7 @@ def exchange_networks(run: RunFolder) -> None:
     made = [load_weights(run.best(fold)) for fold in (0, 1)]
     for fold, other in ((0, 1), (1, 0)):
         network, settings, _ = made[other]
-        save_weights(run.best(fold), network, settings, made[fold][2])
+        save_weights(run.best(fold), network.state_dict(), settings, made[fold][2])
 
 
 @pytest.fixture(scope="session")
