@@ -68,10 +68,11 @@ def fit(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fo
 
 def results_of(trainer: Trainer) -> Line:
     """Write what a finished training has lost since; returns the history's line of its best."""
-    if not trainer.best or not trainer.best_weights:  # of a version that did not keep them in last.pt
-        fold = trainer.run.fold(trainer.fold)
-        raise Failure(f"{trainer.run.best(trainer.fold)} is gone for good; remove {fold} to train it again")
+    best, fold = trainer.run.best(trainer.fold), trainer.run.fold(trainer.fold)
+    if not trainer.best_weights and not best.is_file():  # of a version that did not keep them in last.pt
+        raise Failure(f"{best} is gone for good; remove {fold} to train it again")
     trainer.write_results()
+    assert trainer.best is not None
     return trainer.best
 
 

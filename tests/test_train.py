@@ -150,6 +150,10 @@ def test_weights_that_no_state_holds_are_gone(tiny_data: Path, run: RunFolder) -
     """Older versions did not keep them in last.pt."""
     train(arguments_of(run, tiny_data))
     save_state(run.last(0), load_state(run.last(0)) | {"best": None})
+    history = run.history(0).read_bytes()
+    run.history(0).unlink()
+    train(["--fold", "0", "--run", str(run.root)])
+    assert run.history(0).read_bytes() == history
     run.best(0).unlink()
     with pytest.raises(Failure, match=r"fold0/best\.safetensors is gone for good; remove .*fold0 to train it again"):
         train(["--fold", "0", "--run", str(run.root)])
