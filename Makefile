@@ -146,7 +146,7 @@ ablation: $(STAMP) ## what each choice of a preset is worth, on cars no training
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(SET),--set $(foreach each,$(SET),'$(each)'))
 
 data: $(STAMP) ## download and verify Carvana from Kaggle into DATA (HQ=1: the hq photographs)
-	@$(PY) -m competition.download $(call DATA_OR,data/carvana) $(if $(call yes,$(HQ)),--hq)
+	@$(PY) -m competition.kaggle.download $(call DATA_OR,data/carvana) $(if $(call yes,$(HQ)),--hq)
 
 synthetic: $(STAMP) ## write a Carvana-format data set of generated cars into DATA (CARS, TEST_CARS, SEED)
 	@$(PY) -m competition.studio $(call DATA_OR,data/synthetic) --cars $(CARS) --test-cars $(TEST_CARS) --seed $(SEED) \
@@ -188,7 +188,7 @@ submissions: $(STAMP) ## the ledger: every push with its CV beside Kaggle's scor
 	@$(PY) -m submissions.ledger
 
 masks: $(STAMP) ## write the masks of RUN's submission (or FILE's) as pictures
-	@$(PY) -m submissions.pictures $(OF) $(DATA_IF) $(if $(FILE),--file $(call quoted,$(FILE)))
+	@$(PY) -m submissions.masks $(OF) $(DATA_IF) $(if $(FILE),--file $(call quoted,$(FILE)))
 
 report: $(STAMP) ## one HTML page of RUN
 	@$(PY) -m inference.report $(OF) $(DATA_IF)

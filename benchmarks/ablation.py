@@ -21,18 +21,20 @@ from benchmarks.comparison import Row, paired, print_markdown, print_table
 from benchmarks.loader import trained_per_second
 from benchmarks.measure import report
 from benchmarks.variants import VARIANTS, Changes
-from competition import atomic
+from competition import files
 from competition.command import Failure, one_line, parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.run_folder import DEFAULT_DATA, SOURCES, RunFolder, open_run, read_json, run_at
-from competition.settings import Inference, Settings, View, flat, load_preset, merge, parse_assignments, resolve
+from competition.files import read_json, sha256
+from competition.run.folder import DEFAULT_DATA, RunFolder, run_at
+from competition.run.open import SOURCES, open_run
+from competition.settings.resolve import load_preset, merge, parse_assignments, resolve
+from competition.settings.schema import Inference, Settings, View, flat
 from folds.device import pick_device
 from folds.split import ensure_split, make_split
 from folds.train import best_of_finished, make_trainer, require_possible, train_fold
-from inference.ensemble import load_ensembles
+from inference.engine.ensemble import load_ensembles
 from inference.evaluate import score_photos
 from inference.shards import key_of
-from submissions.submission_file import sha256
 
 PRESET = "preset"  # the row, and the run, of the preset itself
 STEPS = 10  # measured steps of a trainer
@@ -209,7 +211,7 @@ def pace_of(variant: str, settings: Settings, protocol: Protocol) -> Pace:
     if kept.get("key") != key:
         protocol.deadline.require()
         kept = {"key": key, "pace": measured_pace(settings, protocol)._asdict()}
-        atomic.write_json(file, kept)
+        files.write_json(file, kept)
     return Pace(**kept["pace"])
 
 
@@ -295,7 +297,7 @@ def scores_of(models: Sequence[Path], file: Path, protocol: Protocol) -> dict[st
         for name, views in {"views": chosen.views, "one view": ONE_VIEW}.items():
             ensembles = load_ensembles(models, chosen.model_copy(update={"views": views}), device=pick_device())
             kept["dice"][name] = score_photos(protocol.unseen, ensembles, protocol.data, chosen, HALF).dice
-        atomic.write_json(file, kept)
+        files.write_json(file, kept)
     dice: dict[str, float] = kept["dice"]
     return dice
 

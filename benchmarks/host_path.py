@@ -26,16 +26,16 @@ from competition import metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, read_halved, read_rgb, shape_of
-from competition.run_folder import run_at
-from competition.settings import Settings
+from competition.run.folder import run_at
+from competition.settings.schema import Settings
 from folds.checkpoint import load_weights
 from folds.device import pick_device
 from folds.frame import Frame
 from folds.split import photos_by_fold
 from folds.validation import to_levels
-from inference.ensemble import Ensemble
+from inference.engine.ensemble import Ensemble
+from inference.engine.host_masks import level_of
 from inference.evaluate import score_photos
-from inference.masks import level_of
 from inference.predict import predict_to
 from submissions import submission_file
 

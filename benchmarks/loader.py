@@ -17,8 +17,8 @@ from benchmarks.stand_ins import made_up_weights
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, read_halved, read_rgb
-from competition.run_folder import RunFolder
-from competition.settings import Settings
+from competition.run.folder import RunFolder
+from competition.settings.schema import Settings
 from folds.device import pick_device
 from folds.frame import Frame
 from folds.samples import Key, Samples

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
-from competition.data_folder import DataFolder, Photo, read_rle_rows
-from competition.settings import Settings, Tree, load_preset, merge, resolve
+from competition.data_folder import DataFolder, Photo
+from competition.mask_table import read_rle_rows
+from competition.settings.resolve import Tree, load_preset, merge, resolve
+from competition.settings.schema import Settings
 from competition.studio.data_set import Order, make
 
 GENERATED = Path("data/bench")

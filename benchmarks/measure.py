@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from competition import atomic
-from competition.run_folder import git_revision
+from competition import files
+from competition.run.records import git_revision
 
 RESULTS = Path("benchmarks/results")
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pandas", "timm")
@@ -91,7 +91,7 @@ def report(name: str, result: Mapping[str, Any], targets: Sequence[Target]) -> N
     for target in targets:
         print(f"  {target}")
     recorded = [asdict(target) | {"met": target.met} for target in targets]
-    atomic.write_json(RESULTS / f"{name}.json", {**result, "targets": recorded, "machine": machine()})
+    files.write_json(RESULTS / f"{name}.json", {**result, "targets": recorded, "machine": machine()})
 
 
 def machine() -> dict[str, Any]:

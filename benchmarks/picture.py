@@ -9,11 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from competition import atomic, rle
+from competition import files, rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, read_rle_rows
+from competition.data_folder import DataFolder
+from competition.files import read_json
 from competition.images import Pixels, read_rgb
-from competition.run_folder import read_json, run_at
+from competition.mask_table import read_rle_rows
+from competition.run.folder import run_at
 
 TILE = (640, 427)  # width, height
 COLOUR = np.array([255, 96, 0], dtype=np.float32)  # RGB
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ".jpg", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82]
     )
     assert done
-    with atomic.replacing(options.out) as temporary:
+    with files.replacing(options.out) as temporary:
         temporary.write_bytes(content.tobytes())
     print(f"{options.out}: {', '.join(photo.img for photo in chosen)}")
 

@@ -22,12 +22,13 @@ from benchmarks.stand_ins import Computing, soft_answers
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
-from competition.run_folder import run_at
-from competition.settings import Precision, Settings, View, load_yaml, resolve
+from competition.run.folder import run_at
+from competition.settings.resolve import load_yaml, resolve
+from competition.settings.schema import Precision, Settings, View
 from folds.device import pick_device, resolve_precision
 from folds.frame import Frame
-from folds.networks import make_network
-from inference.ensemble import Ensemble, load_ensembles
+from folds.networks.build import make_network
+from inference.engine.ensemble import Ensemble, load_ensembles
 from inference.predict import predict_to
 
 VIEWS: list[View] = ["identity", "hflip"]

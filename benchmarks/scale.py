@@ -20,7 +20,7 @@ from benchmarks.measure import Target, print_rows, report
 from benchmarks.watch import Watched, bytes_in, watch
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
-from competition.run_folder import RunFolder
+from competition.run.folder import RunFolder
 from submissions import submission_file
 
 CARS = 4  # that the small network learns from

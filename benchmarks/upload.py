@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.measure import report
 from competition.command import parser, run_command
-from competition.kaggle_client import Kaggle
-from submissions import submission_file
+from competition.files import sha256
+from competition.kaggle.client import Kaggle
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from kaggle_server import KEY, USER, KaggleServer  # type: ignore[import-not-found]
@@ -33,7 +33,7 @@ def main() -> None:
         start = time.perf_counter()
         ref = Kaggle().push(file, "benchmark")
         seconds = time.perf_counter() - start
-        if [listed["sha256"] for listed in server.submissions] != [submission_file.sha256(file)]:
+        if [listed["sha256"] for listed in server.submissions] != [sha256(file)]:
             raise RuntimeError(f"ref {ref}: what arrived is not what was sent")
     # The largest child; Linux counts in KiB.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024

@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import MASK_TYPES, DataFolder, Photo, is_shown, read_rle_rows, same_size
+from competition.data_folder import MASK_TYPES, DataFolder, Photo, is_shown, same_size
 from competition.images import read_mask, read_rgb
-from competition.run_folder import DEFAULT_DATA
+from competition.mask_table import read_rle_rows
+from competition.run.folder import DEFAULT_DATA
 
 
 def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:

@@ -6,10 +6,10 @@ import torch
 from timm.utils import ModelEmaV3
 
 from competition.command import Failure
-from competition.settings import Settings
+from competition.settings.schema import Settings
 from folds import ranks
 from folds.device import describe_device, pick_device, resolve_precision
-from folds.networks import make_network
+from folds.networks.build import make_network
 from folds.trainer import batch_loss, make_optimizer
 
 AT_MOST = {"cuda": 64, "cpu": 8}

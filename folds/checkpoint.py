@@ -14,10 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from competition import atomic
+from competition import files
 from competition.command import Failure, os_reason
-from competition.settings import Settings, resolve
-from folds.networks import make_network
+from competition.settings.resolve import resolve
+from competition.settings.schema import Settings
+from folds.networks.build import make_network
 
 State = dict[str, Any]
 
@@ -27,7 +28,7 @@ def save_state(path: Path, state: State) -> None:
     # In memory first: where the disk is full, torch raises a RuntimeError that does not say so.
     content = io.BytesIO()
     torch.save(state, content)
-    with atomic.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
@@ -54,7 +55,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], settings: Settings, 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     metadata = {"settings": settings.model_dump_json(), "facts": json.dumps(facts)}
     content = safetensors.torch.save(tensors, metadata=metadata)
-    with atomic.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_bytes(content)
 
 

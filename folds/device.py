@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from competition.command import Failure
-from competition.settings import Precision
+from competition.settings.schema import Precision
 from folds import ranks
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from competition.command import Failure
 from competition.images import Pixels, read_halved, read_rgb, shape_of
 from competition.rle import Shape
-from competition.settings import Input
+from competition.settings.schema import Input
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from competition.command import Failure
-from competition.run_folder import RunFolder
+from competition.run.folder import RunFolder
 from folds.checkpoint import load_facts
 from folds.split import read_folds
 

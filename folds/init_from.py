@@ -7,8 +7,9 @@ same split, to the byte, and fold n begins from fold n.
 from torch import Tensor
 
 from competition.command import Failure
-from competition.run_folder import RunFolder, source_of
-from competition.settings import Network, Settings
+from competition.run.folder import RunFolder
+from competition.run.open import source_of
+from competition.settings.schema import Network, Settings
 from folds.checkpoint import load_weights
 from folds.held_out import require_held_out
 from folds.split import require_same_split

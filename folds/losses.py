@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from competition.settings import Loss
+from competition.settings.schema import Loss
 
 
 def bce(logits: Tensor, target: Tensor) -> Tensor:

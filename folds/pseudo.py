@@ -7,11 +7,13 @@ long as both runs have the same split, to the byte.
 import shutil
 from pathlib import Path
 
-from competition import atomic
+from competition import files
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo, read_rle_rows
-from competition.run_folder import RunFolder, source_of
-from competition.settings import Settings
+from competition.data_folder import DataFolder, Photo
+from competition.mask_table import read_rle_rows
+from competition.run.folder import RunFolder
+from competition.run.open import source_of
+from competition.settings.schema import Settings
 from folds import ranks
 from folds.split import require_same_split
 
@@ -50,7 +52,7 @@ def with_pseudo_labels(
         return [], data
     kept = run.learned_pseudo(fold)
     if ranks.first() and file != kept:
-        with atomic.replacing(kept) as temporary:
+        with files.replacing(kept) as temporary:
             shutil.copyfile(file, temporary)
     ranks.barrier()
     photos = {photo.img: photo for photo in data.test}

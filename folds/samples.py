@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels
-from competition.settings import Augment
+from competition.settings.schema import Augment
 from folds.frame import Frame
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from competition.settings import Train
+from competition.settings.schema import Train
 
 
 def learning_rate(settings: Train, update: int, updates: int) -> float:

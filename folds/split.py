@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition import atomic, rle
+from competition import files, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
+from competition.files import held
 from competition.images import shape_of
-from competition.lock import held
-from competition.run_folder import RunFolder, add_run_arguments, open_run, record, require_same_data, split_source
-from competition.settings import Settings
+from competition.run.folder import RunFolder
+from competition.run.open import add_run_arguments, open_run, split_source
+from competition.run.records import record_run, require_same_data
+from competition.settings.schema import Settings
 from folds import ranks
 from folds.device import default_preset, describe_device
 from folds.leave_out import require_known
@@ -164,9 +166,9 @@ def begin_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
         settings = settings.with_folds(len({row.rpartition(",")[2] for row in split.splitlines()[1:]}))
     # Only now: the settings of a run are never changed, so a split that was refused must not leave a run behind.
     with held(run.root / ".lock"):  # folds that begin at the same time on several GPUs share one split
-        record(run, settings, data, describe_device())
+        record_run(run, settings, data, describe_device())
         if split is not None and not run.folds.is_file():
-            atomic.write_text(run.folds, split)
+            files.write_text(run.folds, split)
 
 
 def first_split(settings: Settings, data: DataFolder) -> str:

@@ -10,10 +10,11 @@ import torch
 
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
+from competition.files import held
 from competition.images import shape_of
-from competition.lock import held
-from competition.run_folder import RunFolder, add_run_arguments, open_run, split_source
-from competition.settings import Settings
+from competition.run.folder import RunFolder
+from competition.run.open import add_run_arguments, open_run, split_source
+from competition.settings.schema import Settings
 from folds import ranks
 from folds.batch_size import sample_size
 from folds.device import default_preset, describe_device, pick_device, resolve_precision
@@ -22,7 +23,7 @@ from folds.held_out import require_held_out
 from folds.init_from import first_weights
 from folds.leave_out import without
 from folds.memory import keep_freed_memory
-from folds.networks import make_network
+from folds.networks.build import make_network
 from folds.pseudo import pseudo_labels, with_pseudo_labels
 from folds.samples import Samples, require_shareable
 from folds.split import ensure_split, read_folds

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from competition import atomic
+from competition import files
 from competition.command import Failure, Terminated
 from competition.metrics import Scores
-from competition.run_folder import RunFolder
-from competition.settings import Loss, Precision, Settings, Train
+from competition.run.folder import RunFolder
+from competition.settings.schema import Loss, Precision, Settings, Train
 from folds import ranks
 from folds.checkpoint import State, load_facts, load_state, save_state, save_weights
 from folds.device import autocast, describe_device, resolve_precision
@@ -358,7 +358,7 @@ class Trainer:
             facts |= {name: self.best[name] for name in ("epoch", "dice", "iou")}
             if not self._has_written(facts):
                 save_weights(self.run.best(self.fold), self.best_weights, self.settings, facts)
-        atomic.write_text(self.run.history(self.fold), "".join(json.dumps(each) + "\n" for each in self.history))
+        files.write_text(self.run.history(self.fold), "".join(json.dumps(each) + "\n" for each in self.history))
 
     def _has_written(self, facts: dict[str, Any]) -> bool:
         """Whether best.safetensors is there, with the weights that have these facts."""

@@ -14,7 +14,7 @@ from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, shape_of
 from competition.metrics import Scores
 from competition.rle import Runs
-from competition.settings import Precision
+from competition.settings.schema import Precision
 from folds import ranks
 from folds.device import autocast, describe_device
 from folds.frame import Frame

@@ -9,16 +9,17 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.metrics import Scores
 from competition.rle import Runs
-from competition.run_folder import RunFolder, data_of
-from competition.settings import Inference, View
+from competition.run.folder import RunFolder
+from competition.run.open import data_of
+from competition.settings.schema import Inference, View
 from folds.checkpoint import load_weights
 from folds.device import pick_device
 from folds.frame import Frame
 from folds.held_out import require_held_out
 from folds.split import photos_by_fold
-from inference.ensemble import FLIPS, Ensemble
-from inference.masks import level_of
-from inference.stream import stream_runs
+from inference.engine.ensemble import FLIPS, Ensemble
+from inference.engine.host_masks import level_of
+from inference.engine.stream import stream_runs
 
 
 def evaluate(model: Path, data_folder: Path | None, views: Sequence[View] | None, threshold: float) -> Scores:

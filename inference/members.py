@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from competition import atomic
+from competition import files
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.lock import held
-from competition.run_folder import RunFolder, add_run_arguments, open_run, read_json, run_at
-from competition.settings import Settings, load_yaml, resolve
+from competition.files import held, read_json
+from competition.run.folder import RunFolder, run_at
+from competition.run.open import add_run_arguments, open_run
+from competition.settings.resolve import load_yaml, resolve
+from competition.settings.schema import Settings
 from folds import ranks
 from folds.held_out import require_held_out
 
@@ -116,9 +118,9 @@ def _make_together(together: RunFolder, members: Sequence[RunFolder]) -> None:
             raise Failure(f"{together.root} is a run of its own, not that of {' and '.join(names)}; name another RUN")
         return
     first = members[0]
-    atomic.write_json(together.environment, {**read_json(first.environment), "runs": names})
-    atomic.write_text(together.folds, first.folds.read_text(encoding="utf-8"))
-    atomic.write_text(together.settings, first.settings.read_text(encoding="utf-8"))
+    files.write_json(together.environment, {**read_json(first.environment), "runs": names})
+    files.write_text(together.folds, first.folds.read_text(encoding="utf-8"))
+    files.write_text(together.settings, first.settings.read_text(encoding="utf-8"))
 
 
 def _require_split(run: RunFolder, members: Sequence[RunFolder]) -> None:

@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from competition import atomic, rle
+from competition import files, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, fingerprint_of
+from competition.files import read_json, sha256
 from competition.rle import Runs
-from competition.run_folder import RunFolder, read_json
-from competition.settings import Settings
+from competition.run.folder import RunFolder
+from competition.settings.schema import Settings
 from folds import ranks
 from folds.device import pick_device
 from folds.split import read_folds
-from inference.ensemble import Ensemble, load_ensembles
-from inference.gains import in_words
-from inference.masks import level_of
+from inference.cv.gains import in_words
+from inference.engine.ensemble import Ensemble, load_ensembles
+from inference.engine.host_masks import level_of
+from inference.engine.stream import stream_runs
 from inference.members import (
     add_member_arguments,
     checkpoints,
@@ -23,10 +25,8 @@ from inference.members import (
     print_unfinished,
 )
 from inference.shards import facts_of, key_of, parts_of, remove_parts, require_unchanged, run_shards
-from inference.stream import stream_runs
 from inference.weights import by_name, chosen_shares, heard
 from submissions import submission_file
-from submissions.submission_file import sha256
 
 
 def predict_to(
@@ -122,7 +122,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     if not ranks.first():
         return
     submission_file.join(run.submission, shards)
-    atomic.write_json(record, {"key": key, **facts, "sha256": sha256(run.submission)})
+    files.write_json(record, {"key": key, **facts, "sha256": sha256(run.submission)})
     remove_parts(parts.parent)
     weights = f"{in_words(shares)}, " if len(answering) > 1 else ""
     print(

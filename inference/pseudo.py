@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, fingerprint_of
+from competition.files import read_json, sha256
 from competition.images import Pixels
-from competition.run_folder import RunFolder, read_json
-from competition.settings import Settings
+from competition.run.folder import RunFolder
+from competition.settings.schema import Settings
 from folds import ranks
 from folds.device import pick_device
 from folds.split import photos_by_fold
-from inference.ensemble import Ensemble, load_ensembles
-from inference.masks import LEVELS, level_of, runs_at
+from inference.engine.ensemble import Ensemble, load_ensembles
+from inference.engine.host_masks import LEVELS, level_of, runs_at
+from inference.engine.stream import stream_levels
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
 from inference.shards import (
     facts_of,
@@ -33,10 +35,8 @@ from inference.shards import (
     run_shards,
     write_with_numbers,
 )
-from inference.stream import stream_levels
 from inference.weights import chosen_shares, heard
 from submissions import submission_file
-from submissions.submission_file import sha256
 
 
 def expected_dice(levels: Pixels, level: int) -> float:

@@ -11,25 +11,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from competition import atomic, metrics, rle
+from competition import files, metrics, rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo, read_rle_rows
+from competition.data_folder import DataFolder, Photo
+from competition.files import sha256
 from competition.images import shape_of
-from competition.run_folder import SCORE_COLUMNS, RunFolder, require_same_data
-from competition.settings import Inference, Settings
+from competition.mask_table import read_rle_rows
+from competition.run.folder import SCORE_COLUMNS, RunFolder
+from competition.run.records import require_same_data
+from competition.settings.schema import Inference, Settings
 from folds import ranks
 from folds.device import pick_device
 from folds.split import photos_by_fold
-from inference.gains import EQUAL, Gain, gain, gain_of_choice, gains_of_runs, gains_of_views, in_words, print_gains
-from inference.masks import level_of
+from inference.cv.gains import EQUAL, Gain, gain, gain_of_choice, gains_of_runs, gains_of_views, in_words, print_gains
+from inference.cv.mixtures import Mixture, Shares, equal, grid, measured_mixtures
+from inference.cv.out_of_fold import Chosen, OutOfFold, predict_out_of_fold
+from inference.cv.tuning import Tuning, thresholds, tune_threshold, tune_weights
+from inference.engine.host_masks import level_of
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members, print_unfinished
-from inference.mixtures import Mixture, Shares, equal, grid, measured_mixtures
-from inference.out_of_fold import Chosen, OutOfFold, predict_out_of_fold
 from inference.shards import facts_of, parts_of, remove_parts
-from inference.tuning import Tuning, thresholds, tune_threshold, tune_weights
 from inference.weights import by_name, given_shares, heard
 from submissions import submission_file
-from submissions.submission_file import sha256
 
 
 class Score(NamedTuple):
@@ -133,7 +135,7 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     cv["curve"] = {"thresholds": thresholds(), "dice": found.curves.mean(axis=0).tolist()}
     cv["gains"] = [row._asdict() for row in gains]
     cv["checkpoints"] = {str(path): digest for path, digest in digests.items()}
-    atomic.write_json(run.cv, cv)
+    files.write_json(run.cv, cv)
     remove_parts(parts.parent)
     print_table(cv, gains)
 
@@ -217,7 +219,7 @@ def write_scores(path: Path, scores: Sequence[Score]) -> None:
     rows.writerow(SCORE_COLUMNS)
     for photo, fold, dice, iou in scores:
         rows.writerow((photo.img, photo.car, photo.view, fold, f"{dice:.6f}", f"{iou:.6f}"))
-    atomic.write_text(path, text.getvalue())
+    files.write_text(path, text.getvalue())
 
 
 def print_table(cv: Mapping[str, Any], gains: Sequence[Gain]) -> None:

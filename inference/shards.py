@@ -16,16 +16,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from competition import atomic
+from competition import files
 from competition.command import Failure
 from competition.data_folder import Photo
-from competition.lock import claimed
-from competition.run_folder import read_json
-from competition.settings import Inference
+from competition.files import claimed, read_json, sha256
+from competition.settings.schema import Inference
 from folds import ranks
 from folds.device import cpu_threads, resolve_precision
 from submissions import submission_file
-from submissions.submission_file import sha256
 
 FACTS = "facts.json"
 Work = Callable[[Sequence[Photo], Path], None]
@@ -71,7 +69,7 @@ def parts_of(parent: Path, facts: Mapping[str, Any], what: str) -> Path:
                 before, now = read_json(file), json.loads(json.dumps(facts))
                 changed = [name for name in now if before.get(name) != now[name]]
                 print(f"note: images finished with other {', '.join(changed)} are not taken up; {file} says which")
-        atomic.write_json(parent / key / FACTS, facts)
+        files.write_json(parent / key / FACTS, facts)
     return parent / key
 
 
@@ -132,7 +130,7 @@ def write_with_numbers(shard: Path, rows: Iterable[tuple[str, str, NDArray[np.fl
     for img, code, of_image in rows:
         masks.append((img, code))
         numbers.append(of_image)
-    with atomic.replacing(numbers_of(shard)) as temporary, temporary.open("wb") as opened:
+    with files.replacing(numbers_of(shard)) as temporary, temporary.open("wb") as opened:
         np.save(opened, np.stack(numbers))
     submission_file.write_shard(shard, masks)  # last, because it is by this file that a shard is known to be done
 

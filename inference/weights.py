@@ -7,9 +7,10 @@ the test set and those of each fold.
 from collections.abc import Sequence
 
 from competition.command import Failure
-from competition.run_folder import RunFolder, read_json
-from competition.settings import Settings
-from inference.mixtures import Shares, equal
+from competition.files import read_json
+from competition.run.folder import RunFolder
+from competition.settings.schema import Settings
+from inference.cv.mixtures import Shares, equal
 
 
 def given_shares(settings: Settings, members: Sequence[RunFolder]) -> Shares | None:

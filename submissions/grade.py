@@ -7,9 +7,10 @@ from tqdm import tqdm
 
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
+from competition.files import read_json
 from competition.metrics import Scores
 from competition.rle import Runs
-from competition.run_folder import RunFolder, read_json, run_at
+from competition.run.folder import RunFolder, run_at
 from submissions import submission_file
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from competition import atomic, lock
+from competition import files
 from competition.command import Failure, os_reason, parser, run_command
-from competition.kaggle_client import Kaggle, Submission, add_patience_arguments, patience
+from competition.kaggle.client import Kaggle, Submission, add_patience_arguments, patience
 
 LEDGER = Path("submissions/ledger.csv")
 FINAL = {"COMPLETE", "ERROR"}
@@ -73,14 +73,14 @@ def read(ledger: Path) -> list[Entry]:
 
 def note(ledger: Path, noted: Sequence[Entry]) -> None:
     """Add entries, or replace those of the same ref; safe against another command that does the same."""
-    with lock.held(ledger.with_name(".ledger.lock")):
+    with files.held(ledger.with_name(".ledger.lock")):
         entries = {entry.ref: entry for entry in read(ledger)}
         entries |= {entry.ref: entry for entry in noted}
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(entry) for entry in entries.values())
-        atomic.write_text(ledger, text.getvalue())
+        files.write_text(ledger, text.getvalue())
 
 
 def refresh(ledger: Path, kaggle: Kaggle) -> None:

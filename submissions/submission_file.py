@@ -7,7 +7,6 @@ that joining only copies bytes. The same rows in the same shards always give the
 
 import csv
 import gzip
-import hashlib
 import io
 import shutil
 import zlib
@@ -16,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from competition.atomic import replacing
 from competition.command import Failure, os_reason
-from competition.data_folder import read_rle_rows
+from competition.files import replacing
+from competition.mask_table import read_rle_rows
 
 Row = tuple[str, str]
 HEADER = ("img", "rle_mask")
@@ -94,15 +93,6 @@ def read(path: Path) -> Iterator[tuple[int, str, str]]:
         Failure: the file cannot be read, the header is another, or a row does not have two fields.
     """
     return read_rle_rows(path)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, by which a submission is known, in 64 hexadecimal digits; raises Failure if unreadable."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
 
 
 @contextmanager

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from competition import atomic, lock
+from competition import files
 from competition.command import Failure, parser, run_command
-from competition.kaggle_client import PAGE, Kaggle, KaggleError, Submission, add_patience_arguments, patience
-from competition.run_folder import RunFolder, git_revision, read_json, run_at
-from submissions import ledger, submission_file
+from competition.files import read_json, sha256
+from competition.kaggle.client import PAGE, Kaggle, KaggleError, Submission, add_patience_arguments, patience
+from competition.run.folder import RunFolder, run_at
+from competition.run.records import git_revision
+from submissions import ledger
 from submissions.ledger import Entry
 from submissions.validate import predicted_data, stamp, stamp_of, validate
 
@@ -94,7 +96,7 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
         raise Failure(f"run {run.name} has no CV to compare the score with; make cv RUN={run.called}, or add FORCE=1")
     cv = read_json(run.cv) if run.cv.is_file() else {}
     folder = predicted_data(run, data)
-    digest = submission_file.sha256(file)
+    digest = sha256(file)
     found = read_json(stamp_of(run)) if stamp_of(run).is_file() else {}
     if found.get("sha256", digest) != digest and not force:
         raise Failure(
@@ -105,7 +107,7 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     if found != stamp(digest, folder):
         valid = validate(file, folder, any_area=force)
         if not force:  # which would stand for the next call too
-            atomic.write_json(stamp_of(run), valid)
+            files.write_json(stamp_of(run), valid)
     return Candidate(run, file, digest, message, cv, folds, views)
 
 
@@ -148,7 +150,7 @@ def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Sub
         _require_allowance(kaggle)
         _require_same(candidate)
         print(f"uploading {candidate.file} ({candidate.file.stat().st_size / 1e6:,.1f} MB)", flush=True)
-        atomic.write_json(pushing, {"sha256": candidate.sha256})
+        files.write_json(pushing, {"sha256": candidate.sha256})
         try:
             kaggle.push(candidate.file, candidate.description)
         except KaggleError as error:
@@ -245,7 +247,7 @@ def _differences(made: Mapping[str, Any], cv: Mapping[str, Any]) -> Iterator[str
     if made["weights"] != heard and (heard or len(made["weights"]) > 1):
         yield f"weights {made['weights']}, there {heard or 'one run'}"
     for path, digest in made["checkpoints"].items():
-        if Path(path).is_file() and submission_file.sha256(Path(path)) != digest:
+        if Path(path).is_file() and sha256(Path(path)) != digest:
             yield f"{path} has been trained since"
             return
     scored = set(cv.get("checkpoints", made["checkpoints"]).values())  # by content: a run may have been moved
@@ -276,7 +278,7 @@ def _require_allowance(kaggle: Kaggle) -> None:
 
 
 def _require_same(candidate: Candidate) -> None:
-    if submission_file.sha256(candidate.file) != candidate.sha256:
+    if sha256(candidate.file) != candidate.sha256:
         raise Failure(f"{candidate.file} has changed since it was validated; type the same command again")
 
 
@@ -306,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     kaggle = Kaggle(patience(options))
     busy = "another submission is under way; wait until it has been uploaded"
-    with lock.held(options.ledger.with_name(".submit.lock"), busy):
+    with files.held(options.ledger.with_name(".submit.lock"), busy):
         listed = push(candidate, kaggle, after_error=options.force)
         known = {entry.ref: entry for entry in ledger.read(options.ledger)}
         entry = known.get(str(listed.ref)) or candidate.entry(listed)

@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from competition import atomic, rle
+from competition import files, rle
 from competition.command import Failure, os_reason, parser, run_command
 from competition.data_folder import DataFolder
+from competition.files import read_json, sha256
 from competition.images import shape_of
 from competition.rle import Shape
-from competition.run_folder import RunFolder, data_of, read_json, run_at
-from submissions import submission_file
+from competition.run.folder import RunFolder, run_at
+from competition.run.open import data_of
 
 CARVANA: Shape = (1280, 1918)
 # Carvana's cars cover 9 % to 41 % of the picture.
@@ -113,14 +114,14 @@ def validate(file: Path, data: DataFolder, any_area: bool = False) -> Stamp:
     Raises:
         Failure: the file is no valid submission, or changed meanwhile, or the data folder names no test images.
     """
-    digest = submission_file.sha256(file)
+    digest = sha256(file)
     counts = _print_findings(findings(file, data.submission_names, shapes(data)))
     allowed = HARMLESS | ({Kind.TOO_MANY} if any_area else set())
     wrong = {kind: count for kind, count in counts.items() if kind not in allowed}
     if wrong:
         listed = ", ".join(f"{count:,} x {kind}" for kind, count in wrong.items())
         raise Failure(f"{file} is no valid submission ({listed}; listed above); {_advice(set(wrong))}")
-    if submission_file.sha256(file) != digest:
+    if sha256(file) != digest:
         raise Failure(f"{file} changed while it was read; wait for what writes it, then validate it again")
     print(f"{file} is a valid submission: {len(data.submission_names):,} rows, {_warnings_in_words(counts)}")
     return stamp(digest, data)
@@ -264,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, file, data = open_submission(options)
     found = validate(file, data)
     if not options.file:
-        atomic.write_json(stamp_of(run), found)
+        files.write_json(stamp_of(run), found)
 
 
 if __name__ == "__main__":

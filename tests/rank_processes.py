@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from competition.command import run_command
 from competition.data_folder import DataFolder
-from competition.run_folder import RunFolder
-from competition.settings import resolve
+from competition.run.folder import RunFolder
+from competition.settings.resolve import resolve
 from folds import batch_size, ranks, trainer
 from folds.split import ensure_split
 from folds.train import make_trainer

@@ -20,9 +20,10 @@ from benchmarks.loader import trained_per_second
 from benchmarks.variants import QUESTIONS, VARIANTS
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.settings import Settings, flat, load_preset, merge, parse_assignments, resolve
+from competition.settings.resolve import load_preset, merge, parse_assignments, resolve
+from competition.settings.schema import Settings, flat
 from folds import train
-from folds.networks import make_network
+from folds.networks.build import make_network
 from folds.samples import Samples
 from folds.split import read_folds
 from folds.trainer import Trainer

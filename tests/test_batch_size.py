@@ -11,7 +11,8 @@ from rank_processes import batch_size_of, together
 from torch import Tensor, nn
 
 from competition.command import Failure
-from competition.settings import Settings, resolve
+from competition.settings.resolve import resolve
+from competition.settings.schema import Settings
 from folds import batch_size
 from folds.batch_size import automatic_batch_size, fits_memory, largest, largest_that_fits, rehearse
 

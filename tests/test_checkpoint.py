@@ -12,9 +12,10 @@ import torch
 from conftest import full_disk
 
 from competition.command import Failure
-from competition.settings import Settings, resolve
+from competition.settings.resolve import resolve
+from competition.settings.schema import Settings
 from folds.checkpoint import load_state, load_weights, save_state, save_weights
-from folds.networks import make_network
+from folds.networks.build import make_network
 
 
 def tiny() -> Settings:

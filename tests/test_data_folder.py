@@ -9,7 +9,8 @@ from PIL import Image
 
 from competition import rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, photo_at, read_rle_rows
+from competition.data_folder import DataFolder, photo_at
+from competition.mask_table import read_rle_rows
 
 FIRST = f"{sorted(CARS)[0]}_01"  # the name of the first photograph
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from competition.command import Failure
-from competition.settings import Precision, preset_names
+from competition.settings.resolve import preset_names
+from competition.settings.schema import Precision
 from folds import device
 from folds.device import autocast, default_preset, describe_device, pick_device, resolve_precision
 

@@ -10,9 +10,9 @@ from hypothesis.extra.numpy import arrays
 
 from competition import rle
 from folds.frame import Frame
-from inference import masks
-from inference.device_masks import BatchAnswer, enlarge, full_size, runs_at
-from inference.masks import Answer
+from inference.engine import host_masks
+from inference.engine.device_masks import BatchAnswer, enlarge, full_size, runs_at
+from inference.engine.host_masks import Answer
 
 SIDES = st.integers(1, 60)
 SMALL = st.integers(1, 12)
@@ -59,4 +59,4 @@ def test_answers_of_several_frames_are_averaged_as_on_the_host(weights: tuple[fl
     ours = full_size([BatchAnswer(torch.from_numpy(each), *group) for each, group in together], (50, 90)).numpy()
     for number in range(2):
         alone = [Answer(each[number], *group) for each, group in zip(levels, groups, strict=True)]
-        assert np.array_equal(ours[number], masks.full_size(alone, (50, 90)))
+        assert np.array_equal(ours[number], host_masks.full_size(alone, (50, 90)))

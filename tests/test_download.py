@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from kaggle_server import Fault, KaggleServer
 
-from competition import download
 from competition.command import Failure
-from competition.download import Archive
-from competition.kaggle_client import Kaggle, Patience
+from competition.kaggle import download
+from competition.kaggle.client import Kaggle, Patience
+from competition.kaggle.download import Archive
 
 TRAIN = [f"{car}_{view:02d}" for car in ("0cdf5b5d0ce1", "f00d") for view in (1, 2)]
 TEST = [f"beef_{view:02d}" for view in range(1, 7)]

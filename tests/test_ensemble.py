@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from competition.command import Failure
-from competition.settings import Inference, resolve
+from competition.settings.resolve import resolve
+from competition.settings.schema import Inference
 from folds.checkpoint import save_weights
 from folds.frame import Frame
-from folds.networks import make_network
+from folds.networks.build import make_network
 from folds.validation import to_levels
-from inference.ensemble import FLIPS, Ensemble, flip, load_ensembles
+from inference.engine.ensemble import FLIPS, Ensemble, flip, load_ensembles
 
 CPU = torch.device("cpu")
 FRAME = Frame(32, 32, "resize")

@@ -9,7 +9,7 @@ import pytest
 from competition import metrics
 from competition.command import Failure
 from competition.images import Pixels, read_rgb
-from competition.settings import Input, Settings
+from competition.settings.schema import Input, Settings
 from folds.frame import Frame
 
 FULL = (1280, 1918)

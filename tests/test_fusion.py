@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from competition.settings import resolve
-from folds.networks import make_network
-from inference.fusion import fused, stored_as
+from competition.settings.resolve import resolve
+from folds.networks.build import make_network
+from inference.engine.fusion import fused, stored_as
 
 
 def network_of(**chosen: object) -> nn.Module:

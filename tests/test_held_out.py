@@ -7,7 +7,7 @@ import pytest
 from trained_run import Trained, exchange
 
 from competition.command import Failure
-from competition.run_folder import RunFolder
+from competition.run.folder import RunFolder
 from folds.checkpoint import load_weights, save_weights
 from folds.held_out import held_out_key, require_held_out
 from folds.train import main as train

@@ -8,8 +8,9 @@ import torch
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.run_folder import RunFolder
-from competition.settings import Settings, load_yaml, merge, resolve
+from competition.run.folder import RunFolder
+from competition.settings.resolve import load_yaml, merge, resolve
+from competition.settings.schema import Settings
 from folds.checkpoint import load_state, load_weights, save_weights
 from folds.init_from import first_weights
 from folds.split import main as split

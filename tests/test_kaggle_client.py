@@ -15,7 +15,7 @@ import psutil
 import pytest
 from kaggle_server import KEY, SIGNATURE, TOKEN, USER, Fault, KaggleServer
 
-from competition.kaggle_client import Kaggle, KaggleError, Patience
+from competition.kaggle.client import Kaggle, KaggleError, Patience
 
 ROOT = Path(__file__).parent.parent
 QUICK = Patience(deadline=60, attempts=3, pause=0.05)
@@ -200,12 +200,12 @@ def test_a_server_that_never_answers_ends_at_the_deadline(server: KaggleServer) 
 def calls_of(pid: int) -> list[int]:
     # Where a child of an earlier test has ended and is not waited for yet, ``cmdline()`` raises; here it has none.
     children = [child.as_dict(["pid", "cmdline"], []) for child in psutil.Process(pid).children(recursive=True)]
-    return [child["pid"] for child in children if "competition.kaggle_calls" in child["cmdline"]]
+    return [child["pid"] for child in children if "competition.kaggle.calls" in child["cmdline"]]
 
 
 def test_a_call_does_not_outlive_its_command(server: KaggleServer, tmp_path: Path) -> None:
     server.faults = {"ListSubmissions": [Fault(hang=True)]}
-    script = "from competition.kaggle_client import Kaggle; Kaggle().submissions()"
+    script = "from competition.kaggle.client import Kaggle; Kaggle().submissions()"
     command = psutil.Popen([sys.executable, "-c", script], cwd=ROOT)
     until(lambda: server.seen["ListSubmissions"] == 1)
     [call] = calls_of(command.pid)
@@ -232,7 +232,7 @@ def test_a_terminal_sees_the_progress_and_no_secrets(
     file = tmp_path / "submission.csv.gz"
     file.write_bytes(bytes(1000))
     push = f"Kaggle().push(Path({str(file)!r}), 'a')"
-    script = f"from pathlib import Path; from competition.kaggle_client import Kaggle; {push}"
+    script = f"from pathlib import Path; from competition.kaggle.client import Kaggle; {push}"
     terminal, end = os.openpty()
     termios.tcsetwinsize(end, (24, 100))
     command = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=end, check=True)

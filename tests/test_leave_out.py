@@ -7,8 +7,9 @@ import torch
 
 from competition.command import Failure
 from competition.data_folder import DataFolder, photo_at
-from competition.run_folder import RunFolder
-from competition.settings import Settings, resolve
+from competition.run.folder import RunFolder
+from competition.settings.resolve import resolve
+from competition.settings.schema import Settings
 from folds.leave_out import require_known, without
 from folds.split import ensure_split
 from folds.train import make_trainer

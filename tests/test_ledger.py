@@ -8,7 +8,7 @@ import pytest
 from kaggle_server import Fault, KaggleServer
 
 from competition.command import Failure
-from competition.kaggle_client import KaggleError
+from competition.kaggle.client import KaggleError
 from submissions import ledger
 from submissions.ledger import Entry
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from competition.settings import Loss
+from competition.settings.schema import Loss
 from folds.losses import bce, boundary_weights, dice_loss, segmentation_loss
 
 

@@ -1,62 +1,127 @@
-"""Averaged probabilities to masks."""
+"""A submission's masks as pictures: the same masks, by Carvana's names, and nothing for a row that is wrong."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from competition import metrics, rle
-from folds.frame import Frame
-from inference.masks import Answer, dice_curve, full_size, full_size_components, runs_at
+from competition import rle
+from competition.command import Failure
+from competition.data_folder import DataFolder
+from competition.files import held
+from competition.images import read_mask
+from submissions import masks, submission_file
 
-SMALL = Frame(32, 32, "resize")
-
-
-def test_a_mask_is_the_pixels_at_or_above_the_level() -> None:
-    levels = np.array([[127, 128, 129]], dtype=np.uint8)
-    assert rle.to_mask(runs_at(levels, 128), (1, 3)).tolist() == [[0, 1, 1]]
-
-
-def test_one_answer_is_enlarged_while_soft() -> None:
-    levels = np.zeros((32, 32), dtype=np.uint8)
-    levels[:, 16:] = 255
-    full = full_size([Answer(levels, SMALL, 1)], (64, 96))
-    assert full.shape == (64, 96)
-    assert len(np.unique(full)) > 2, "the border must still be soft"
-    assert (full[:, :46] == 0).all()
-    assert (full[:, 50:] == 255).all()
+SHAPES = {"f00d_01.jpg": (10, 20), "f00d_02.jpg": (12, 31)}  # a side that no byte of 8 pixels ends at
 
 
-def test_padded_answers_are_cropped_back_exactly() -> None:
-    levels = np.arange(32 * 32, dtype=np.uint32).astype(np.uint8).reshape(32, 32)
-    full = full_size([Answer(levels, Frame(32, 32, "pad"), 1)], (30, 31))
-    assert (full == levels[:30, :31]).all()
+@pytest.fixture
+def data(tmp_path: Path) -> DataFolder:
+    """A data folder with two photographs, and among the test set one more of a name that differs in its type."""
+    for folder in ("test", "train"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name, (height, width) in SHAPES.items():
+            Image.new("RGB", (width, height)).save(tmp_path / "data" / folder / name)
+    Image.new("RGB", (31, 12)).save(tmp_path / "data" / "test" / "f00d_02.png")
+    return DataFolder(tmp_path / "data")
 
 
-@pytest.mark.parametrize("weights", [(1, 3), (0.25, 0.75)])
-def test_answers_of_several_frames_are_averaged_by_weight(weights: tuple[float, float]) -> None:
-    low = Answer(np.full((32, 32), 10, dtype=np.uint8), SMALL, weights[0])
-    high = Answer(np.full((64, 64), 50, dtype=np.uint8), Frame(64, 64, "resize"), weights[1])
-    assert (full_size([low, high], (40, 50)) == 40).all()  # (10 + 3 * 50) / 4
+def submission(folder: Path, codes: dict[str, str]) -> Path:
+    submission_file.write(folder / "submission.csv.gz", codes.items())
+    return folder / "submission.csv.gz"
 
 
-def test_components_of_several_frames_are_enlarged_each_by_itself() -> None:
+def test_pictures_are_the_masks(tmp_path: Path, data: DataFolder) -> None:
     random = np.random.default_rng(1)
-    small, padded = (random.integers(0, 256, (count, 32, 32), dtype=np.uint8) for count in (3, 2))
-    answers = [Answer(each[0], Frame(32, 32, fit), 1, each) for each, fit in ((small, "resize"), (padded, "pad"))]
-    full = full_size_components(answers, (30, 31))
-    assert full.shape == (5, 30, 31)
-    assert all(np.array_equal(full[place], SMALL.full_size(small[place], (30, 31))) for place in range(3))
-    assert np.array_equal(full[3:], padded[:, :30, :31])
+    masks = {name: random.integers(0, 2, shape, dtype=np.uint8) for name, shape in SHAPES.items()}
+    file = submission(tmp_path, {name: rle.encode(mask) for name, mask in masks.items()})
+    names = masks.write_pictures(file, data, tmp_path / "masks")
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == names == {"f00d_01_mask.png", "f00d_02_mask.png"}
+    for name, mask in masks.items():
+        path = tmp_path / "masks" / f"{Path(name).stem}_mask.png"
+        np.testing.assert_array_equal(read_mask(path), mask)
+        with Image.open(path) as picture:  # what a viewer shows: black and white, a bit a pixel
+            assert picture.mode == "1"
+            np.testing.assert_array_equal(np.asarray(picture), mask == 1)
 
 
-@pytest.mark.parametrize("car", [0.0, 0.3, 1.0])
-def test_the_curve_is_the_dice_at_every_threshold(car: float) -> None:
-    random = np.random.default_rng(5)
-    truth = random.random((20, 30)) < car
-    levels = random.integers(0, 256, (20, 30), dtype=np.uint8)
-    curve = dice_curve(levels, rle.from_mask(truth))
-    assert curve.shape == (255,)
-    assert curve.tolist() == pytest.approx([metrics.dice(levels >= level, truth) for level in range(1, 256)])
+def test_an_empty_mask_is_a_black_picture(tmp_path: Path, data: DataFolder) -> None:
+    masks.write_pictures(submission(tmp_path, {"f00d_01.jpg": ""}), data, tmp_path)
+    np.testing.assert_array_equal(read_mask(tmp_path / "f00d_01_mask.png"), np.zeros((10, 20)))
 
 
-def test_the_curve_of_two_empty_masks_is_one() -> None:
-    assert (dice_curve(np.zeros((4, 4), dtype=np.uint8), rle.EMPTY) == 1).all()
+def test_they_serve_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
+    masks.write_pictures(submission(tmp_path, {"f00d_02.jpg": "1 5 34 7"}), data, data.root / "train_masks")
+    photo = next(photo for photo in data.train if photo.img == "f00d_02.jpg")
+    assert rle.to_text(data.truth_runs(photo)) == "1 5 34 7"
+
+
+@pytest.mark.parametrize(
+    ("codes", "reason"),
+    [
+        ({"f00d_02.jpg": "1 1", "../../f00d_01.jpg": "1 1"}, r"line 3: \.\./\.\./f00d_01\.jpg is no test photograph"),
+        ({"f00d_02.jpg": "1 1", "f00d_02.png": "1 2"}, r"line 3: f00d_02\.png would overwrite f00d_02_mask\.png of"),
+        ({"f00d_02.jpg": "1 1", "f00d_01.jpg": "200 2"}, r"line 3, f00d_01\.jpg: token 2: length 2 leaves the image"),
+    ],
+)
+def test_a_wrong_row_is_named_and_no_picture(
+    tmp_path: Path, data: DataFolder, codes: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(Failure, match=reason):
+        masks.write_pictures(submission(tmp_path, codes), data, tmp_path / "masks")
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["f00d_02_mask.png"]
+
+
+def test_the_command_writes_beside_the_submission(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission(tmp_path, dict.fromkeys(SHAPES, "1 3"))
+    masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
+    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks'}\n"
+    submission(tmp_path, {"f00d_02.jpg": "1 3"})
+    masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"1 masks in {tmp_path / 'masks'}",
+        "note: 1 others lie there too, such as f00d_01_mask.png; they are not of this submission",
+    ]
+    with pytest.raises(Failure, match=r"no submission .*make predict"):
+        masks.main(["--run", f"{tmp_path / 'other'}", "--data", f"{data.root}"])
+
+
+def test_the_masks_of_another_file_lie_apart(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission(tmp_path, dict.fromkeys(SHAPES, "1 3")).rename(tmp_path / "blend.csv.gz")
+    masks.main(["--file", f"{tmp_path / 'blend.csv.gz'}", "--data", f"{data.root}"])
+    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'blend_masks'}\n"
+
+
+def test_the_data_are_those_that_the_submission_was_predicted_from(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission(tmp_path, dict.fromkeys(SHAPES, "1 3"))
+    (tmp_path / "environment.json").write_text(json.dumps({"data": str(tmp_path / "trained on")}))
+    with pytest.raises(Failure, match=r"no data folder .*trained on"):
+        masks.main(["--run", f"{tmp_path}"])
+    (tmp_path / "submission.json").write_text(json.dumps({"data": str(data.root)}))
+    masks.main(["--run", f"{tmp_path}"])
+    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks'}\n"
+
+
+def test_two_commands_do_not_write_at_once(tmp_path: Path, data: DataFolder) -> None:
+    submission(tmp_path, {"f00d_01.jpg": "1 3"})
+    with held(tmp_path / "masks" / ".lock"), pytest.raises(Failure, match="another `make masks` writes to"):
+        masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
+
+
+def test_the_size_is_that_of_the_photographs_that_the_run_reads(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data.root / "test_hq").mkdir()
+    Image.new("RGB", (40, 30)).save(data.root / "test_hq" / "f00d_01.jpg")
+    (tmp_path / "settings.yaml").write_text("data: {hq: true}")
+    submission(tmp_path, {"f00d_01.jpg": "1199 2"})
+    masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
+    assert read_mask(tmp_path / "masks" / "f00d_01_mask.png").shape == (30, 40)

@@ -9,7 +9,7 @@ import pytest
 from trained_run import Trained
 
 from competition.command import Failure
-from competition.run_folder import RunFolder
+from competition.run.folder import RunFolder
 from folds.checkpoint import load_weights, save_weights
 from inference.members import add_member_arguments
 from inference.predict import main as predict

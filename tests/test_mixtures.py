@@ -11,17 +11,8 @@ from test_ensemble import CPU, FRAME, Constant
 
 from competition import metrics, rle
 from folds.frame import Frame
-from inference.ensemble import Ensemble
-from inference.mixtures import (
-    MOST,
-    Mixture,
-    alone,
-    dice_of_mixtures,
-    equal,
-    grid,
-    matrix,
-    measured_mixtures,
-)
+from inference.cv.mixtures import MOST, Mixture, alone, dice_of_mixtures, equal, grid, matrix, measured_mixtures
+from inference.engine.ensemble import Ensemble
 
 # Around one half, where sides are taken, and at the ends.
 LEVEL = st.sampled_from([0, 1, 64, 126, 127, 128, 129, 191, 254, 255])

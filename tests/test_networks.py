@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from competition.command import Failure
-from competition.settings import load_preset, merge, preset_names, resolve
-from folds import timm_unet
-from folds.networks import make_network
-from folds.pretrained import make_encoder
-from folds.timm_unet import ScSE, TimmUNet
-from folds.unet import UNet
+from competition.settings.resolve import load_preset, merge, preset_names, resolve
+from folds.networks import timm_unet
+from folds.networks.build import make_network
+from folds.networks.pretrained import make_encoder
+from folds.networks.timm_unet import ScSE, TimmUNet
+from folds.networks.unet import UNet
 
 
 def test_a_unet_by_its_settings() -> None:

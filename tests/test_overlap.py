@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inference.overlap import Overlap
+from inference.engine.overlap import Overlap
 
 
 def test_on_a_processor_nothing_is_copied() -> None:

@@ -16,7 +16,8 @@ from trained_run import Trained, exchange
 
 from competition import rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, read_rle_rows
+from competition.data_folder import DataFolder
+from competition.mask_table import read_rle_rows
 from folds.checkpoint import load_weights
 from folds.frame import Frame
 from inference.predict import main as predict

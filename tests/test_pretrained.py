@@ -19,8 +19,8 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from competition.command import Failure
-from folds.pretrained import make_encoder, match_weights, read_weights
-from folds.timm_unet import TimmUNet
+from folds.networks.pretrained import make_encoder, match_weights, read_weights
+from folds.networks.timm_unet import TimmUNet
 
 
 @pytest.fixture(autouse=True)

@@ -12,18 +12,19 @@ from trained_run import SMALL, Trained, exchange
 
 from competition import metrics, rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo, read_rle_rows
+from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels
-from competition.run_folder import RunFolder
-from competition.settings import load_yaml, resolve
+from competition.mask_table import read_rle_rows
+from competition.run.folder import RunFolder
+from competition.settings.resolve import load_yaml, resolve
 from folds.split import photos_by_fold
 from folds.train import main as train
 from folds.train import make_trainer
-from inference.ensemble import load_ensembles
+from inference.engine.ensemble import load_ensembles
+from inference.engine.stream import stream_levels
 from inference.predict import predict_to
 from inference.pseudo import expected_dice
 from inference.pseudo import main as pseudo
-from inference.stream import stream_levels
 from submissions import submission_file
 
 KEEP = ["--set", "inference.pseudo=0.25"]

@@ -17,8 +17,8 @@ from rank_processes import command, compare, predict_and_die, together, train_an
 from trained_run import Trained
 
 from competition.command import Failure
-from competition.run_folder import RunFolder
-from competition.settings import load_yaml, merge
+from competition.run.folder import RunFolder
+from competition.settings.resolve import load_yaml, merge
 from folds import launch, ranks
 from folds.checkpoint import load_state
 

@@ -17,11 +17,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from competition import atomic, metrics, rle
+from competition import files, metrics, rle
 from competition.command import Failure, run_command
 from competition.data_folder import DataFolder
-from competition.run_folder import RunFolder, record
-from competition.settings import resolve
+from competition.run.folder import RunFolder
+from competition.settings.resolve import resolve
 from inference.report import gallery, tables
 from inference.report.__main__ import main
 from inference.report.mistakes import INVENTED, MISSED, RIGHT, Window, count, mistakes, worst_windows
@@ -339,12 +339,12 @@ def write_together(root: Path, data: DataFolder) -> RunFolder:
     together = write_run(root / "z+a", data)
     names = [str(member.root) for member in members]
     environment = json.loads(together.environment.read_text())
-    atomic.write_json(together.environment, {**environment, "runs": names})
+    files.write_json(together.environment, {**environment, "runs": names})
     cv = json.loads(together.cv.read_text())
     cv["weights"] = dict(zip(names, (0.25, 0.75), strict=True))
     cv["folds"][0]["weights"] = dict(zip(names, (0.0, 1.0), strict=True))
     cv["folds"][1]["weights"] = dict(zip(names, (0.5, 0.5), strict=True))
-    atomic.write_json(together.cv, cv)
+    files.write_json(together.cv, cv)
     for number in (0, 1):
         shutil.rmtree(together.fold(number))
     return together
@@ -381,7 +381,7 @@ def test_one_run_has_nothing_to_be_compared_with(finished):
 
 def test_a_cv_of_other_runs_is_refused(tmp_path, data):
     together = write_together(tmp_path / "runs", data)
-    atomic.write_json(together.cv, {**json.loads(together.cv.read_text()), "weights": {"z": 1}})
+    files.write_json(together.cv, {**json.loads(together.cv.read_text()), "weights": {"z": 1}})
     with pytest.raises(Failure, match=r"cv.json has no weights of .*/z and .*/a; make score RUN=.*/z\+a writes it"):
         made(together)
 

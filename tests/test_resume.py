@@ -17,7 +17,7 @@ import timm
 import torch
 
 from competition.command import Terminated
-from competition.run_folder import RunFolder
+from competition.run.folder import RunFolder
 from folds.checkpoint import load_state
 from folds.samples import Key, Samples
 from folds.train import main as train

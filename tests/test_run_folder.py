@@ -6,17 +6,12 @@ import pytest
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.run_folder import (
-    RunFolder,
-    add_run_arguments,
-    git_revision,
-    open_run,
-    read_json,
-    record,
-    require_same_data,
-    run_at,
-)
-from competition.settings import Settings, load_preset, load_yaml, resolve
+from competition.files import read_json
+from competition.run.folder import RunFolder, run_at
+from competition.run.open import add_run_arguments, open_run
+from competition.run.records import git_revision, record_run, require_same_data
+from competition.settings.resolve import load_preset, load_yaml, resolve
+from competition.settings.schema import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +44,7 @@ def test_every_set_counts() -> None:
 
 def create(data: Path, *words: object) -> tuple[RunFolder, Settings]:
     run, settings, folder = open_run(typed("--data", data, *words), default_preset="demo")
-    record(run, settings, folder, "cpu")
+    record_run(run, settings, folder, "cpu")
     return run, settings
 
 
@@ -147,7 +142,7 @@ def test_what_does_not_change_the_training_may_differ(own_data: Path) -> None:
     free = ["inference.threshold=0.4", "train.workers=3", "train.cache=false", "train.save_seconds=5"]
     run, asked, data = open_run(typed("--set", *free), "demo")
     assert (asked.inference.threshold, asked.train.workers, asked.train.save_seconds) == (0.4, 3, 5)
-    record(run, asked, data, "cuda")
+    record_run(run, asked, data, "cuda")
     assert run.settings.read_text() == before  # for this call only
     assert read_json(run.environment)["device"] == "cpu"
     assert open_run(typed(), "demo")[1] == settings

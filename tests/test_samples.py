@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.images import Pixels
-from competition.settings import Augment
+from competition.settings.schema import Augment
 from folds.frame import Frame
 from folds.samples import Batches, Key, Samples, augmentation, hash_of
 

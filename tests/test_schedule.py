@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from competition.settings import Train
+from competition.settings.schema import Train
 from folds.schedule import learning_rate
 
 

@@ -16,10 +16,12 @@ from trained_run import Trained, exchange_networks
 
 from competition import metrics, rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, read_rle_rows
+from competition.data_folder import DataFolder
+from competition.files import sha256
 from competition.images import read_mask
+from competition.mask_table import read_rle_rows
 from folds.split import read_folds
-from inference.ensemble import Ensemble, load_ensembles
+from inference.engine.ensemble import Ensemble, load_ensembles
 from inference.score import main as score
 from submissions import submission_file
 
@@ -86,12 +88,12 @@ def test_a_fixed_threshold_is_used_as_it_is(trained: Trained) -> None:
     assert not cv["tuning"]["used"]
     curve = dict(zip(cv["curve"]["thresholds"], cv["curve"]["dice"], strict=True))
     assert cv["dice"] == pytest.approx(curve[cv["threshold"]], abs=1e-9)
-    assert list(cv["checkpoints"].values()) == [submission_file.sha256(Path(path)) for path in cv["checkpoints"]]
+    assert list(cv["checkpoints"].values()) == [sha256(Path(path)) for path in cv["checkpoints"]]
     assert len(cv["checkpoints"]) == len(cv["folds"])
 
 
 def test_a_tuned_threshold_is_that_of_the_other_folds(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inference.tuning.SMALLEST_GAIN", -1.0)  # use it whatever it gains
+    monkeypatch.setattr("inference.cv.tuning.SMALLEST_GAIN", -1.0)  # use it whatever it gains
     score(trained.arguments)
     cv = json.loads(trained.run.cv.read_text())
     assert cv["tuning"]["used"]
@@ -182,7 +184,7 @@ def test_weights_that_a_training_replaces_meanwhile_are_refused(
             best.write_bytes(trained.run.best(0).read_bytes())
         return load_ensembles(paths, *arguments, **named)  # type: ignore[arg-type]
 
-    loads = import_module("inference.out_of_fold") if command == "score" else module
+    loads = import_module("inference.cv.out_of_fold") if command == "score" else module
     monkeypatch.setattr(loads, "load_ensembles", load)
     with pytest.raises(
         Failure, match=r"fold1/best\.safetensors changed while it was read \(is it still training\?\)"

@@ -7,20 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from competition.command import Failure
-from competition.settings import (
-    Settings,
-    flat,
-    listing,
+from competition.settings.__main__ import main
+from competition.settings.describe import listing, table
+from competition.settings.resolve import (
     load_preset,
     load_yaml,
-    main,
     merge,
     parse_assignments,
     preset_names,
     resolve,
-    table,
     to_yaml,
 )
+from competition.settings.schema import Settings, flat
 
 
 def test_set_beats_file_beats_preset_beats_default() -> None:

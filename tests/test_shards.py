@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from competition.data_folder import Photo
-from competition.lock import claimed
-from competition.settings import Inference
+from competition.files import claimed
+from competition.settings.schema import Inference
 from inference.shards import facts_of, key_of, parts_of, remove_parts, run_shards
 
 PHOTOS = [Photo(f"{number}.jpg", "car", number, Path(f"{number}.jpg")) for number in range(10)]

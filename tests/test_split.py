@@ -9,8 +9,9 @@ import pytest
 
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo, photo_at
-from competition.run_folder import RunFolder
-from competition.settings import Settings, resolve
+from competition.run.folder import RunFolder
+from competition.settings.resolve import resolve
+from competition.settings.schema import Settings
 from folds.split import ensure_split, folds_text, main, mask_area, photos_by_fold, read_folds, split_by_car
 
 

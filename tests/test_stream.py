@@ -16,11 +16,11 @@ from competition.images import Pixels, shape_of
 from competition.rle import Runs
 from folds.frame import Frame
 from folds.validation import to_levels
-from inference import masks
-from inference.device_masks import BatchAnswer
-from inference.ensemble import Ensemble
-from inference.masks import Answer
-from inference.stream import on_host, runs_of_batch, stream_answers, stream_levels, stream_runs
+from inference.engine import host_masks
+from inference.engine.device_masks import BatchAnswer
+from inference.engine.ensemble import Ensemble
+from inference.engine.host_masks import Answer
+from inference.engine.stream import on_host, runs_of_batch, stream_answers, stream_levels, stream_runs
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
@@ -128,7 +128,7 @@ def test_a_batch_has_the_same_runs_on_the_device(photos: list[Photo]) -> None:
     found = runs_of_batch(shapes, answers, 128)
     said = zip(*map(on_host, answers), strict=True)
     for runs, each, shape in zip(found, said, shapes, strict=True):
-        assert runs.tolist() == masks.runs_at(masks.full_size(each, shape), 128).tolist()
+        assert runs.tolist() == host_masks.runs_at(host_masks.full_size(each, shape), 128).tolist()
         assert len(runs) > 100
 
 

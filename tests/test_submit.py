@@ -16,7 +16,8 @@ import pytest
 from kaggle_server import KEY, SIGNATURE, Fault, KaggleServer
 
 from competition.command import INTERRUPTION, run_command
-from competition.kaggle_client import Kaggle, Patience
+from competition.files import sha256
+from competition.kaggle.client import Kaggle, Patience
 from submissions import ledger, submission_file, submit
 from submissions.ledger import Entry
 
@@ -44,7 +45,7 @@ class Workplace:
     def predicted(self, **other: object) -> None:
         """Note beside the file what made it, as make predict does: what the CV scored, but for what is named."""
         facts = {"folds": 5, "views": ["identity", "hflip"], "weights": {str(self.run): 1.0}, "threshold": 0.5}
-        record = {"key": "k", **facts, "checkpoints": {}, "sha256": submission_file.sha256(self.file), **other}
+        record = {"key": "k", **facts, "checkpoints": {}, "sha256": sha256(self.file), **other}
         (self.run / "submission.json").write_text(json.dumps(record))
 
     def answer(self, rows: Iterable[tuple[str, str]]) -> None:
@@ -91,7 +92,7 @@ def test_from_the_file_to_the_score(server: KaggleServer, work: Workplace) -> No
     server.pending = 2
     status, out, error = work.submit()
     assert (status, error) == (0, "")
-    sha256 = submission_file.sha256(work.file)
+    sha256 = sha256(work.file)
     [listed] = server.submissions
     assert listed["sha256"] == sha256  # what arrived is what was sent
     assert listed["description"] == f"first [sha256:{sha256[:16]}]"
@@ -190,7 +191,7 @@ def test_trouble_that_passes_spends_one_submission(
         work.make_long()
     status, _, error = work.submit()
     assert (status, error) == (0, "")
-    assert [listed["sha256"] for listed in server.submissions] == [submission_file.sha256(work.file)]
+    assert [listed["sha256"] for listed in server.submissions] == [sha256(work.file)]
     assert [entry.status for entry in work.entries] == ["COMPLETE"]
     assert not any(faults.values())  # every fault has happened
 
@@ -268,7 +269,7 @@ def test_a_reset_for_ever_and_a_hang_end_at_the_deadline(
         return push(Kaggle(Patience(deadline=3)), file, description)
 
     monkeypatch.setattr(Kaggle, "push", hasty_push)
-    monkeypatch.setattr("competition.kaggle_client.SLOWEST", 1e9)  # the file's size gives no time
+    monkeypatch.setattr("competition.kaggle.client.SLOWEST", 1e9)  # the file's size gives no time
     work.make_long()
     for fault in (Fault(after=200_000), Fault(hang=True)):
         server.faults = {"upload": [fault, ...]}
@@ -378,7 +379,7 @@ def test_a_submission_of_networks_that_were_trained_anew_needs_force(work: Workp
     best = work.run / "fold0" / "best.safetensors"
     best.parent.mkdir()
     best.write_text("trained")
-    work.predicted(checkpoints={str(best): submission_file.sha256(best), str(work.run / "gone"): "0"})
+    work.predicted(checkpoints={str(best): sha256(best), str(work.run / "gone"): "0"})
     assert work.submit("--dry-run")[0] == 0
     best.write_text("trained anew")
     assert f"scored: {best} has been trained since; make predict RUN={work.run}" in work.submit("--dry-run")[2]
@@ -417,7 +418,7 @@ def test_what_made_another_file_says_nothing_of_this_one(server: KaggleServer, w
 
 def test_a_dry_run_needs_no_network(server: KaggleServer, work: Workplace) -> None:
     status, out, _ = work.submit("--dry-run")
-    mark = submission_file.sha256(work.file)[:16]
+    mark = sha256(work.file)[:16]
     assert (status, out.splitlines()[1:]) == (
         0,
         [f"dry run: {work.file} would be submitted as 'first [sha256:{mark}]'"],
@@ -430,7 +431,7 @@ def test_a_message_is_needed_and_may_be_long(server: KaggleServer, work: Workpla
     status, _, error = work.submit("--message", " \n")
     assert (status, error) == (1, 'a submission needs words to know it by; add MESSAGE="what is new"')
     out = work.submit("--message", "long " * 100, "--dry-run")[1]
-    assert f"as '{'long ' * 40} [sha256:{submission_file.sha256(work.file)[:16]}]'" in out
+    assert f"as '{'long ' * 40} [sha256:{sha256(work.file)[:16]}]'" in out
 
 
 def test_a_damaged_ledger_is_found_before_the_upload(server: KaggleServer, work: Workplace) -> None:

@@ -8,8 +8,8 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from competition.command import Failure
-from competition.settings import Train
-from folds.timm_unet import ScSE, TimmUNet
+from competition.settings.schema import Train
+from folds.networks.timm_unet import ScSE, TimmUNet
 from folds.trainer import make_optimizer
 
 

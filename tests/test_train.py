@@ -11,11 +11,12 @@ import torch
 from conftest import CARS, full_disk
 
 from competition.command import Failure, run_command
-from competition.run_folder import RunFolder
-from competition.settings import Settings, load_yaml, resolve
+from competition.run.folder import RunFolder
+from competition.settings.resolve import load_yaml, resolve
+from competition.settings.schema import Settings
 from folds import batch_size
 from folds.checkpoint import load_state, load_weights, save_state
-from folds.networks import make_network
+from folds.networks.build import make_network
 from folds.split import main as split
 from folds.train import main as train
 from folds.train import require_suitable

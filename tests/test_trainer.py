@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from competition.command import Failure, Terminated
 from competition.data_folder import DataFolder
 from competition.metrics import Scores
-from competition.run_folder import RunFolder
-from competition.settings import Loss, Settings, Train, merge, resolve
+from competition.run.folder import RunFolder
+from competition.settings.resolve import merge, resolve
+from competition.settings.schema import Loss, Settings, Train
 from folds import trainer as module
 from folds.checkpoint import load_state, load_weights, save_state
 from folds.held_out import held_out_key

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from inference.masks import level_of
-from inference.tuning import middle_of_best, thresholds, tune_threshold, tune_weights
+from inference.cv.tuning import middle_of_best, thresholds, tune_threshold, tune_weights
+from inference.engine.host_masks import level_of
 
 
 def peaked_at(level: int, images: int = 4, height: float = 0.99) -> np.ndarray:

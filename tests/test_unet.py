@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from folds.unet import IMAGENET_MEAN, IMAGENET_STD, DoubleConvolution, Normalise, UNet
+from folds.networks.unet import IMAGENET_MEAN, IMAGENET_STD, DoubleConvolution, Normalise, UNet
 
 
 def pixels(height: int, width: int, count: int = 1) -> Tensor:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.files import sha256
 from competition.rle import Shape
 from submissions import submission_file, validate
 
@@ -164,7 +165,7 @@ def test_the_command_stamps_what_it_found_valid(
     validate.main(["--run", str(run), "--data", str(data.root)])
     assert capsys.readouterr().out == f"{file} is a valid submission: 6 rows, every mask plausible\n"
     stamp = json.loads((run / "submission.validated.json").read_text())
-    assert stamp == validate.stamp(submission_file.sha256(file), data)
+    assert stamp == validate.stamp(sha256(file), data)
     assert stamp["rows"] == 6
 
 

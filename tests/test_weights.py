@@ -11,9 +11,10 @@ import torch
 from trained_run import Trained
 
 from competition.command import Failure
-from competition.data_folder import read_rle_rows
-from competition.run_folder import RunFolder
-from competition.settings import Input, load_yaml, resolve
+from competition.mask_table import read_rle_rows
+from competition.run.folder import RunFolder
+from competition.settings.resolve import load_yaml, resolve
+from competition.settings.schema import Input
 from folds.checkpoint import load_weights, save_weights
 from inference.predict import main as predict
 from inference.pseudo import main as pseudo
@@ -107,7 +108,7 @@ def test_a_fold_has_the_weights_that_are_best_on_the_others(
     assert "not used" in row["note"]
     assert set(cv_of(both)["weights"].values()) == {0.5}
 
-    monkeypatch.setattr("inference.tuning.SMALLEST_GAIN", -1.0)  # use it whatever it gains
+    monkeypatch.setattr("inference.cv.tuning.SMALLEST_GAIN", -1.0)  # use it whatever it gains
     score(of(first, second))
     cv = cv_of(both)
     chosen = [fold["weights"] for fold in cv["folds"]]

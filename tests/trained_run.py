@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from competition.run_folder import RunFolder
+from competition.run.folder import RunFolder
 from competition.studio.__main__ import main as make_cars
 from folds.checkpoint import load_weights, save_weights
 from folds.train import main as train

@@ -23,8 +23,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from competition import rle
-from competition.atomic import write_json
 from competition.command import Failure
+from competition.files import write_json
 from competition.studio.camera import FRAME, VIEWS, camera_of_shoot
 from competition.studio.car import build
 from competition.studio.catalogue import Entry, entry_of

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from competition import atomic
+from competition import files
 from competition.command import parser, run_command
-from competition.run_folder import add_run_arguments, open_run, require_same_data
+from competition.run.open import add_run_arguments, open_run
+from competition.run.records import require_same_data
 from inference.report.page import render
 from inference.report.results import read_results
 
@@ -17,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = read_results(run, data)
     require_same_data(run, data)
     page = render(results, data)
-    atomic.write_text(run.report, page)
+    files.write_text(run.report, page)
     print(f"{run.report}: {len(page.encode()) / 1e6:.1f} MB, one file; open it in a browser")
 
 

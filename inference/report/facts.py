@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from competition.settings import Settings, flat
+from competition.settings.schema import Settings, flat
 from inference.report.results import Member, Results
 
 

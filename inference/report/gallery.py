@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from competition import metrics, rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo, read_rle_rows
+from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, read_halved, read_rgb, shape_of
+from competition.mask_table import read_rle_rows
 from inference.report.mistakes import Window, count, mistakes, worst_windows
 from inference.report.results import ROUNDING, Results
 from inference.report.suspects import measure, suspects

@@ -8,7 +8,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from tqdm import tqdm
 
-from competition.data_folder import DataFolder, read_rle_rows
+from competition.data_folder import DataFolder
+from competition.mask_table import read_rle_rows
 from inference.report import charts, tables
 from inference.report.facts import all_settings, facts, versions
 from inference.report.gallery import gallery, view_thumbnails

@@ -9,8 +9,10 @@ import pandas as pd
 
 from competition.command import Failure, os_reason
 from competition.data_folder import DataFolder
-from competition.run_folder import SCORE_COLUMNS, RunFolder, read_json, run_at
-from competition.settings import Settings, load_yaml, resolve
+from competition.files import read_json
+from competition.run.folder import SCORE_COLUMNS, RunFolder, run_at
+from competition.settings.resolve import load_yaml, resolve
+from competition.settings.schema import Settings
 
 # What of an epoch is shown, and its type: one that was not validated has a Dice of NaN, a gap in the curve.
 EPOCH = {"epoch": int, "loss": float, "seconds": float, "dice": float, "best": bool}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from competition.command import Failure
-from folds import hub
+from folds.networks import hub
 
 
 def make_encoder(name: str, weights: str) -> Any:

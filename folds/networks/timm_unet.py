@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from competition.command import Failure
-from competition.settings import Norm
-from folds.pretrained import make_encoder
-from folds.unet import DoubleConvolution, Normalise
+from competition.settings.schema import Norm
+from folds.networks.pretrained import make_encoder
+from folds.networks.unet import DoubleConvolution, Normalise
 
 
 class TimmUNet(nn.Module):
@@ -28,7 +28,7 @@ class TimmUNet(nn.Module):
         enlarge: how a level of the decoder doubles the size.
         detail: channels of the convolutions on the photograph that joins the last level; 0 is the photograph itself.
         stem: side of the squares of pixels that join as channels of one, at the decoder's last level, and leave it as
-            pixels again, as in ``folds.unet.UNet``. With 2, that level has a quarter of the places.
+            pixels again, as in ``folds.networks.unet.UNet``. With 2, that level has a quarter of the places.
         freeze: how many of the encoder's features, finest first, are made by layers that keep their weights and
             statistics. They are the largest in size, the slowest to train, and the least about cars.
 

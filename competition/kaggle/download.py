@@ -17,11 +17,13 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from competition import atomic, lock
+from competition import files
 from competition.command import Failure, os_reason, parser, run_command
-from competition.data_folder import DataFolder, read_rle_rows
-from competition.kaggle_client import Kaggle, add_patience_arguments, patience
-from competition.run_folder import DEFAULT_DATA, read_json
+from competition.data_folder import DataFolder
+from competition.files import read_json
+from competition.kaggle.client import Kaggle, add_patience_arguments, patience
+from competition.mask_table import read_rle_rows
+from competition.run.folder import DEFAULT_DATA
 
 # How many images there are, by the table that names them.
 ROWS = {"train_masks.csv": 5_088, "sample_submission.csv": 100_064}
@@ -113,7 +115,7 @@ class Download:
                 kaggle.download(archive.name, size, packed)
                 if packed.stat().st_size != size:
                     raise Damaged(f"is {packed.stat().st_size:,} bytes long, where Kaggle lists {size:,}")
-                atomic.write_json(plan, {"members": [vars(member) for member in contents(packed, archive.suffix)]})
+                files.write_json(plan, {"members": [vars(member) for member in contents(packed, archive.suffix)]})
             members = [Member(**member) for member in read_json(plan)["members"]]
             unpack(packed, members, self.fresh(archive))
             wrong = complaint(archive, self.fresh(archive), self.root)
@@ -126,10 +128,10 @@ class Download:
             ) from error
         records = self.records()
         records.pop(archive.name, None)
-        atomic.write_json(self.record, records)  # what it says of the old content must not be held against the new
+        files.write_json(self.record, records)  # what it says of the old content must not be held against the new
         self.swap_in(archive)
         records[archive.name] = {"bytes": size, "unpacked": _bytes_in(self.root / archive.target, archive.suffix)}
-        atomic.write_json(self.record, records)
+        files.write_json(self.record, records)
         self.forget(archive)
 
     def swap_in(self, archive: Archive) -> None:
@@ -320,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments.parse_args(argv)
     root: Path = options.data
     kaggle = Kaggle(patience(options))
-    with lock.held(root / ".download.lock", f"another `make data` works on {root}; wait for it"):
+    with files.held(root / ".download.lock", f"another `make data` works on {root}; wait for it"):
         download = Download(root, kaggle.files())
         wanted = archives(options.hq)
         unknown = [archive.name for archive in wanted if archive.name not in download.sizes]

@@ -1,6 +1,6 @@
 """One call to Kaggle, in a process of its own: the only module that imports ``kaggle``.
 
-``kaggle_client`` starts it, writes the request as one line of JSON to its standard input, and reads the answer as
+``kaggle.client`` starts it, writes the request as one line of JSON to its standard input, and reads the answer as
 JSON from its standard output. Kaggle's client knows neither deadlines nor silence: a process can be ended at any
 instant, and what the client prints (signed addresses, request headers) goes nowhere.
 

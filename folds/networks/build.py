@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from competition.command import Failure
-from competition.settings import Network, Settings
-from folds.unet import UNet
+from competition.settings.schema import Network, Settings
+from folds.networks.unet import UNet
 
 if TYPE_CHECKING:
-    from folds.timm_unet import TimmUNet
+    from folds.networks.timm_unet import TimmUNet
 
 # What only one of the networks has, by the name of the other.
 FOREIGN = {
@@ -66,7 +66,7 @@ def _plain(chosen: Network) -> UNet:
 
 def _timm(chosen: Network, pretrained: bool) -> "TimmUNet":
     # timm takes seconds to import, which the plain U-Net need not wait for.
-    from folds.timm_unet import TimmUNet
+    from folds.networks.timm_unet import TimmUNet
 
     has_learned = chosen.weights != "none" or chosen.init_from != "none"
     return TimmUNet(

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.mixtures import Mixture, Shares, alone, equal
-from inference.tuning import Scores, Tuning
+from inference.cv.mixtures import Mixture, Shares, alone, equal
+from inference.cv.tuning import Scores, Tuning
 
 EQUAL = "equal weights"
 

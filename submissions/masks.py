@@ -11,11 +11,10 @@ import cv2
 from tqdm import tqdm
 
 from competition import rle
-from competition.atomic import replacing
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
+from competition.files import held, replacing
 from competition.images import Pixels, shape_of
-from competition.lock import held
 from submissions import submission_file
 from submissions.validate import add_submission_arguments, open_submission
 

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from competition import rle
 from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
-from competition.run_folder import RunFolder
-from competition.settings import Settings
+from competition.run.folder import RunFolder
+from competition.settings.schema import Settings
 from folds import ranks
 from folds.device import pick_device
-from inference.ensemble import Ensemble, load_ensembles
-from inference.masks import LEVELS, Answer, dice_curve, full_size, full_size_components, runs_at
+from inference.cv.mixtures import Mixture, Shares, dice_of_mixtures, matrix
+from inference.cv.tuning import Scores, Tuning
+from inference.engine.ensemble import Ensemble, load_ensembles
+from inference.engine.host_masks import LEVELS, Answer, dice_curve, full_size, full_size_components, runs_at
+from inference.engine.stream import stream_answers
 from inference.members import checkpoints
-from inference.mixtures import Mixture, Shares, dice_of_mixtures, matrix
 from inference.shards import key_of, numbers_of, require_unchanged, run_shards, write_with_numbers
-from inference.stream import stream_answers
-from inference.tuning import Scores, Tuning
 
 
 class Chosen(NamedTuple):

@@ -19,11 +19,11 @@ from competition.images import Pixels, shape_of
 from competition.rle import Runs, Shape
 from folds.frame import Frame
 from folds.validation import to_levels
-from inference import device_masks, masks
-from inference.device_masks import BatchAnswer
-from inference.ensemble import Ensemble
-from inference.masks import Answer
-from inference.overlap import Mark, Overlap
+from inference.engine import device_masks, host_masks
+from inference.engine.device_masks import BatchAnswer
+from inference.engine.ensemble import Ensemble
+from inference.engine.host_masks import Answer
+from inference.engine.overlap import Mark, Overlap
 
 Result = TypeVar("Result")
 # What is left to do for each photograph of a batch whose networks have answered.
@@ -95,7 +95,7 @@ def stream_levels(
     """
 
     def enlarged(photo: Photo, answers: Sequence[Answer]) -> Result:
-        return finish(photo, masks.full_size(answers, shape_of(photo.path)))
+        return finish(photo, host_masks.full_size(answers, shape_of(photo.path)))
 
     yield from stream_answers(photos, ensembles, enlarged, batch_size=batch_size, readers=readers)
 
@@ -116,7 +116,7 @@ def stream_runs(
     if ensembles[0].device.type == "cpu":  # where each thread enlarges in the processor's cache
 
         def finish_levels(photo: Photo, levels: Pixels) -> Result:
-            return finish(photo, masks.runs_at(levels, level))
+            return finish(photo, host_masks.runs_at(levels, level))
 
         yield from stream_levels(photos, ensembles, finish_levels, batch_size=batch_size, readers=readers)
         return

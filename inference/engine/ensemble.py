@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from competition.command import Failure
-from competition.settings import Inference, Precision, View
+from competition.settings.schema import Inference, Precision, View
 from folds.checkpoint import load_weights
 from folds.device import autocast, autocast_dtype
 from folds.frame import Frame
 from folds.validation import to_levels
-from inference.fusion import fused, stored_as
+from inference.engine.fusion import fused, stored_as
 
 # A view is undone by the same flip that made it. Dimensions of (N, C, H, W).
 FLIPS: dict[View, tuple[int, ...]] = {"identity": (), "hflip": (3,), "vflip": (2,), "rot180": (2, 3)}

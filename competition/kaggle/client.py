@@ -1,6 +1,6 @@
 """Kaggle, with deadlines, a bounded number of attempts, and one kind of error that says what to do.
 
-Every call runs in a process of its own (``kaggle_calls``), which is ended when its time is up. Broken connections,
+Every call runs in a process of its own (``kaggle.calls``), which is ended when its time is up. Broken connections,
 429 and 5xx are tried again after a pause, nothing else is.
 """
 
@@ -155,7 +155,7 @@ class Kaggle:
         seconds = self.patience.deadline + size / SLOWEST
         lifeline, ours = os.pipe()
         process = subprocess.Popen(
-            [sys.executable, "-m", "competition.kaggle_calls", str(lifeline)],
+            [sys.executable, "-m", "competition.kaggle.calls", str(lifeline)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if sys.stderr.isatty() else subprocess.DEVNULL,  # progress bars, and nothing else
@@ -223,7 +223,7 @@ def _submission(listed: dict[str, Any]) -> Submission:
 
 
 def _error(reply: dict[str, Any]) -> KaggleError:
-    """The error that an answer of ``kaggle_calls`` tells of."""
+    """The error that an answer of ``kaggle.calls`` tells of."""
     kind, status, reason = reply["error"], reply.get("status"), reply.get("reason", "")
     if kind == "http":
         return _http_error(reply)

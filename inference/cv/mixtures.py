@@ -17,8 +17,8 @@ from competition import rle
 from competition.images import Pixels
 from competition.metrics import Counts
 from competition.rle import Runs
-from inference.ensemble import Ensemble
-from inference.masks import FloatArray, level_of
+from inference.engine.ensemble import Ensemble
+from inference.engine.host_masks import FloatArray, level_of
 
 Shares = tuple[float, ...]  # the part of the whole that each has; they sum to 1
 HALF = level_of(0.5)

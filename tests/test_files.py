@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from competition.atomic import replacing, write_json, write_text
 from competition.command import Failure
+from competition.files import replacing, write_json, write_text
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,7 +76,7 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) ->
     path = tmp_path / "x.txt"
     path.write_text("old")
     writer = python(
-        "import sys, time; from pathlib import Path; from competition.atomic import replacing\n"
+        "import sys, time; from pathlib import Path; from competition.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as temporary:\n"
         "    file = temporary.open('w'); file.write('new' * 100_000); file.flush()\n"
         "    print('half', flush=True); time.sleep(600)",
@@ -96,7 +96,7 @@ def test_killed_at_any_instant_the_file_is_whole(tmp_path: Path, delay: float) -
     path = tmp_path / "x.txt"
     size = 200_000
     writer = python(
-        "import sys, itertools; from pathlib import Path; from competition.atomic import write_text\n"
+        "import sys, itertools; from pathlib import Path; from competition.files import write_text\n"
         "for n in itertools.count():\n"
         "    write_text(Path(sys.argv[1]), str(n % 10) * int(sys.argv[2])); n or print('begun', flush=True)",
         path,
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_grow_is_a_failure_that_names_it(tmp_path: Path) -> N
     path.write_text("old")
     writer = python(
         "import resource, signal, sys; from pathlib import Path\n"
-        "from competition.atomic import write_text; from competition.command import run_command\n"
+        "from competition.files import write_text; from competition.command import run_command\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "run_command(lambda: write_text(Path(sys.argv[1]), 'new' * 10_000))",
         path,

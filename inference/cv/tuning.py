@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.masks import LEVELS, level_of
+from inference.engine.host_masks import LEVELS, level_of
 
 Scores = NDArray[np.floating]
 # The leaderboard shows this digit, and a gain below it is within what the choice of images does.

@@ -1,0 +1,1 @@
+"""Kaggle's API: the client with deadlines and retries, and the download of the competition's data."""
