@@ -28,7 +28,7 @@ from competition.files import read_json, sha256
 from competition.run.folder import DEFAULT_DATA, RunFolder, run_at
 from competition.run.open import SOURCES, open_run
 from competition.settings.resolve import load_preset, merge, parse_assignments, resolve
-from competition.settings.schema import Inference, Settings, View, flat
+from competition.settings.schema import TTA, Inference, Settings, flat
 from folds.device import pick_device
 from folds.split import ensure_split, make_split
 from folds.train import best_of_finished, make_trainer, require_possible, train_fold
@@ -39,7 +39,7 @@ from inference.shards import key_of
 PRESET = "preset"  # the row, and the run, of the preset itself
 STEPS = 10  # measured steps of a trainer
 HALF = 0.5
-ONE_VIEW: list[View] = ["identity"]
+ONE_VIEW: list[TTA] = ["identity"]
 
 
 class Deadline:
@@ -290,11 +290,11 @@ def trained_pace(run: RunFolder, fold: int) -> float:
 def scores_of(models: Sequence[Path], file: Path, protocol: Protocol) -> dict[str, float]:
     """The Dice on the unseen cars of networks together, in the preset's views and in one; kept in a file."""
     chosen = protocol.inference
-    key = key_of(models=[sha256(model) for model in models], views=chosen.views, precision=chosen.precision)
+    key = key_of(models=[sha256(model) for model in models], views=chosen.tta, precision=chosen.precision)
     kept = read_json(file) if file.is_file() else {}
     if kept.get("key") != key:
         kept = {"key": key, "dice": {}}
-        for name, views in {"views": chosen.views, "one view": ONE_VIEW}.items():
+        for name, views in {"views": chosen.tta, "one view": ONE_VIEW}.items():
             ensembles = load_ensembles(models, chosen.model_copy(update={"views": views}), device=pick_device())
             kept["dice"][name] = score_photos(protocol.unseen, ensembles, protocol.data, chosen, HALF).dice
         files.write_json(file, kept)
@@ -317,7 +317,7 @@ def rows_of_preset(networks: Sequence[Trained]) -> list[Row]:
     dice, one_view = dice_of(networks), [network.dice_one_view for network in networks]
     return [
         row_of(PRESET, [], networks, dice=dice, gains=[]),
-        row_of("one view", ["inference.views=[identity]"], networks, dice=one_view, gains=paired(one_view, dice)),
+        row_of("one view", ["inference.tta=[identity]"], networks, dice=one_view, gains=paired(one_view, dice)),
     ]
 
 
@@ -407,7 +407,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     protocol = protocol_of(options)
     rows, not_run = measure(options.variants, options.repeats, options.ensemble, protocol)
     cars = len({photo.car for photo in protocol.unseen})
-    views = ", ".join(protocol.inference.views)
+    views = ", ".join(protocol.inference.tta)
     print(f"\npreset {options.preset} on {cars} unseen cars, {len(protocol.unseen)} images; views {views}")
     print_table(rows)
     for name, reason in not_run.items():

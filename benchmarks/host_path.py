@@ -226,7 +226,7 @@ def reading_dice(run_name: str, data: DataFolder, fold: int) -> dict[str, float]
     chosen = settings.inference
     dice = {}
     for name, frame in frames.items():
-        ensemble = Ensemble([network], frame, chosen.views, device=pick_device(), precision=chosen.precision)
+        ensemble = Ensemble([network], frame, chosen.tta, device=pick_device(), precision=chosen.precision)
         scores = score_photos(held_out, [ensemble], data, chosen, HALF)
         dice[f"Dice of fold {fold}, decoded {name}"] = scores.dice
     return dice

@@ -24,14 +24,14 @@ from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
 from competition.run.folder import run_at
 from competition.settings.resolve import load_yaml, resolve
-from competition.settings.schema import Precision, Settings, View
+from competition.settings.schema import TTA, Precision, Settings
 from folds.device import pick_device, resolve_precision
 from folds.frame import Frame
 from folds.networks.build import make_network
 from inference.engine.ensemble import Ensemble, load_ensembles
 from inference.predict import predict_to
 
-VIEWS: list[View] = ["identity", "hflip"]
+VIEWS: list[TTA] = ["identity", "hflip"]
 WHOLE = 100_064
 PEERS = ("segmentation-models-pytorch", "ttach")
 # The same encoder under both libraries' names; the decoder is segmentation-models-pytorch's own default.
@@ -66,7 +66,7 @@ def trained(name: str) -> Case:
     chosen = settings.inference
     paths = sorted(run.root.glob("fold*/best.safetensors"))
     ensembles = load_ensembles(paths, chosen, device=pick_device())
-    return Case(f"run {run.name}, {len(paths)} folds, {len(chosen.views)} views", ensembles, settings)
+    return Case(f"run {run.name}, {len(paths)} folds, {len(chosen.tta)} views", ensembles, settings)
 
 
 def untrained(preset: str, data: DataFolder, folds: int, compiled: bool) -> Case:

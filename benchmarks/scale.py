@@ -29,7 +29,7 @@ SMALL = [
     "input={height: 128, width: 192}",
     "network={width: 8, depth: 3, stem: 4}",
     "train={epochs: 24, batch_size: 8, lr: 0.01, ema: 0.9, cache: true, workers: 0, validate_every: 24}",
-    "inference.views=[identity]",
+    "inference.tta=[identity]",
 ]
 
 

@@ -11,7 +11,7 @@ from competition.metrics import Scores
 from competition.rle import Runs
 from competition.run.folder import RunFolder
 from competition.run.open import data_of
-from competition.settings.schema import Inference, View
+from competition.settings.schema import TTA, Inference
 from folds.checkpoint import load_weights
 from folds.device import pick_device
 from folds.frame import Frame
@@ -22,7 +22,7 @@ from inference.engine.host_masks import level_of
 from inference.engine.stream import stream_runs
 
 
-def evaluate(model: Path, data_folder: Path | None, views: Sequence[View] | None, threshold: float) -> Scores:
+def evaluate(model: Path, data_folder: Path | None, views: Sequence[TTA] | None, threshold: float) -> Scores:
     """Score a checkpoint on its fold's held-out images, at full size.
 
     Args:
@@ -44,7 +44,7 @@ def evaluate(model: Path, data_folder: Path | None, views: Sequence[View] | None
     ensemble = Ensemble(
         [network],
         Frame.of(settings.input),
-        views or chosen.views,
+        views or chosen.tta,
         device=pick_device(),
         precision=chosen.precision,
     )

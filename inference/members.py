@@ -12,9 +12,10 @@ from pathlib import Path
 from competition import files
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.files import held, read_json
+from competition.files import held
 from competition.run.folder import RunFolder, run_at
 from competition.run.open import add_run_arguments, open_run
+from competition.run.records import Environment, read_history
 from competition.settings.resolve import load_yaml, resolve
 from competition.settings.schema import Settings
 from folds import ranks
@@ -44,12 +45,14 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
             raise Failure(f"RUNS={names[0]} is one run, RUN={arguments.run} another; name several in RUNS, or one")
         arguments.run = arguments.run or (names[0] if names else "default")
         run, settings, data = open_run(arguments)
-        members = [run_at(name) for name in read_json(run.environment).get("runs", [])] or [run]
+        members = [run_at(name) for name in Environment.read(run.environment).runs] or [run]
         _require_split(run, members)
         return run, settings, data, members
     members = [run_at(name) for name in names]
     if len({member.root.resolve() for member in members}) < len(members):
-        raise Failure(f'RUNS="{" ".join(names)}" names a run twice; inference.weights says how much each counts')
+        raise Failure(
+            f'RUNS="{" ".join(names)}" names a run twice; inference.member_weights says how much each counts'
+        )
     for member in members:
         if not member.settings.is_file():
             raise Failure(f"no run {member.root}; RUNS must name trained runs")
@@ -58,11 +61,11 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
                 f"runs {members[0].name} and {member.name} have different splits, so that a fold of one has been "
                 "seen by the other; train them from the same folds.csv"
             )
-        first, own = (read_json(run.environment) for run in (members[0], member))
-        if own.get("fingerprint") != first.get("fingerprint"):  # data.hq too is other photographs
+        first, own = (Environment.read(run.environment) for run in (members[0], member))
+        if own.fingerprint != first.fingerprint:  # data.hq too is other photographs
             raise Failure(
                 f"runs {members[0].name} and {member.name} were made from different photographs, those of "
-                f"{first.get('data')} and {own.get('data')}; all would be shown the first ones; name runs of the same"
+                f"{first.data} and {own.data}; all would be shown the first ones; name runs of the same"
             )
     together = (
         run_at(arguments.run)
@@ -104,8 +107,7 @@ def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None
     for member in members:
         epochs = resolve(load_yaml(member.settings)).train.epochs
         for fold in folds:
-            history = member.history(fold)
-            done = len(history.read_text(encoding="utf-8").splitlines()) if history.is_file() else 0
+            done = len(read_history(member.history(fold)))
             if done < epochs:
                 print(f"note: fold {fold} of run {member.name} has trained {done} of {epochs} epochs")
 
@@ -114,11 +116,11 @@ def _make_together(together: RunFolder, members: Sequence[RunFolder]) -> None:
     """Write the folder of the common results, unless it is there."""
     names = [str(member.root) for member in members]
     if together.settings.is_file():
-        if read_json(together.environment).get("runs") != names:
+        if Environment.read(together.environment).runs != names:
             raise Failure(f"{together.root} is a run of its own, not that of {' and '.join(names)}; name another RUN")
         return
     first = members[0]
-    files.write_json(together.environment, {**read_json(first.environment), "runs": names})
+    Environment.read(first.environment).model_copy(update={"runs": names}).write(together.environment)
     files.write_text(together.folds, first.folds.read_text(encoding="utf-8"))
     files.write_text(together.settings, first.settings.read_text(encoding="utf-8"))
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from competition import files, rle
+from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, fingerprint_of
-from competition.files import read_json, sha256
+from competition.files import sha256
 from competition.rle import Runs
 from competition.run.folder import RunFolder
+from competition.run.records import CV, SubmissionRecord
 from competition.settings.schema import Settings
 from folds import ranks
 from folds.device import pick_device
@@ -63,15 +64,14 @@ def chosen_threshold(run: RunFolder, settings: Settings) -> float:
     """The threshold of the settings; for "auto" what the CV used, or one half where there is no CV."""
     if settings.inference.threshold != "auto":
         return settings.inference.threshold
-    return float(read_json(run.cv)["threshold"]) if run.cv.is_file() else 0.5
+    cv = CV.read_if_exists(run.cv)
+    return cv.threshold if cv else 0.5
 
 
 def is_done(submission: Path, record: Path, key: str) -> bool:
     """Whether a submission is that of the prediction with this key, and whole."""
-    if not submission.is_file() or not record.is_file():
-        return False
-    made = read_json(record)
-    return made.get("key") == key and made.get("sha256") == sha256(submission)
+    made = SubmissionRecord.read_if_exists(record)
+    return made is not None and made.key == key and submission.is_file() and made.sha256 == sha256(submission)
 
 
 def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
@@ -101,12 +101,12 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         **facts_of(chosen, device),
         "data": str(data.root.resolve()),
         "photos": fingerprint_of(photo.path for photo in photos),
-        "weights": by_name(answering, shares),
+        "member_weights": by_name(answering, shares),
         "threshold": threshold,
         "checkpoints": {str(path): known for path, known in digests.items()},
     }
     key = key_of(**facts)
-    record = run.root / "submission.json"
+    record = run.submission_record
     if is_done(run.submission, record, key):
         print(f"{run.submission} is there: {facts['images']:,} images, {facts['networks']} networks")
         return
@@ -122,11 +122,11 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     if not ranks.first():
         return
     submission_file.join(run.submission, shards)
-    files.write_json(record, {"key": key, **facts, "sha256": sha256(run.submission)})
+    SubmissionRecord.model_validate({"key": key, **facts, "sha256": sha256(run.submission)}).write(record)
     remove_parts(parts.parent)
     weights = f"{in_words(shares)}, " if len(answering) > 1 else ""
     print(
-        f"{run.submission}: {len(photos):,} images by {len(paths)} networks, views {', '.join(chosen.views)}, "
+        f"{run.submission}: {len(photos):,} images by {len(paths)} networks, tta {', '.join(chosen.tta)}, "
         f"{weights}threshold {threshold:.3f}"
     )
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, fingerprint_of
-from competition.files import read_json, sha256
+from competition.files import sha256
 from competition.images import Pixels
 from competition.run.folder import RunFolder
+from competition.run.records import CV
 from competition.settings.schema import Settings
 from folds import ranks
 from folds.device import pick_device
@@ -103,8 +104,9 @@ def threshold_of_fold(run: RunFolder, settings: Settings, fold: int) -> float:
     """
     if settings.inference.threshold != "auto":
         return settings.inference.threshold
-    folds = read_json(run.cv).get("folds", []) if run.cv.is_file() else []
-    return next((float(each["threshold"]) for each in folds if each["fold"] == fold), 0.5)
+    cv = CV.read_if_exists(run.cv)
+    score = cv.fold(fold) if cv else None
+    return score.threshold if score else 0.5
 
 
 def predict_fold(

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,12 @@ from competition.files import sha256
 from competition.images import shape_of
 from competition.mask_table import read_rle_rows
 from competition.run.folder import SCORE_COLUMNS, RunFolder
-from competition.run.records import require_same_data
+from competition.run.records import CV, FoldScore, Gain, ThresholdCurve, ThresholdTuning, require_same_data
 from competition.settings.schema import Inference, Settings
 from folds import ranks
 from folds.device import pick_device
 from folds.split import photos_by_fold
-from inference.cv.gains import EQUAL, Gain, gain, gain_of_choice, gains_of_runs, gains_of_views, in_words, print_gains
+from inference.cv.gains import EQUAL, gain, gain_of_choice, gains_of_runs, gains_of_views, in_words, print_gains
 from inference.cv.mixtures import Mixture, Shares, equal, grid, measured_mixtures
 from inference.cv.out_of_fold import Chosen, OutOfFold, predict_out_of_fold
 from inference.cv.tuning import Tuning, thresholds, tune_threshold, tune_weights
@@ -105,9 +105,9 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
         )
 
     tried = [equal(len(answering)), shares] if given else grid(len(answering))
-    found = predict(chosen, measured_mixtures(shares, len(how.views), tried))
-    gains = gains_of_views(how.views, shares, found.mixtures, found.folds)
-    gains += gains_of_runs([member.name for member in answering], len(how.views), found.mixtures, found.folds)
+    found = predict(chosen, measured_mixtures(shares, len(how.tta), tried))
+    gains = gains_of_views(how.tta, shares, found.mixtures, found.folds)
+    gains += gains_of_runs([member.name for member in answering], len(how.tta), found.mixtures, found.folds)
     if len(answering) > 1:
         row, weights = weigh(found, tried, how)
         gains.append(row)
@@ -128,16 +128,20 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     submission_file.join(run.oof, found.shards)
     scores = score_file(run.oof, data, by_fold)
     write_scores(run.oof_scores, scores)
-    cv = summary(scores, settings, chosen)
-    if len(members) > 1:
-        add_weights(cv, members, answering, chosen)
-    cv["tuning"] = describe(tuning, used)
-    cv["curve"] = {"thresholds": thresholds(), "dice": found.curves.mean(axis=0).tolist()}
-    cv["gains"] = [row._asdict() for row in gains]
-    cv["checkpoints"] = {str(path): digest for path, digest in digests.items()}
-    files.write_json(run.cv, cv)
+    cv = CV(
+        **mean_scores(scores),
+        threshold=thresholds()[chosen.level - 1],
+        tta=list(how.tta),
+        folds=fold_scores(scores, chosen, members, answering),
+        member_weights=weights_by_name(members, answering, chosen.shares),
+        tuning=describe(tuning, used),
+        curve=ThresholdCurve(thresholds=thresholds(), dice=found.curves.mean(axis=0).tolist()),
+        gains=gains,
+        checkpoints={str(path): digest for path, digest in digests.items()},
+    )
+    cv.write(run.cv)
     remove_parts(parts.parent)
-    print_table(cv, gains)
+    print_table(cv)
 
 
 def weigh(found: OutOfFold, tried: Sequence[Shares], how: Inference) -> tuple[Gain, Tuning | None]:
@@ -148,68 +152,85 @@ def weigh(found: OutOfFold, tried: Sequence[Shares], how: Inference) -> tuple[Ga
         tried: equal shares first; after them those that the settings give, or all that may be chosen.
         how: the settings.
     """
-    views = equal(len(how.views))
+    views = equal(len(how.tta))
     scores = np.stack([found.mixtures[Mixture(shares, views)] for shares in tried], axis=1)
-    if not isinstance(how.weights, str):
+    if not isinstance(how.member_weights, str):
         words = in_words(tried[-1])
         return gain(words, scores[:, -1], found.folds, over=EQUAL, before=scores[:, 0], note="as set"), None
     tuning = tune_weights(scores, found.folds)
-    used = how.weights == "auto" and tuning.helps
+    used = how.member_weights == "auto" and tuning.helps
     row = gain_of_choice(f"best {in_words(tried[tuning.choice])}", tuning, found.folds, over=EQUAL, used=used)
     return row, tuning if used else None
 
 
-def summary(scores: Sequence[Score], settings: Settings, chosen: Chosen) -> dict[str, Any]:
-    """What cv.json says: Dice and IoU over all images, per fold, and the spread of the folds."""
-    table = pd.DataFrame(
-        [(score.photo.car, score.fold, score.dice, score.iou) for score in scores],
-        columns=["car", "fold", "dice", "iou"],
-    )
-    folds = []
-    for fold in sorted(chosen.level_of_fold):
-        rows = table[table["fold"] == fold]
-        folds.append(
-            {
-                "fold": fold,
-                "cars": int(rows["car"].nunique()),
-                "images": len(rows),
-                "dice": float(rows["dice"].mean()),
-                "iou": float(rows["iou"].mean()),
-                "threshold": thresholds()[chosen.level_of_fold[fold] - 1],
-            }
-        )
+class MeanScores(TypedDict):
+    """The fields of cv.json that are means over all images, and the spread of the folds."""
+
+    dice: float
+    iou: float
+    spread: float
+    spread_iou: float
+    images: int
+    cars: int
+
+
+def mean_scores(scores: Sequence[Score]) -> MeanScores:
+    """Dice and IoU over all images, and their standard deviation over the folds."""
+    table = _table(scores)
+    folds = table.groupby("fold")[["dice", "iou"]].mean()
+    several = len(folds) > 1
     return {
         "dice": float(table["dice"].mean()),
         "iou": float(table["iou"].mean()),
-        "spread": float(np.std([fold["dice"] for fold in folds], ddof=1)) if len(folds) > 1 else 0.0,
-        "spread_iou": float(np.std([fold["iou"] for fold in folds], ddof=1)) if len(folds) > 1 else 0.0,
+        "spread": float(folds["dice"].std(ddof=1)) if several else 0.0,
+        "spread_iou": float(folds["iou"].std(ddof=1)) if several else 0.0,
         "images": len(table),
         "cars": int(table["car"].nunique()),
-        "threshold": thresholds()[chosen.level - 1],
-        "views": list(settings.inference.views),
-        "folds": folds,
     }
 
 
-def add_weights(
-    cv: dict[str, Any], members: Sequence[RunFolder], answering: Sequence[RunFolder], chosen: Chosen
-) -> None:
-    """Write into what cv.json says how much each run counts, for the test set and for each fold."""
-    none = by_name(members, (0.0,) * len(members))
-    cv["weights"] = none | by_name(answering, chosen.shares)
-    for fold in cv["folds"]:
-        fold["weights"] = none | by_name(answering, chosen.shares_of_fold[fold["fold"]])
+def fold_scores(
+    scores: Sequence[Score], chosen: Chosen, members: Sequence[RunFolder], answering: Sequence[RunFolder]
+) -> list[FoldScore]:
+    """The CV of each fold."""
+    table = _table(scores)
+    return [
+        FoldScore(
+            fold=fold,
+            cars=int(rows["car"].nunique()),
+            images=len(rows),
+            dice=float(rows["dice"].mean()),
+            iou=float(rows["iou"].mean()),
+            threshold=thresholds()[chosen.level_of_fold[fold] - 1],
+            member_weights=weights_by_name(members, answering, chosen.shares_of_fold[fold]),
+        )
+        for fold, rows in ((fold, table[table["fold"] == fold]) for fold in sorted(chosen.level_of_fold))
+    ]
 
 
-def describe(tuning: Tuning, used: bool) -> dict[str, object]:
-    """What cv.json says of the threshold."""
-    return {
-        "threshold": thresholds()[tuning.choice],
-        "dice": float(tuning.scores.mean()),
-        "dice_at_half": float(tuning.before.mean()),
-        "gain": tuning.gain,
-        "used": used,
-    }
+def _table(scores: Sequence[Score]) -> pd.DataFrame:
+    rows = [(score.photo.car, score.fold, score.dice, score.iou) for score in scores]
+    return pd.DataFrame(rows, columns=["car", "fold", "dice", "iou"])
+
+
+def weights_by_name(
+    members: Sequence[RunFolder], answering: Sequence[RunFolder], shares: Shares
+) -> dict[str, float] | None:
+    """The weight of each member, 0 for those that are not used; None for a single run."""
+    if len(members) == 1:
+        return None
+    return by_name(members, (0.0,) * len(members)) | by_name(answering, shares)
+
+
+def describe(tuning: Tuning, used: bool) -> ThresholdTuning:
+    """The tuning of the threshold."""
+    return ThresholdTuning(
+        threshold=thresholds()[tuning.choice],
+        dice=float(tuning.scores.mean()),
+        dice_at_half=float(tuning.before.mean()),
+        gain=tuning.gain,
+        used=used,
+    )
 
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:
@@ -222,17 +243,16 @@ def write_scores(path: Path, scores: Sequence[Score]) -> None:
     files.write_text(path, text.getvalue())
 
 
-def print_table(cv: Mapping[str, Any], gains: Sequence[Gain]) -> None:
+def print_table(cv: CV) -> None:
     """The CV as a table, and what each part of the answers adds to it."""
-    folds = cv["folds"]
     print("\nfold  cars  images     Dice      IoU")
-    for fold in folds:
-        print(f"{fold['fold']:>4}  {fold['cars']:>4}  {fold['images']:>6}  {fold['dice']:.5f}  {fold['iou']:.5f}")
-    print(f" all  {cv['cars']:>4}  {cv['images']:>6}  {cv['dice']:.5f}  {cv['iou']:.5f}")
-    print(f"spread of the folds   {cv['spread']:.5f}  {cv['spread_iou']:.5f}\n")
-    weights = f"{in_words(tuple(cv['weights'].values()))}; " if "weights" in cv else ""
-    print(f"views {', '.join(cv['views'])}; {weights}threshold {cv['threshold']:.3f}\n")
-    print_gains(gains, len(folds))
+    for fold in cv.folds:
+        print(f"{fold.fold:>4}  {fold.cars:>4}  {fold.images:>6}  {fold.dice:.5f}  {fold.iou:.5f}")
+    print(f" all  {cv.cars:>4}  {cv.images:>6}  {cv.dice:.5f}  {cv.iou:.5f}")
+    print(f"spread of the folds   {cv.spread:.5f}  {cv.spread_iou:.5f}\n")
+    weights = f"{in_words(tuple(cv.member_weights.values()))}; " if cv.member_weights else ""
+    print(f"tta {', '.join(cv.tta)}; {weights}threshold {cv.threshold:.3f}\n")
+    print_gains(cv.gains, len(cv.folds))
 
 
 @ranks.joined()

@@ -37,7 +37,7 @@ def key_of(**content: Any) -> str:
 def facts_of(how: Inference, device: torch.device) -> dict[str, Any]:
     """What of the settings and the device decides what networks answer to photographs, and which part has which."""
     return {
-        "views": list(how.views),
+        "tta": list(how.tta),
         "precision": resolve_precision(how.precision, device),
         "compile": how.compile,
         "device": device.type,

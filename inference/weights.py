@@ -7,24 +7,24 @@ the test set and those of each fold.
 from collections.abc import Sequence
 
 from competition.command import Failure
-from competition.files import read_json
 from competition.run.folder import RunFolder
+from competition.run.records import CV
 from competition.settings.schema import Settings
 from inference.cv.mixtures import Shares, equal
 
 
 def given_shares(settings: Settings, members: Sequence[RunFolder]) -> Shares | None:
-    """The shares that inference.weights lists; None where it says a word.
+    """The shares that inference.member_weights lists; None where it says a word.
 
     Raises:
         Failure: it lists more or fewer than there are runs, or counts none of them.
     """
-    weights = settings.inference.weights
+    weights = settings.inference.member_weights
     if isinstance(weights, str):
         return None
     if len(weights) != len(members):
         raise Failure(
-            f"inference.weights={weights} has {len(weights)} weights for {len(members)} runs "
+            f"inference.member_weights={weights} has {len(weights)} weights for {len(members)} runs "
             f"({', '.join(member.name for member in members)}); give one for each, or auto"
         )
     return tuple(weight / sum(weights) for weight in weights)
@@ -47,10 +47,10 @@ def chosen_shares(
     given = given_shares(settings, members)
     if given is not None:
         return given
-    if settings.inference.weights == "auto" and run.cv.is_file():
-        cv = read_json(run.cv)
-        parts = [cv] if fold is None else [each for each in cv.get("folds", []) if each["fold"] == fold]
-        known = parts[0].get("weights", {}) if parts else {}
+    if settings.inference.member_weights == "auto" and run.cv.is_file():
+        cv = CV.read(run.cv)
+        part = cv if fold is None else cv.fold(fold)
+        known = (part.member_weights if part else None) or {}
         names = [str(member.root) for member in members]
         if known.keys() == set(names):
             return tuple(float(known[name]) for name in names)

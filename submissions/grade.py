@@ -7,10 +7,10 @@ from tqdm import tqdm
 
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
-from competition.files import read_json
 from competition.metrics import Scores
 from competition.rle import Runs
 from competition.run.folder import RunFolder, run_at
+from competition.run.records import CV
 from submissions import submission_file
 
 
@@ -68,9 +68,9 @@ def _runs(where: str, img: str, code: str, advice: str) -> Runs:
 def _lines(run: RunFolder, scores: Scores) -> Iterator[str]:
     """The scores, and the run's CV beside them."""
     yield f"{scores.images:,} images: Dice {scores.dice:.6f}, IoU {scores.iou:.6f}"
-    if run.cv.is_file():
-        dice = float(read_json(run.cv)["dice"])
-        yield f"CV of run {run.name}: Dice {dice:.6f}; the submission differs by {scores.dice - dice:+.6f}"
+    cv = CV.read_if_exists(run.cv)
+    if cv:
+        yield f"CV of run {run.name}: Dice {cv.dice:.6f}; the submission differs by {scores.dice - cv.dice:+.6f}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

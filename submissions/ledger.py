@@ -30,7 +30,7 @@ class Entry:
     cv_dice: str
     cv_iou: str
     folds: str
-    views: str
+    tta: str
     message: str
     ref: str
     status: str

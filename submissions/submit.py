@@ -8,24 +8,21 @@ submissions, and the same command, typed again after anything whatever, goes on 
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from competition import files
 from competition.command import Failure, parser, run_command
-from competition.files import read_json, sha256
+from competition.files import held, sha256
 from competition.kaggle.client import PAGE, Kaggle, KaggleError, Submission, add_patience_arguments, patience
 from competition.run.folder import RunFolder, run_at
-from competition.run.records import git_revision
+from competition.run.records import CV, Pushing, SubmissionRecord, Validated, git_revision
 from submissions import ledger
 from submissions.ledger import Entry
-from submissions.validate import predicted_data, stamp, stamp_of, validate
+from submissions.validate import predicted_data, stamp, validate
 
 POLL_FIRST, POLL_LAST = 2.0, 30.0  # seconds between two looks at the list: at first, and in the long run
 LEVELS = 255  # of a probability in a byte: thresholds between two of them make the same masks
-FACTS = {"folds", "views", "threshold", "weights", "checkpoints"}  # what submission.json tells
 LONGEST_MESSAGE = 200  # characters; the mark comes after them and must not be cut off
 
 
@@ -37,9 +34,9 @@ class Candidate:
     file: Path
     sha256: str
     message: str
-    cv: dict[str, Any]
+    cv: CV | None
     folds: str
-    views: str
+    tta: str
 
     @property
     def mark(self) -> str:
@@ -60,10 +57,10 @@ class Candidate:
             sha256=self.sha256,
             settings=hashlib.sha256(settings).hexdigest()[:12] if settings else "",
             git=git_revision() or "",
-            cv_dice=str(self.cv.get("dice", "")),
-            cv_iou=str(self.cv.get("iou", "")),
+            cv_dice=str(self.cv.dice) if self.cv else "",
+            cv_iou=str(self.cv.iou) if self.cv else "",
             folds=self.folds,
-            views=self.views,
+            tta=self.tta,
             message=self.message,
             ref=str(listed.ref),
             status=listed.status,
@@ -92,23 +89,23 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     file = run.submission
     if not file.is_file():
         raise Failure(f"no submission {file}; make one first: make predict RUN={run.called}")
-    if not run.cv.is_file() and not force:
+    cv = CV.read_if_exists(run.cv)
+    if cv is None and not force:
         raise Failure(f"run {run.name} has no CV to compare the score with; make cv RUN={run.called}, or add FORCE=1")
-    cv = read_json(run.cv) if run.cv.is_file() else {}
     folder = predicted_data(run, data)
     digest = sha256(file)
-    found = read_json(stamp_of(run)) if stamp_of(run).is_file() else {}
-    if found.get("sha256", digest) != digest and not force:
+    found = Validated.read_if_exists(run.validated)
+    if found and found.sha256 != digest and not force:
         raise Failure(
             f"{file} is not the file that was validated; make validate RUN={run.called} looks at this one, FORCE=1 "
             "does so and submits it"
         )
-    folds, views = _made_by(run, digest, cv, force)
+    folds, tta = _made_by(run, digest, cv, force)
     if found != stamp(digest, folder):
         valid = validate(file, folder, any_area=force)
         if not force:  # which would stand for the next call too
-            files.write_json(stamp_of(run), valid)
-    return Candidate(run, file, digest, message, cv, folds, views)
+            valid.write(run.validated)
+    return Candidate(run, file, digest, message, cv, folds, tta)
 
 
 def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Submission:
@@ -123,9 +120,10 @@ def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Sub
         Failure: Kaggle refuses, cannot be reached, has no submission left for today, or does not list the new one.
     """
     failed: set[int] = set()
-    pushing = candidate.run.root / "submission.pushing.json"
+    pushing = candidate.run.pushing
+    begun = Pushing.read_if_exists(pushing)
     # Whether a push has failed, or was killed, that may have submitted all the same.
-    uncertain = pushing.is_file() and read_json(pushing).get("sha256") == candidate.sha256
+    uncertain = begun is not None and begun.sha256 == candidate.sha256
     if after_error:
         failed = {listed.ref for listed in _marked(candidate, kaggle) if listed.status == "ERROR"}
 
@@ -150,7 +148,7 @@ def push(candidate: Candidate, kaggle: Kaggle, after_error: bool = False) -> Sub
         _require_allowance(kaggle)
         _require_same(candidate)
         print(f"uploading {candidate.file} ({candidate.file.stat().st_size / 1e6:,.1f} MB)", flush=True)
-        files.write_json(pushing, {"sha256": candidate.sha256})
+        Pushing(sha256=candidate.sha256).write(pushing)
         try:
             kaggle.push(candidate.file, candidate.description)
         except KaggleError as error:
@@ -216,42 +214,42 @@ def verdict(entry: Entry) -> str:
     return f"ref {entry.ref} {entry.status}: {scores}; {cv}{difference}"
 
 
-def _made_by(run: RunFolder, digest: str, cv: Mapping[str, Any], force: bool) -> tuple[str, str]:
+def _made_by(run: RunFolder, digest: str, cv: CV | None, force: bool) -> tuple[str, str]:
     """The folds and views of a submission, for the ledger: those of submission.json, which the CV must share."""
-    record = run.root / "submission.json"
-    made = read_json(record) if record.is_file() else {}  # a file that ``make predict`` did not write has none
+    record = run.submission_record
+    made = SubmissionRecord.read_if_exists(record)  # a file that ``make predict`` did not write has none
     again = f"make predict RUN={run.called}"
-    if made.get("sha256") != digest or not made.keys() >= FACTS:
+    if made is None or made.sha256 != digest:
         if force:
             return "", ""  # whatever made it
         raise Failure(
             f"{record} does not tell what made {run.submission}; {again} writes both, FORCE=1 "
             "submits the file as it is"
         )
-    differing = "" if force else "; ".join(_differences(made, cv))
+    differing = "" if force or cv is None else "; ".join(_differences(made, cv))
     if differing:
         raise Failure(
             f"{run.submission} is not what {run.cv} scored: {differing}; {again} or make score RUN={run.called} "
             "again, the two with the same SET, or add FORCE=1"
         )
-    return str(made["folds"]), "+".join(made["views"])
+    return str(made.folds), "+".join(made.tta)
 
 
-def _differences(made: Mapping[str, Any], cv: Mapping[str, Any]) -> Iterator[str]:
+def _differences(made: SubmissionRecord, cv: CV) -> Iterator[str]:
     """Where what made a submission (submission.json) is not what the CV (cv.json) scored."""
-    if sorted(made["views"]) != sorted(cv["views"]):
-        yield f"views {'+'.join(made['views'])}, there {'+'.join(cv['views'])}"
-    if math.ceil(made["threshold"] * LEVELS) != math.ceil(cv["threshold"] * LEVELS):
-        yield f"threshold {made['threshold']:.3f}, there {cv['threshold']:.3f}"
-    heard = {name: weight for name, weight in cv.get("weights", {}).items() if weight}  # a CV of one run has none
-    if made["weights"] != heard and (heard or len(made["weights"]) > 1):
-        yield f"weights {made['weights']}, there {heard or 'one run'}"
-    for path, digest in made["checkpoints"].items():
+    if sorted(made.tta) != sorted(cv.tta):
+        yield f"tta {'+'.join(made.tta)}, there {'+'.join(cv.tta)}"
+    if math.ceil(made.threshold * LEVELS) != math.ceil(cv.threshold * LEVELS):
+        yield f"threshold {made.threshold:.3f}, there {cv.threshold:.3f}"
+    heard = {name: weight for name, weight in (cv.member_weights or {}).items() if weight}  # a CV of one run has none
+    if made.member_weights != heard and (heard or len(made.member_weights) > 1):
+        yield f"member_weights {made.member_weights}, there {heard or 'one run'}"
+    for path, digest in made.checkpoints.items():
         if Path(path).is_file() and sha256(Path(path)) != digest:
             yield f"{path} has been trained since"
             return
-    scored = set(cv.get("checkpoints", made["checkpoints"]).values())  # by content: a run may have been moved
-    if other := [path for path, digest in made["checkpoints"].items() if digest not in scored]:
+    scored = set(cv.checkpoints.values())  # by content: a run may have been moved
+    if other := [path for path, digest in made.checkpoints.items() if digest not in scored]:
         yield f"{other[0]} is of another training than the one that was scored"
 
 
@@ -308,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     kaggle = Kaggle(patience(options))
     busy = "another submission is under way; wait until it has been uploaded"
-    with files.held(options.ledger.with_name(".submit.lock"), busy):
+    with held(options.ledger.with_name(".submit.lock"), busy):
         listed = push(candidate, kaggle, after_error=options.force)
         known = {entry.ref: entry for entry in ledger.read(options.ledger)}
         entry = known.get(str(listed.ref)) or candidate.entry(listed)

@@ -14,18 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
-from competition import files, rle
+from competition import rle
 from competition.command import Failure, os_reason, parser, run_command
 from competition.data_folder import DataFolder
-from competition.files import read_json, sha256
+from competition.files import sha256
 from competition.images import shape_of
 from competition.rle import Shape
 from competition.run.folder import RunFolder, run_at
 from competition.run.open import data_of
+from competition.run.records import SubmissionRecord, Validated
 
 CARVANA: Shape = (1280, 1918)
 # Carvana's cars cover 9 % to 41 % of the picture.
@@ -61,7 +62,6 @@ class Finding(NamedTuple):
 
 
 ShapeOfImage = Callable[[str], Shape]
-Stamp = dict[str, Any]
 
 
 def findings(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def problems(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> 
     return (found.text for found in findings(file, names, shape_of_image) if found.kind not in HARMLESS)
 
 
-def validate(file: Path, data: DataFolder, any_area: bool = False) -> Stamp:
+def validate(file: Path, data: DataFolder, any_area: bool = False) -> Validated:
     """Print what there is to say about a submission file; return normally if Kaggle will take it.
 
     Args:
@@ -127,15 +127,10 @@ def validate(file: Path, data: DataFolder, any_area: bool = False) -> Stamp:
     return stamp(digest, data)
 
 
-def stamp(digest: str, data: DataFolder) -> Stamp:
+def stamp(digest: str, data: DataFolder) -> Validated:
     """What is remembered of a valid submission: its hash, and for which names it was found valid."""
     names = hashlib.sha256("\n".join(data.submission_names).encode()).hexdigest()
-    return {"sha256": digest, "names": names, "rows": len(data.submission_names)}
-
-
-def stamp_of(run: RunFolder) -> Path:
-    """Where the stamp of a run's submission is."""
-    return run.root / "submission.validated.json"
+    return Validated(sha256=digest, names=names, rows=len(data.submission_names))
 
 
 def shapes(data: DataFolder) -> ShapeOfImage:
@@ -250,10 +245,9 @@ def predicted_data(run: RunFolder, asked: Path | None) -> DataFolder:
     Raises:
         Failure: there is no such folder, or a file of the run is damaged.
     """
-    record = run.root / "submission.json"
-    if asked is None and record.is_file():
-        known = read_json(record).get("data")
-        asked = Path(known) if known else None
+    record = SubmissionRecord.read_if_exists(run.submission_record) if asked is None else None
+    if record:
+        asked = Path(record.data)
     return data_of(run, asked)
 
 
@@ -265,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, file, data = open_submission(options)
     found = validate(file, data)
     if not options.file:
-        files.write_json(stamp_of(run), found)
+        found.write(run.validated)
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def test_a_restart_does_only_what_is_missing(
 
 def test_other_views_are_scored_anew(done: tuple[Ablation, dict[str, Any]]) -> None:
     made, result = done
-    again = made.run([], "--set", *SMALL, "inference.views=[identity]")["rows"]
+    again = made.run([], "--set", *SMALL, "inference.tta=[identity]")["rows"]
     assert again[0]["dice"] == result["rows"][1]["dice"] != result["rows"][0]["dice"]
 
 

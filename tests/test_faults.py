@@ -163,7 +163,7 @@ def test_a_full_disk(trained: Trained, tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
 
     full = subprocess.run(
-        [sys.executable, "-m", "inference.predict", *trained.arguments, "--set", "inference.views=[identity]"],
+        [sys.executable, "-m", "inference.predict", *trained.arguments, "--set", "inference.tta=[identity]"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         preexec_fn=fill,
@@ -177,5 +177,5 @@ def test_a_full_disk(trained: Trained, tmp_path: Path) -> None:
     assert "Traceback" not in full.stderr
     assert trained.run.submission.read_bytes() == before
     assert not list(trained.run.root.rglob("*.part"))
-    predict.main([*trained.arguments, "--set", "inference.views=[identity]"])
-    assert json.loads((trained.run.root / "submission.json").read_text())["views"] == ["identity"]
+    predict.main([*trained.arguments, "--set", "inference.tta=[identity]"])
+    assert json.loads((trained.run.root / "submission.json").read_text())["tta"] == ["identity"]

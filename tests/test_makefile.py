@@ -24,7 +24,7 @@ def dry_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (["RUN=cpu", "PRESET=cpu", "DATA=cpu"], "--run cpu --data cpu --preset cpu"),
         (["RUNS=a b", "DATA=d"], "--runs a b --data d"),
         (["RUNS=a b", "RUN=both"], "--runs a b --run both"),
-        (["SET=seed=1 inference.views=[identity]"], "--run default --set seed=1 inference.views=[identity]"),
+        (["SET=seed=1 inference.tta=[identity]"], "--run default --set seed=1 inference.tta=[identity]"),
     ],
 )
 @pytest.mark.parametrize("target", ["score", "predict", "pseudo"])

@@ -113,11 +113,11 @@ def test_other_photographs_of_the_same_names_are_predicted_anew(trained: Trained
 def test_other_views_or_weights_are_predicted_anew(trained: Trained) -> None:
     predict(trained.arguments)
     both = trained.run.submission.read_bytes()
-    predict([*trained.arguments, "--set", "inference.views=[identity]"])
+    predict([*trained.arguments, "--set", "inference.tta=[identity]"])
     one = trained.run.submission.read_bytes()
     assert one != both
     record = json.loads((trained.run.root / "submission.json").read_text())
-    assert record["views"] == ["identity"]
+    assert record["tta"] == ["identity"]
     assert record["networks"] == 2
 
 

@@ -21,6 +21,7 @@ from competition import files, metrics, rle
 from competition.command import Failure, run_command
 from competition.data_folder import DataFolder
 from competition.run.folder import RunFolder
+from competition.run.records import record_run
 from competition.settings.resolve import resolve
 from inference.report import gallery, tables
 from inference.report.__main__ import main
@@ -113,7 +114,7 @@ def predict(truth: NDArray[np.uint8], at: int) -> NDArray[np.uint8]:
 def write_run(root: Path, data: DataFolder, /, **more: dict[str, object]) -> RunFolder:
     """A run of two folds with every file that the other stages promise, and more settings."""
     run = RunFolder(root)
-    record(run, resolve({"split": {"folds": 2}, "train": {"epochs": 3}, **more}), data, "a slow processor")
+    record_run(run, resolve({"split": {"folds": 2}, "train": {"epochs": 3}, **more}), data, "a slow processor")
     fold = {car: at % 2 for at, car in enumerate(sorted({photo.car for photo in data.train}))}
     split = pd.DataFrame(
         [(photo.img, photo.car, fold[photo.car]) for photo in data.train], columns=["img", "car", "fold"]
@@ -341,9 +342,9 @@ def write_together(root: Path, data: DataFolder) -> RunFolder:
     environment = json.loads(together.environment.read_text())
     files.write_json(together.environment, {**environment, "runs": names})
     cv = json.loads(together.cv.read_text())
-    cv["weights"] = dict(zip(names, (0.25, 0.75), strict=True))
-    cv["folds"][0]["weights"] = dict(zip(names, (0.0, 1.0), strict=True))
-    cv["folds"][1]["weights"] = dict(zip(names, (0.5, 0.5), strict=True))
+    cv["member_weights"] = dict(zip(names, (0.25, 0.75), strict=True))
+    cv["folds"][0]["member_weights"] = dict(zip(names, (0.0, 1.0), strict=True))
+    cv["folds"][1]["member_weights"] = dict(zip(names, (0.5, 0.5), strict=True))
     files.write_json(together.cv, cv)
     for number in (0, 1):
         shutil.rmtree(together.fold(number))
@@ -381,7 +382,7 @@ def test_one_run_has_nothing_to_be_compared_with(finished):
 
 def test_a_cv_of_other_runs_is_refused(tmp_path, data):
     together = write_together(tmp_path / "runs", data)
-    files.write_json(together.cv, {**json.loads(together.cv.read_text()), "weights": {"z": 1}})
+    files.write_json(together.cv, {**json.loads(together.cv.read_text()), "member_weights": {"z": 1}})
     with pytest.raises(Failure, match=r"cv.json has no weights of .*/z and .*/a; make score RUN=.*/z\+a writes it"):
         made(together)
 
@@ -414,7 +415,7 @@ def test_what_is_not_there_is_left_out(tmp_path):
     run.history(1).write_text("")
     page = Page(made(run))
     assert "no metadata.csv" in page.by_id["makes"]
-    assert "tell no views apart" in page.by_id["views"]
+    assert "tell no views apart" in page.by_id["tta"]
     assert "no learning curves" in page.by_id["training"]
 
 

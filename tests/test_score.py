@@ -105,7 +105,7 @@ def test_views_are_measured_one_by_one(trained: Trained, capsys: pytest.CaptureF
     half = [*trained.arguments, "--set", "inference.threshold=0.5"]
     alone = {}
     for view in ("identity", "hflip"):
-        score([*half, f"inference.views=[{view}]"])
+        score([*half, f"inference.tta=[{view}]"])
         alone[view] = json.loads(trained.run.cv.read_text())
         assert [row["what"][:14] for row in alone[view]["gains"]] == ["best threshold"], (
             "one view has nothing to tell"

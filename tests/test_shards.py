@@ -91,7 +91,7 @@ def test_a_key_depends_on_everything_and_not_on_order() -> None:
 def test_every_setting_of_inference_decides_the_answers_unless_named_here() -> None:
     """``readers`` changes only the pace; the others are given to a key as what came of them."""
     elsewhere = {"readers", "threshold", "weights", "pseudo"}
-    other = Inference(views=["hflip"], precision="fp32", compile=True, batch_size=3, shard=5)
+    other = Inference(tta=["hflip"], precision="fp32", compile=True, batch_size=3, shard=5)
     facts, others = (facts_of(how, torch.device("cpu")) for how in (Inference(precision="bf16"), other))
     assert {name for name in facts if facts[name] != others[name]} == Inference.model_fields.keys() - elsewhere
     assert facts.keys() - Inference.model_fields.keys() == {"device", "threads"}

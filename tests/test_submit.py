@@ -92,9 +92,9 @@ def test_from_the_file_to_the_score(server: KaggleServer, work: Workplace) -> No
     server.pending = 2
     status, out, error = work.submit()
     assert (status, error) == (0, "")
-    sha256 = sha256(work.file)
+    digest = sha256(work.file)
     [listed] = server.submissions
-    assert listed["sha256"] == sha256  # what arrived is what was sent
+    assert listed["sha256"] == digest  # what arrived is what was sent
     assert listed["description"] == f"first [sha256:{sha256[:16]}]"
     assert work.entries == [
         Entry(

@@ -69,8 +69,8 @@ def test_a_bad_run_is_left_out(trained: Trained, capsys: pytest.CaptureFixture[s
     assert "when chosen on the other folds; predicting again" in capsys.readouterr().out
     cv = cv_of(both)
     weights = {str(trained.run.root): 1.0, str(bad.root): 0.0}
-    assert cv["weights"] == weights
-    assert [fold["weights"] for fold in cv["folds"]] == [weights] * 2
+    assert cv["member_weights"] == weights
+    assert [fold["member_weights"] for fold in cv["folds"]] == [weights] * 2
     row = gains_of(both)["best weights 1, 0"]
     assert (row["note"], row["over"], row["folds"]) == ("chosen on the other folds, used", "equal weights", 2)
     assert row["gain"] > 0.01
@@ -79,9 +79,9 @@ def test_a_bad_run_is_left_out(trained: Trained, capsys: pytest.CaptureFixture[s
     assert cv["dice"] == cv_of(trained.run)["dice"]
 
     predict(of(trained.run, bad))
-    assert "2 networks, views identity, hflip, threshold" in capsys.readouterr().out
+    assert "2 networks, tta identity, hflip, threshold" in capsys.readouterr().out
     record = json.loads((both.root / "submission.json").read_text())
-    assert record["weights"] == {str(trained.run.root): 1.0}
+    assert record["member_weights"] == {str(trained.run.root): 1.0}
     predict(trained.arguments)
     assert both.submission.read_bytes() == trained.run.submission.read_bytes()
 
@@ -90,7 +90,7 @@ def test_weights_that_gain_nothing_are_not_used(trained: Trained, capsys: pytest
     twin = variant(trained, "twin", {})
     score(of(trained.run, twin))
     both = together(trained.run, twin)
-    assert set(cv_of(both)["weights"].values()) == {0.5}
+    assert set(cv_of(both)["member_weights"].values()) == {0.5}
     row = gains_of(both)["best weights 0.5, 0.5"]
     assert (row["gain"], row["note"]) == (0.0, "chosen on the other folds, not used")
     assert "weights:" not in capsys.readouterr().out
@@ -106,12 +106,12 @@ def test_a_fold_has_the_weights_that_are_best_on_the_others(
     row = next(row for name, row in gains_of(both).items() if name.startswith("best weights"))
     assert row["gain"] < -0.01
     assert "not used" in row["note"]
-    assert set(cv_of(both)["weights"].values()) == {0.5}
+    assert set(cv_of(both)["member_weights"].values()) == {0.5}
 
     monkeypatch.setattr("inference.cv.tuning.SMALLEST_GAIN", -1.0)  # use it whatever it gains
     score(of(first, second))
     cv = cv_of(both)
-    chosen = [fold["weights"] for fold in cv["folds"]]
+    chosen = [fold["member_weights"] for fold in cv["folds"]]
     assert chosen == [{str(first.root): 1, str(second.root): 0}, {str(first.root): 0, str(second.root): 1}]
 
     # The masks are by these weights, and so are each fold's pseudo-labels.
@@ -131,12 +131,12 @@ def test_a_fold_has_the_weights_that_are_best_on_the_others(
 def test_the_table_is_that_of_the_scores_by_themselves(trained: Trained) -> None:
     """Two runs that see another size: each row against a score of its own that does not know the others."""
     small, large = trained.run, variant(trained, "large", {0: -0.5}, size=(96, 128))
-    half = ["--set", "inference.threshold=0.5", "inference.weights=equal"]
-    score([*of(small, large), *half, "inference.views=[identity]"])
+    half = ["--set", "inference.threshold=0.5", "inference.member_weights=equal"]
+    score([*of(small, large), *half, "inference.tta=[identity]"])
     rows = gains_of(together(small, large))
     assert [*rows][:3] == ["run small", "run large", "equal weights"], "one view has nothing to tell"
     for run in (small, large):
-        score(["--run", str(run.root), *half, "inference.views=[identity]"])
+        score(["--run", str(run.root), *half, "inference.tta=[identity]"])
         assert rows[f"run {run.name}"]["dice"] == pytest.approx(cv_of(run)["dice"], abs=1e-12)
     cv = cv_of(together(small, large))
     equal = rows["equal weights"]
@@ -153,13 +153,13 @@ def test_the_table_is_that_of_the_scores_by_themselves(trained: Trained) -> None
 def test_given_weights_are_used_as_they_are(trained: Trained) -> None:
     other = variant(trained, "other", {0: 0.5, 1: 0.5})
     both, half = together(trained.run, other), "inference.threshold=0.5"
-    score([*of(trained.run, other), "--set", half, "inference.weights=[3, 1]"])
-    assert list(cv_of(both)["weights"].values()) == [0.75, 0.25]
+    score([*of(trained.run, other), "--set", half, "inference.member_weights=[3, 1]"])
+    assert list(cv_of(both)["member_weights"].values()) == [0.75, 0.25]
     row = gains_of(both)["weights 0.75, 0.25"]
     assert row["note"] == "as set"
     assert row["dice"] == pytest.approx(cv_of(both)["dice"], abs=2e-4), "components are rounded before they are mixed"
-    score([*of(trained.run, other), "--set", half, "inference.weights=[0, 1]"])
-    assert list(cv_of(both)["weights"].values()) == [0.0, 1.0]
+    score([*of(trained.run, other), "--set", half, "inference.member_weights=[0, 1]"])
+    assert list(cv_of(both)["member_weights"].values()) == [0.0, 1.0]
     score(["--run", str(other.root), "--set", half])
     assert codes(both.oof) == codes(other.oof)
 
@@ -170,7 +170,7 @@ def test_a_list_of_the_wrong_length_is_refused(trained: Trained) -> None:
         with pytest.raises(
             Failure, match=r"weights=\[1\.0, 2\.0, 3\.0\] has 3 weights for 2 runs \(small, other\); give"
         ):
-            stage([*of(trained.run, other), "--set", "inference.weights=[1, 2, 3]"])
+            stage([*of(trained.run, other), "--set", "inference.member_weights=[1, 2, 3]"])
 
 
 def test_what_the_cv_chose_counts_only_for_its_own_runs(trained: Trained) -> None:
@@ -191,6 +191,6 @@ def test_other_weights_are_predicted_anew(trained: Trained) -> None:
     other = variant(trained, "other", {0: 2.0, 1: 2.0})
     written = []
     for weights in ("equal", "[1, 3]", "[3, 1]"):
-        predict([*of(trained.run, other), "--set", f"inference.weights={weights}"])
+        predict([*of(trained.run, other), "--set", f"inference.member_weights={weights}"])
         written.append(codes(together(trained.run, other).submission))
     assert len({json.dumps(each) for each in written}) == 3

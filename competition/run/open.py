@@ -6,8 +6,8 @@ from typing import Any
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.files import read_json
 from competition.run.folder import DEFAULT_DATA, RunFolder, run_at
+from competition.run.records import Environment
 from competition.settings.resolve import load_preset, load_yaml, merge, parse_assignments, resolve
 from competition.settings.schema import Settings, flat
 
@@ -96,8 +96,7 @@ def data_of(run: RunFolder, asked: Path | None, settings: Settings | None = None
         Failure: there is no such folder, or a file of the run is damaged.
     """
     if asked is None and run.environment.is_file():
-        known = read_json(run.environment).get("data")
-        asked = Path(known) if known else None
+        asked = Path(Environment.read(run.environment).data)
     if settings is None:
         settings = resolve(load_yaml(run.settings) if run.settings.is_file() else {})
     return DataFolder(asked or DEFAULT_DATA, hq=settings.data.hq)

@@ -55,7 +55,7 @@ def load_yaml(path: Path) -> Tree:
 
 
 def parse_assignments(assignments: Iterable[str]) -> Tree:
-    """``["train.epochs=50", "inference.views=[identity]"]`` as nested dicts; values are read as YAML.
+    """``["train.epochs=50", "inference.tta=[identity]"]`` as nested dicts; values are read as YAML.
 
     Text stays as it is written: a run may be called 2, a car 0351583208425, and neither is a number.
 

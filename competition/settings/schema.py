@@ -10,7 +10,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 BatchSize = Literal["auto"] | Positive
 Weight = Annotated[float, Field(ge=0)]
-View = Literal["identity", "hflip", "vflip", "rot180"]
+TTA = Literal["identity", "hflip", "vflip", "rot180"]
 
 
 class Section(BaseModel):
@@ -188,13 +188,13 @@ class Train(Section):
 class Inference(Section):
     """From trained folds to masks. May differ from one call to the next."""
 
-    views: list[View] = Field(["identity", "hflip"], min_length=1, description="test-time augmentation")
+    tta: list[TTA] = Field(["identity", "hflip"], min_length=1, description="test-time augmentations to average")
     threshold: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "auto", description="car is at or above it; auto: 0.5, or what cross-validation found better"
     )
-    weights: Literal["auto", "equal"] | Annotated[list[Weight], Field(min_length=1)] = Field(
+    member_weights: Literal["auto", "equal"] | Annotated[list[Weight], Field(min_length=1)] = Field(
         "auto",
-        description="how much each of RUNS counts; auto: all the same, or what cross-validation found better",
+        description="weight of each of RUNS; auto: equal weights, or better ones found by cross-validation",
     )
     precision: Precision = Field("auto", description="as train.precision")
     pseudo: float = Field(0.05, gt=0, le=1, description="part of the test set that make pseudo keeps, the surest")
@@ -205,8 +205,10 @@ class Inference(Section):
 
     @model_validator(mode="after")
     def _one_run_counts(self) -> Self:
-        if not isinstance(self.weights, str) and not any(self.weights):
-            raise ValueError(f"inference.weights={self.weights} leaves no run to answer; give one of them a weight")
+        if not isinstance(self.member_weights, str) and not any(self.member_weights):
+            raise ValueError(
+                f"inference.member_weights={self.member_weights} gives every run weight 0; give one a weight above 0"
+            )
         return self
 
 

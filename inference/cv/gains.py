@@ -1,50 +1,28 @@
 """What each part of an answer adds to the CV: views, runs, their weights, the threshold."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from competition.run.records import Gain
 from inference.cv.mixtures import Mixture, Shares, alone, equal
 from inference.cv.tuning import Scores, Tuning
 
 EQUAL = "equal weights"
 
 
-class Gain(NamedTuple):
-    """A row of the table.
-
-    Attributes:
-        what: a part, or parts that answer together.
-        dice: the mean Dice of all images.
-        over: what it is compared with; "" where it stands for itself, and the other numbers are None.
-        gain: the difference of the means.
-        spread: the standard deviation of the folds' own gains.
-        folds: how many folds gain.
-        note: how it was chosen and whether it is used, where that is a question.
-    """
-
-    what: str
-    dice: float
-    over: str = ""
-    gain: float | None = None
-    spread: float | None = None
-    folds: int | None = None
-    note: str = ""
-
-
 def gain(what: str, dice: Scores, folds: NDArray[np.integer], *, over: str, before: Scores, note: str = "") -> Gain:
     """A row that compares the Dice of images, (images,), with what it was before."""
     of_folds = [float((dice - before)[folds == fold].mean()) for fold in np.unique(folds)]
     return Gain(
-        what,
-        float(dice.mean()),
-        over,
-        float(dice.mean()) - float(before.mean()),
-        float(np.std(of_folds, ddof=1)) if len(of_folds) > 1 else 0.0,
-        sum(each > 0 for each in of_folds),
-        note,
+        what=what,
+        dice=float(dice.mean()),
+        over=over,
+        gain=float(dice.mean()) - float(before.mean()),
+        spread=float(np.std(of_folds, ddof=1)) if len(of_folds) > 1 else 0.0,
+        folds=sum(each > 0 for each in of_folds),
+        note=note,
     )
 
 
@@ -57,7 +35,7 @@ def gains_of_views(
     by_itself = [dice[Mixture(shares, alone(view, len(views)))] for view in range(len(views))]
     together = [dice[Mixture(shares, equal(number, len(views)))] for number in range(1, len(views) + 1)]
     names = [" + ".join(views[:number]) for number in range(1, len(views) + 1)]
-    rows = [Gain(views[0], float(by_itself[0].mean()))]
+    rows = [Gain(what=views[0], dice=float(by_itself[0].mean()))]
     rows += [
         gain(view, dice_of_view, folds, over=views[0], before=by_itself[0])
         for view, dice_of_view in list(zip(views, by_itself, strict=True))[1:]
@@ -76,7 +54,7 @@ def gains_of_runs(
     if len(names) < 2:
         return []
     by_itself = [dice[Mixture(alone(run, len(names)), equal(views))] for run in range(len(names))]
-    rows = [Gain(f"run {name}", float(each.mean())) for name, each in zip(names, by_itself, strict=True)]
+    rows = [Gain(what=f"run {name}", dice=float(each.mean())) for name, each in zip(names, by_itself, strict=True)]
     best = max(range(len(names)), key=lambda run: rows[run].dice)
     together = dice[Mixture(equal(len(names)), equal(views))]
     return [*rows, gain(EQUAL, together, folds, over=rows[best].what, before=by_itself[best])]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from competition.command import Failure
-from competition.settings.schema import Inference, Precision, View
+from competition.settings.schema import TTA, Inference, Precision
 from folds.checkpoint import load_weights
 from folds.device import autocast, autocast_dtype
 from folds.frame import Frame
@@ -20,7 +20,7 @@ from folds.validation import to_levels
 from inference.engine.fusion import fused, stored_as
 
 # A view is undone by the same flip that made it. Dimensions of (N, C, H, W).
-FLIPS: dict[View, tuple[int, ...]] = {"identity": (), "hflip": (3,), "vflip": (2,), "rot180": (2, 3)}
+FLIPS: dict[TTA, tuple[int, ...]] = {"identity": (), "hflip": (3,), "vflip": (2,), "rot180": (2, 3)}
 
 
 class Ensemble:
@@ -29,7 +29,7 @@ class Ensemble:
     Args:
         networks: each takes (N, 3, h, w) uint8 RGB and returns (N, 1, h, w) logits.
         frame: their frame.
-        views: the views that each network sees.
+        tta: the test-time augmentations that are averaged.
         device: where they compute.
         precision: what they compute in.
         weights: how much each network counts in the average; by default 1.
@@ -40,7 +40,7 @@ class Ensemble:
         self,
         networks: Sequence[nn.Module],
         frame: Frame,
-        views: Sequence[View],
+        tta: Sequence[TTA],
         *,
         device: torch.device,
         precision: Precision,
@@ -51,7 +51,7 @@ class Ensemble:
         ready = [stored_as(fused(network.eval()), dtype).to(device) for network in networks]
         self.networks = [network.to(memory_format=torch.channels_last) for network in ready]
         self.frame = frame
-        self.views = views
+        self.tta = tta
         self.device = device
         self.precision = precision
         self.weights = weights or [1.0] * len(networks)
@@ -137,25 +137,25 @@ class Ensemble:
             pixels = torch.cat([pixels, pixels[:1].expand(size - len(pixels), -1, -1, -1)])
         total: Tensor | None = None
         each: list[Tensor] = []
-        for view in self.views:
-            seen = flip(pixels, view)
+        for tta in self.tta:
+            seen = flip(pixels, tta)
             for network, weight in zip(self.networks, self.weights, strict=True):
                 with autocast(self.precision, self.device):
                     logits = network(seen)
-                answer = flip(logits.float().sigmoid(), view)
+                answer = flip(logits.float().sigmoid(), tta)
                 if components:
                     each.append(to_levels(answer[: len(images)]))
                 if weight != 1:
                     answer.mul_(weight)
                 total = answer if total is None else total.add_(answer)
         assert total is not None
-        mean = total[: len(images)].div_(len(self.views) * sum(self.weights))
+        mean = total[: len(images)].div_(len(self.tta) * sum(self.weights))
         return mean, torch.stack(each, dim=1) if components else None
 
 
-def flip(images: Tensor, view: View) -> Tensor:
+def flip(images: Tensor, tta: TTA) -> Tensor:
     """A view of (N, C, H, W) images; applied twice it gives them back."""
-    return images.flip(FLIPS[view]) if FLIPS[view] else images
+    return images.flip(FLIPS[tta]) if FLIPS[tta] else images
 
 
 def load_ensembles(
@@ -184,7 +184,7 @@ def load_ensembles(
         Ensemble(
             [networks[place] for place in places],
             frame,
-            settings.views,
+            settings.tta,
             device=device,
             precision=settings.precision,
             weights=[shares[place] / largest for place in places],

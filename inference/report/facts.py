@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from competition.run.records import Environment
 from competition.settings.schema import Settings, flat
 from inference.report.results import Member, Results
 
@@ -50,12 +51,12 @@ def _facts(member: Member, results: Results) -> dict[str, str]:
         "Training": f"{settings.train.epochs} epochs, {_batch(settings)}, {settings.train.optimizer}",
         "Learning rate": f"{settings.train.lr:g}, {settings.train.schedule}",
         "Split": f"{len(results.folds)} folds of cars, {_origin(settings)}",
-        "Test-time views": ", ".join(results.cv["views"]),
+        "Test-time views": ", ".join(results.cv.tta),
         "Data": _data(settings, environment),
-        "Device": str(environment.get("device", "unknown")),
-        "Code": f"revision {environment.get('git') or 'unknown'}",
+        "Device": environment.device,
+        "Code": f"revision {environment.git or 'unknown'}",
         "Time in training": _time(member),
-        "Run made": str(environment.get("created", "unknown")).replace("T", " ").replace("+00:00", " UTC"),
+        "Run made": environment.created.replace("T", " ").replace("+00:00", " UTC"),
     }
 
 
@@ -94,8 +95,8 @@ def _origin(settings: Settings) -> str:
     return f"those of run {source}" if source else f"seed {settings.seed}"
 
 
-def _data(settings: Settings, environment: Mapping[str, Any]) -> str:
-    known = f"{environment.get('data', 'unknown')} ({environment.get('fingerprint', 'unknown')})"
+def _data(settings: Settings, environment: Environment) -> str:
+    known = f"{environment.data} ({environment.fingerprint})"
     return known if settings.data.pseudo == "none" else f"{known}, and pseudo-labels of run {settings.data.pseudo}"
 
 
@@ -106,7 +107,7 @@ def _time(member: Member) -> str:
     return f"{minutes // 60} h {minutes % 60} min for {epochs} epochs" if epochs else "not recorded"
 
 
-def _versions(environment: Mapping[str, Any]) -> dict[str, str]:
+def _versions(environment: Environment) -> dict[str, str]:
     """A package whose version is None is not installed."""
-    packages = {name: version or "not installed" for name, version in environment.get("packages", {}).items()}
-    return {name: environment.get(name, "unknown") for name in ("python", "platform")} | packages
+    packages = {name: version or "not installed" for name, version in environment.packages.items()}
+    return {"python": environment.python, "platform": environment.platform} | packages

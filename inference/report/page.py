@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -10,6 +9,7 @@ from tqdm import tqdm
 
 from competition.data_folder import DataFolder
 from competition.mask_table import read_rle_rows
+from competition.run.records import CV
 from inference.report import charts, tables
 from inference.report.facts import all_settings, facts, versions
 from inference.report.gallery import gallery, view_thumbnails
@@ -80,9 +80,8 @@ def _learning_curves(results: Results) -> list[Markup]:
     return [charts.loss_curves(histories), charts.validation_curves(histories)]
 
 
-def _threshold_curve(cv: dict[str, Any]) -> Markup:
-    curve = cv["curve"]
-    return charts.threshold_curve(curve["thresholds"], curve["dice"], cv["threshold"], cv["tuning"]["threshold"])
+def _threshold_curve(cv: CV) -> Markup:
+    return charts.threshold_curve(cv.curve.thresholds, cv.curve.dice, cv.threshold, cv.tuning.threshold)
 
 
 def _submission(results: Results) -> Submission | None:

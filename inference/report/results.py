@@ -1,23 +1,19 @@
 """What a run's files say of its scores: read, and checked against each other."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from competition.command import Failure, os_reason
 from competition.data_folder import DataFolder
-from competition.files import read_json
 from competition.run.folder import SCORE_COLUMNS, RunFolder, run_at
+from competition.run.records import CV, Environment, Epoch, read_history
 from competition.settings.resolve import load_yaml, resolve
 from competition.settings.schema import Settings
 
 # What of an epoch is shown, and its type: one that was not validated has a Dice of NaN, a gap in the curve.
 EPOCH = {"epoch": int, "loss": float, "seconds": float, "dice": float, "best": bool}
-# Of what `make score` writes into cv.json.
-CV = ["dice", "iou", "spread", "threshold", "views", "folds", "tuning", "curve", "gains"]
 # The scores are written with six digits; what differs by more comes from another call.
 ROUNDING = 1e-5
 
@@ -37,7 +33,7 @@ class Member:
     run: RunFolder
     weight: float
     settings: Settings
-    environment: dict[str, Any]
+    environment: Environment
     histories: dict[int, pd.DataFrame]
 
 
@@ -53,14 +49,14 @@ class Results:
     """
 
     run: RunFolder
-    cv: dict[str, Any]
+    cv: CV
     scores: pd.DataFrame
     members: list[Member]
 
     @property
     def folds(self) -> list[int]:
         """All folds of the split: `make score` scores all or none."""
-        return [int(fold["fold"]) for fold in self.cv["folds"]]
+        return [fold.fold for fold in self.cv.folds]
 
 
 def read_results(run: RunFolder, data: DataFolder) -> Results:
@@ -98,28 +94,25 @@ def _scores(run: RunFolder) -> pd.DataFrame:
     return table
 
 
-def _cv(run: RunFolder, scores: pd.DataFrame) -> dict[str, Any]:
+def _cv(run: RunFolder, scores: pd.DataFrame) -> CV:
     """cv.json, which must be about the same images as oof_scores.csv."""
-    cv = read_json(run.cv)
-    lacking = [name for name in CV if name not in cv]
-    if lacking:
-        raise Failure(f"{run.cv} has no {lacking[0]!r}; make score RUN={run.called} writes it again")
-    for name in ("dice", "iou"):
+    cv = CV.read(run.cv)
+    for name, value in (("dice", cv.dice), ("iou", cv.iou)):
         mean = scores[name].mean()
-        if abs(mean - cv[name]) > ROUNDING:
+        if abs(mean - value) > ROUNDING:
             raise Failure(
-                f"{run.cv} says {name} {cv[name]:.5f}, but {run.oof_scores.name} has the mean {mean:.5f}: they come "
+                f"{run.cv} says {name} {value:.5f}, but {run.oof_scores.name} has the mean {mean:.5f}: they come "
                 f"from different calls; make score RUN={run.called} writes both"
             )
     return cv
 
 
-def _members(run: RunFolder, cv: dict[str, Any]) -> list[Member]:
+def _members(run: RunFolder, cv: CV) -> list[Member]:
     """The runs that have answered, in the order in which they were named."""
-    names = read_json(run.environment).get("runs", [])
+    names = Environment.read(run.environment).runs
     if not names:
         return [_member(run, 1.0, cv)]
-    weights = cv.get("weights", {})
+    weights = cv.member_weights or {}
     if list(weights) != names:
         raise Failure(
             f"{run.cv} has no weights of {' and '.join(names)}; make score RUN={run.called} writes it again"
@@ -127,11 +120,10 @@ def _members(run: RunFolder, cv: dict[str, Any]) -> list[Member]:
     return [_member(run_at(name), weights[name], cv) for name in names]
 
 
-def _member(run: RunFolder, weight: float, cv: dict[str, Any]) -> Member:
-    folds = [int(fold["fold"]) for fold in cv["folds"]]
-    histories = {fold: _history(run.history(fold)) for fold in folds if run.history(fold).is_file()}
-    known = {fold: table for fold, table in histories.items() if len(table)}
-    return Member(run, weight, resolve(load_yaml(run.settings)), read_json(run.environment), known)
+def _member(run: RunFolder, weight: float, cv: CV) -> Member:
+    histories = {fold.fold: read_history(run.history(fold.fold)) for fold in cv.folds}
+    tables = {fold: _table(epochs) for fold, epochs in histories.items() if epochs}
+    return Member(run, weight, resolve(load_yaml(run.settings)), Environment.read(run.environment), tables)
 
 
 def _described(data: DataFolder) -> pd.DataFrame:
@@ -139,15 +131,7 @@ def _described(data: DataFolder) -> pd.DataFrame:
     return data.metadata.reindex(columns=["year", "make", "model"])
 
 
-def _history(path: Path) -> pd.DataFrame:
-    """A fold's epochs."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            rows.append({name: row[name] for name in EPOCH})
-        except (ValueError, KeyError, TypeError) as error:
-            raise Failure(
-                f"{path} line {number} is not an epoch of a training ({error}); remove the line to do without it"
-            ) from error
+def _table(epochs: Sequence[Epoch]) -> pd.DataFrame:
+    """A fold's epochs; an epoch without validation has a Dice of NaN, a gap in the curve."""
+    rows = [epoch.model_dump(include=set(EPOCH)) for epoch in epochs]
     return pd.DataFrame(rows, columns=list(EPOCH)).astype(EPOCH)

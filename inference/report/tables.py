@@ -60,8 +60,8 @@ class GroupRow:
 def by_fold(results: Results) -> list[FoldRow]:
     """A row for every fold of the split."""
     rows = []
-    for chosen in results.cv["folds"]:
-        fold = int(chosen["fold"])
+    for chosen in results.cv.folds:
+        fold = chosen.fold
         scores = results.scores[results.scores["fold"] == fold]
         worst = _worst(scores)
         rows.append(
@@ -70,10 +70,10 @@ def by_fold(results: Results) -> list[FoldRow]:
                 cars=scores["car"].nunique(),
                 images=len(scores),
                 epochs=", ".join(_epochs(member, fold) for member in results.members),
-                weights=", ".join(f"{weight:.3g}" for weight in chosen.get("weights", {}).values()),
+                weights=", ".join(f"{weight:.3g}" for weight in (chosen.member_weights or {}).values()),
                 dice=scores["dice"].mean(),
                 iou=scores["iou"].mean(),
-                threshold=float(chosen["threshold"]),
+                threshold=chosen.threshold,
                 worst_img=worst["img"],
                 worst_dice=worst["dice"],
             )
