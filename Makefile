@@ -58,7 +58,7 @@ ifneq ($(and $(RUNS),$(filter folds train cv validate submit masks report,$(MAKE
 $(error RUNS is for score, predict and pseudo, which make one run of them; name that one here: RUN=a+b)
 endif
 ifneq ($(and $(HQ),$(filter folds train cv score predict pseudo validate submit masks report,$(MAKECMDGOALS))),)
-$(error HQ is for data and check; a run learns from the hq photographs by SET=data.hq=true)
+$(error HQ is for data and check; a run learns from the hq photos by SET=data.hq=true)
 endif
 ifneq ($(and $(findstring command line,$(origin FOLD)),$(filter cv,$(MAKECMDGOALS))),)
 $(error FOLD is for train; cv trains every fold that is not finished)
@@ -145,7 +145,7 @@ ablation: $(STAMP) ## what each choice of a preset is worth, on cars no training
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(VARIANTS),--variants $(VARIANTS)) \
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(SET),--set $(foreach each,$(SET),'$(each)'))
 
-data: $(STAMP) ## download and verify Carvana from Kaggle into DATA (HQ=1: the hq photographs)
+data: $(STAMP) ## download and verify Carvana from Kaggle into DATA (HQ=1: the hq photos)
 	@$(PY) -m competition.kaggle.download $(call DATA_OR,data/carvana) $(if $(call yes,$(HQ)),--hq)
 
 synthetic: $(STAMP) ## write a Carvana-format data set of generated cars into DATA (CARS, TEST_CARS, SEED)

@@ -100,7 +100,7 @@ class Protocol:
 
     @property
     def unseen(self) -> list[Photo]:
-        """The photographs that are scored."""
+        """The photos that are scored."""
         return self.by_fold[max(self.by_fold)]
 
     def run(self, variant: str) -> RunFolder:

@@ -1,7 +1,7 @@
-"""All that happens to a photograph outside the network, on one core, against what most public solutions do:
+"""All that happens to a photo outside the network, on one core, against what most public solutions do:
 ``python -m benchmarks.host_path [--data DATA] [--run RUN]``.
 
-The network does nothing: it gives out the photographs' own soft masks, prepared before the clock starts.
+The network does nothing: it gives out the photos' own soft masks, prepared before the clock starts.
 """
 
 import os
@@ -47,10 +47,10 @@ Result = TypeVar("Result")
 
 
 class FullDecode(Frame):
-    """A frame that decodes every photograph at its full size, as one that pads does, and then averages by area."""
+    """A frame that decodes every photo at its full size, as one that pads does, and then averages by area."""
 
     def read(self, path: Path) -> Pixels:
-        """A photograph as the network sees it."""
+        """A photo as the network sees it."""
         if self.fit == "pad":
             return super().read(path)
         photo = read_rgb(path)
@@ -153,7 +153,7 @@ class Stopwatch:
 def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, folder: Path) -> dict[str, float]:
     """Milliseconds of processor time an image of each stage of our path, one after the other in one thread.
 
-    A batch at a time, as on the way itself: memory for all photographs at once would have to be found by the kernel,
+    A batch at a time, as on the way itself: memory for all photos at once would have to be found by the kernel,
     page by page, and that takes longer than the work.
     """
     frame = Frame.of(settings.input)
@@ -171,8 +171,8 @@ def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, f
         for photo, soft in zip(batch, levels, strict=True):
             full = watch.run("finish: enlarge", partial(frame.full_size, soft, shape_of(photo.path)))
             mask = watch.run("finish: threshold", partial(np.greater_equal, full, LEVEL))
-            runs = watch.run("finish: find runs", partial(rle.from_mask, mask))
-            rows.append((photo.img, watch.run("finish: text", partial(rle.to_text, runs))))
+            spans = watch.run("finish: find spans", partial(rle.from_mask, mask))
+            rows.append((photo.img, watch.run("finish: text", partial(rle.to_text, spans))))
     watch.run("write: csv, gzip", partial(submission_file.write_shard, folder / "stages.csv.gz", rows))
     found = {name: 1000 * seconds / len(photos) for name, seconds in watch.seconds.items()}
     resize = max(0.0, found.pop("read") - found["read: decode"])
@@ -218,7 +218,7 @@ def reading(photos: Sequence[Photo], settings: Settings, repeats: int) -> dict[s
 
 
 def reading_dice(run_name: str, data: DataFolder, fold: int) -> dict[str, float]:
-    """The Dice of a trained fold on the photographs it did not see, read in either way."""
+    """The Dice of a trained fold on the photos it did not see, read in either way."""
     run = run_at(run_name)
     network, settings, _ = load_weights(run.best(fold))
     held_out = photos_by_fold(run.folds, data.train)[fold]
@@ -234,12 +234,12 @@ def reading_dice(run_name: str, data: DataFolder, fold: int) -> dict[str, float]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    arguments = parser("Time all that happens to a photograph outside the network, on one core.")
+    arguments = parser("Time all that happens to a photo outside the network, on one core.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--run", help="a trained run: what the way of reading does to its Dice")
     arguments.add_argument("--fold", type=int, default=0, help="which of its folds")
     arguments.add_argument("--preset", default="cpu", help="whose input size")
-    arguments.add_argument("--images", type=int, default=64, help="number of photographs")
+    arguments.add_argument("--images", type=int, default=64, help="number of photos")
     arguments.add_argument("--repeats", type=int, default=5, help="measurements of each way")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
@@ -257,12 +257,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.run:
         ways |= reading_dice(options.run, data, options.fold)
     print_rows(
-        f"{len(photos)} photographs, input {size}, one core; images a second", found["images_per_second"], "images/s"
+        f"{len(photos)} photos, input {size}, one core; images a second", found["images_per_second"], "images/s"
     )
     print_rows("by the processor's time", found["images_per_processor_second"], "images/s")
     print_rows("our stages, processor time an image", parts, "ms")
     print_rows("the usual stages, processor time an image", usual_parts, "ms")
-    print_rows("reading a photograph", ways, "", digits=5)
+    print_rows("reading a photo", ways, "", digits=5)
     targets = [
         Target("ours / usual, images a second", found["times_as_fast"], 6),
         Target("ours, images a second on one core", found["images_per_second"]["ours"], 80),

@@ -27,7 +27,7 @@ from folds.trainer import Trainer
 
 
 def trainer_of(data: DataFolder, photos: Sequence[Photo], settings: Settings, folder: Path) -> Trainer:
-    """The trainer of a fold that learns from these photographs, as ``make train`` makes it."""
+    """The trainer of a fold that learns from these photos, as ``make train`` makes it."""
     held_out = [photo for photo in data.train if photo.car == data.train[0].car]
     learned = [photo for photo in photos if photo.car != held_out[0].car]
     return make_trainer(RunFolder(folder), settings, data, {0: held_out, 1: learned}, fold=0)
@@ -77,7 +77,7 @@ def stages(samples: Samples, settings: Settings) -> dict[str, float]:
 
 
 def target_of(samples: Samples, photo: Photo) -> Pixels:
-    """The target of a photograph, from its mask's row or file."""
+    """The target of a photo, from its mask's row or file."""
     return samples.frame.target(samples.data.truth(photo))
 
 
@@ -97,11 +97,11 @@ def measure(
     }
     settings = settings_of(preset, network)
     rates = {
-        "loader, photographs in memory": loaded_per_second(trainers[True], epochs),
-        "loader, photographs read anew": loaded_per_second(trainers[False], epochs),
+        "loader, photos in memory": loaded_per_second(trainers[True], epochs),
+        "loader, photos read anew": loaded_per_second(trainers[False], epochs),
         "trainer's step": trained_per_second(trainers[True], steps),
     }
-    chosen = rates["loader, photographs in memory" if settings.train.cache else "loader, photographs read anew"]
+    chosen = rates["loader, photos in memory" if settings.train.cache else "loader, photos read anew"]
     samples = trainers[False].loader.dataset
     assert isinstance(samples, Samples)
     assert samples[Key(0, 0)][0].shape[:2] == (settings.input.height, settings.input.width)
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Time a preset's loader against its trainer.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--presets", nargs="+", default=["gpu", "fullres"] if gpu else ["demo", "cpu"])
-    arguments.add_argument("--images", type=int, default=64, help="number of photographs")
+    arguments.add_argument("--images", type=int, default=64, help="number of photos")
     arguments.add_argument("--epochs", type=int, default=3, help="measured passes of the loader")
     arguments.add_argument("--steps", type=int, default=5, help="measured steps of the trainer")
     options = arguments.parse_args(argv)

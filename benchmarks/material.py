@@ -23,7 +23,7 @@ def data_folder(asked: Path | None) -> DataFolder:
 
 
 def first(photos: Sequence[Photo], count: int) -> list[Photo]:
-    """Some photographs, spread over all; the same again where there are fewer."""
+    """Some photos, spread over all; the same again where there are fewer."""
     if count > len(photos):
         return [photo for photo, _ in zip(cycle(photos), range(count), strict=False)]
     return [photos[number * len(photos) // count] for number in range(count)]
@@ -51,7 +51,7 @@ def link(source: Path, name: Path) -> None:
 
 
 def link_photos(names: Sequence[str], photos: Sequence[Photo], folder: Path) -> None:
-    """Give photographs many names in a folder; they serve again and again."""
+    """Give photos many names in a folder; they serve again and again."""
     folder.mkdir(parents=True)
     for name, photo in zip(names, cycle(photos), strict=False):
         link(photo.path, folder / name)

@@ -1,4 +1,4 @@
-"""The README's picture: test photographs of a run with the masks that its submission gives them.
+"""The README's picture: test photos of a run with the masks that its submission gives them.
 
 python -m benchmarks.picture --run demo --out docs/demo.jpg
 """
@@ -22,7 +22,7 @@ COLOUR = np.array([255, 96, 0], dtype=np.float32)  # RGB
 
 
 def drawn(photo: Pixels, mask: Pixels) -> Pixels:
-    """A photograph with its mask tinted and outlined: both (H, W, ...) at full size, the result a tile."""
+    """A photo with its mask tinted and outlined: both (H, W, ...) at full size, the result a tile."""
     tinted = photo.astype(np.float32)
     tinted[mask > 0] = 0.72 * tinted[mask > 0] + 0.28 * COLOUR
     outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -34,19 +34,19 @@ def drawn(photo: Pixels, mask: Pixels) -> Pixels:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the picture."""
-    arguments = parser("Draw the masks of a run's submission on its test photographs.")
+    arguments = parser("Draw the masks of a run's submission on its test photos.")
     arguments.add_argument("--run", default="demo", help="name of the run")
     arguments.add_argument("--out", type=Path, default=Path("docs/demo.jpg"), help="the picture")
-    arguments.add_argument("--columns", type=int, default=3, help="photographs beside each other")
-    arguments.add_argument("--rows", type=int, default=2, help="photographs above each other")
+    arguments.add_argument("--columns", type=int, default=3, help="photos beside each other")
+    arguments.add_argument("--rows", type=int, default=2, help="photos above each other")
     options = arguments.parse_args(argv)
     run = run_at(options.run)
     photos = DataFolder(Path(read_json(run.environment)["data"])).test
     codes = {img: code for _, img, code in read_rle_rows(run.submission)}
     count = options.columns * options.rows
     if len(photos) < count:
-        raise Failure(f"{len(photos)} test photographs are too few for {count} tiles")
-    # Every few photographs another car, and each time another view of it.
+        raise Failure(f"{len(photos)} test photos are too few for {count} tiles")
+    # Every few photos another car, and each time another view of it.
     chosen = [photos[(number * len(photos) // count + 3 * number) % len(photos)] for number in range(count)]
     tiles = []
     for photo in chosen:

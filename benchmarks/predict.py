@@ -1,4 +1,4 @@
-"""Prediction end to end against the time that its networks take by themselves on the same photographs, and against
+"""Prediction end to end against the time that its networks take by themselves on the same photos, and against
 segmentation-models-pytorch with ttach: ``python -m benchmarks.predict [--data DATA] [--run RUN]``.
 
 On a GPU also at 1024 x 1024 and at full size, with the peak of its memory. Without --run the networks are untrained:
@@ -90,7 +90,7 @@ def computing_ensemble(
 
 
 def batches_of(photos: Sequence[Photo], frame: Frame, size: int, device: torch.device) -> list[Tensor]:
-    """The photographs as the networks see them, on their device."""
+    """The photos as the networks see them, on their device."""
     images = [torch.from_numpy(frame.read(photo.path)) for photo in photos]
     return [torch.stack(images[at : at + size]).to(device) for at in range(0, len(images), size)]
 
@@ -104,7 +104,7 @@ def networks_alone(work: Sequence[tuple[Ensemble, Sequence[Tensor]]]) -> None:
 
 
 def end_to_end(file: Path, photos: Sequence[Photo], case: Case) -> None:
-    """Photographs on the disk to a shard of a submission on the disk."""
+    """Photos on the disk to a shard of a submission on the disk."""
     predict_to(file, photos, case.ensembles, threshold=0.5, settings=case.settings)
 
 
@@ -153,7 +153,7 @@ def print_case(found: dict[str, Any]) -> None:
 
 @torch.inference_mode()
 def plain_loop(file: Path, photos: Sequence[Photo], network: nn.Module, settings: Settings) -> None:
-    """The usual loop around a network that averages its own views: a batch after the other, one photograph each time
+    """The usual loop around a network that averages its own views: a batch after the other, one photo each time
     it touches a file."""
     device = pick_device()
     size, height, width = settings.inference.batch_size, settings.input.height, settings.input.width
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments.add_argument("--folds", type=int, default=5, help="untrained networks")
     arguments.add_argument("--compiled", action="store_true", help="the untrained networks by torch.compile too")
-    arguments.add_argument("--images", type=int, default=512 if gpu else 24, help="number of photographs")
+    arguments.add_argument("--images", type=int, default=512 if gpu else 24, help="number of photos")
     arguments.add_argument("--repeats", type=int, default=3, help="measurements of each way")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)

@@ -57,20 +57,20 @@ def require_agreement(mask: Mask, code: str, other: str, with_peer: bool) -> Non
     if not np.array_equal(rle.decode(code, shape), mask):
         raise Failure("the decoder does not give the mask back; the comparison means nothing")
     if metrics.dice_rle(code, other) != decode_and_compare(code, other, shape):
-        raise Failure("Dice from the runs and Dice from the pixels disagree; the comparison means nothing")
+        raise Failure("Dice from the spans and Dice from the pixels disagree; the comparison means nothing")
     if with_peer:
         require_agreement_with_peer(mask, code)
 
 
 def require_agreement_with_peer(mask: Mask, code: str) -> None:
-    """Raise unless our runs, in pycocotools' own form, are what it makes of the mask."""
+    """Raise unless our spans, in pycocotools' own form, are what it makes of the mask."""
     from pycocotools import mask as coco
 
     edges = [0, *rle.parse(code).ravel().tolist()]
     counts = np.diff(edges + [mask.size] * (edges[-1] < mask.size)).tolist()
     size = list(mask.T.shape)
     if coco.frPyObjects({"counts": counts, "size": size}, *size) != coco.encode(mask.T):
-        raise Failure(f"the runs of rle.encode and of {PEER} differ; the comparison means nothing")
+        raise Failure(f"the spans of rle.encode and of {PEER} differ; the comparison means nothing")
 
 
 def measure(codes: Sequence[str], shape: Shape, repeats: int, with_peer: bool) -> dict[str, list[float]]:
@@ -98,7 +98,7 @@ def targets_of(times: Mapping[str, float]) -> list[Target]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    arguments = parser("Time the run-length codec and the score of runs.")
+    arguments = parser("Time the run-length codec and the score of spans.")
     arguments.add_argument("--data", type=Path, help="data folder with train_masks.csv; by default generated cars")
     arguments.add_argument("--masks", type=int, default=32, help="number of masks")
     arguments.add_argument("--repeats", type=int, default=10, help="measurements of each way on each mask")
@@ -108,15 +108,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     codes = codes_of(data, options.masks)
     version = peer(PEER)
     times = medians(measure(codes, shape, options.repeats, version is not None))
-    runs = statistics.mean(len(rle.parse(code)) for code in codes)
+    spans = statistics.mean(len(rle.parse(code)) for code in codes)
     result: dict[str, Any] = {
         "data": str(data.root),
         "masks": len(codes),
-        "runs": runs,
+        "spans": spans,
         "peer": f"{PEER} {version}" if version else None,
         "milliseconds": {name: 1000 * seconds for name, seconds in times.items()},
     }
-    title = f"{len(codes)} masks of {shape[1]} x {shape[0]}, {runs:.0f} runs each; median processor time"
+    title = f"{len(codes)} masks of {shape[1]} x {shape[0]}, {spans:.0f} spans each; median processor time"
     print_rows(title + (f"; {PEER} {version}" if version else ""), result["milliseconds"], "ms", digits=3)
     report("rle", result, targets_of(times))
 

@@ -1,7 +1,7 @@
 """The whole test set in one run: time, memory and disk; and the same again with kills, byte for byte:
 ``python -m benchmarks.scale [--data DATA] [--images 100064] [--kills 3]``.
 
-Every name is a link to one of the photographs at hand, and a small network, trained for a minute, answers: what is
+Every name is a link to one of the photos at hand, and a small network, trained for a minute, answers: what is
 measured is all the rest, from looking through the folder to the finished file.
 """
 

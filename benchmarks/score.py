@@ -29,13 +29,13 @@ CHECKED = 8  # rows whose Dice is counted again from the pixels
 
 def shifted(code: str, shape: Shape, pixels: int) -> str:
     """The code of a mask moved to the right; what leaves the last row is cut off."""
-    runs = rle.parse(code, shape) + pixels
-    runs = runs[runs[:, 0] < shape[0] * shape[1]]
-    return rle.to_text(runs.clip(max=shape[0] * shape[1]))
+    spans = rle.parse(code, shape) + pixels
+    spans = spans[spans[:, 0] < shape[0] * shape[1]]
+    return rle.to_text(spans.clip(max=shape[0] * shape[1]))
 
 
 def make_training_set(data: DataFolder, count: int, root: Path) -> DataFolder:
-    """A training set with as many names; photographs, mask files and codes serve again and again."""
+    """A training set with as many names; photos, mask files and codes serve again and again."""
     names = made_up_names(count)
     link_photos(names, data.train, root / "train")
     (root / "train_masks").mkdir()
@@ -84,12 +84,12 @@ def score_out_of_fold(data: DataFolder, count: int, folder: Path) -> dict[str, A
 
 
 def require_pixels_agree(file: Path, data: DataFolder, dice: dict[str, float]) -> None:
-    """Raise unless the pixels of the first masks have the Dice that their runs were given."""
+    """Raise unless the pixels of the first masks have the Dice that their spans were given."""
     photos = {photo.img: photo for photo in data.train}
     for (_, img, code), _ in zip(submission_file.read(file), range(CHECKED), strict=False):
         truth = data.truth(photos[img])
         if metrics.dice(rle.decode(code, (truth.shape[0], truth.shape[1])), truth) != dice[img]:
-            raise Failure(f"the Dice of {img} from its runs is not that of its pixels")
+            raise Failure(f"the Dice of {img} from its spans is not that of its pixels")
 
 
 def validate_submission(data: DataFolder, count: int, folder: Path) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def validate_submission(data: DataFolder, count: int, folder: Path) -> dict[str,
     named = folder / "named"
     named.mkdir()
     submission_file.write(named / "sample_submission.csv", rows(names, ["1 1"]))
-    # Where the photographs are not at hand the validator takes Carvana's size; other data bring theirs.
+    # Where the photos are not at hand the validator takes Carvana's size; other data bring theirs.
     if shape_of(data.train[0].path) != (1280, 1918):
         link_photos(names, data.train, named / "test")
     file = folder / "submission.csv.gz"

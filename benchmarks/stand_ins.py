@@ -32,7 +32,7 @@ class Replay(nn.Module):
     """Does nothing: gives prepared answers out one after the other, and begins again behind the last.
 
     Args:
-        answers: (N, 1, h, w) logits in the order in which the photographs will come, in one view.
+        answers: (N, 1, h, w) logits in the order in which the photos will come, in one view.
     """
 
     def __init__(self, answers: Tensor) -> None:
@@ -48,7 +48,7 @@ class Replay(nn.Module):
 
 
 class Computing(nn.Module):
-    """Lets an untrained network compute, and then gives the same mask for every photograph.
+    """Lets an untrained network compute, and then gives the same mask for every photo.
 
     What an untrained network says is noise, of a thousand times as many runs as a car has.
 

@@ -1,4 +1,4 @@
-"""What most public solutions do with a photograph before the network, and with the answer after it."""
+"""What most public solutions do with a photo before the network, and with the answer after it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ STD = np.array([0.229, 0.224, 0.225])
 
 
 def read(path: Path, height: int, width: int) -> FloatArray:
-    """A photograph as (3, height, width) float32.
+    """A photo as (3, height, width) float32.
 
     Normalised as segmentation-models-pytorch's ``preprocess_input`` does it, and converted as its examples do.
     """

@@ -19,7 +19,7 @@ def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
     """Every problem of a data folder, one line each, with the file or row it is about.
 
     A CSV is read up to the first row that cannot be told apart into fields; that row is then the problem.
-    Photographs and masks are decoded to their last pixel; masks are compared with train_masks.csv; names in CSVs
+    Photos and masks are decoded to their last pixel; masks are compared with train_masks.csv; names in CSVs
     with files. Not found is damage in the middle of a JPEG that decodes all the same, to nonsense.
     """
     train = _photos_or_problem(lambda: data.train)
@@ -37,7 +37,7 @@ def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
         jobs = (found for results in (labelled, unlabelled) for found in results)
         for found in tqdm(jobs, total=len(photos) + len(shown), unit="photo", disable=None, leave=False):
             yield from found
-    finally:  # after Ctrl-C nobody waits until the photographs that are left have been read
+    finally:  # after Ctrl-C nobody waits until the photos that are left have been read
         pool.shutdown(cancel_futures=True)
     yield from _orphans(data, photos, rows)
     yield from _sample_problems(data, shown)
@@ -79,7 +79,7 @@ def _mask_rows(data: DataFolder) -> tuple[dict[str, tuple[int, str]], list[str],
 
 
 def _labelled_problems(data: DataFolder, photo: Photo, rows: dict[str, tuple[int, str]], complete: bool) -> list[str]:
-    """What is wrong with one training photograph, its mask file and its row, each looked at by itself."""
+    """What is wrong with one training photo, its mask file and its row, each looked at by itself."""
     found: list[str] = []
     shape = mask = None
     try:
@@ -97,9 +97,9 @@ def _labelled_problems(data: DataFolder, photo: Photo, rows: dict[str, tuple[int
     if photo.img in rows:
         line, code = rows[photo.img]
         try:
-            runs = rle.parse(code, shape)
+            spans = rle.parse(code, shape)
             if mask is not None and mask.shape == shape:
-                count = np.count_nonzero(rle.to_mask(runs, shape) != mask)
+                count = np.count_nonzero(rle.to_mask(spans, shape) != mask)
                 if count:
                     where = f"{data.masks_csv} line {line}"
                     found.append(f"{where}: differs from {file} in {count} pixels; remove the wrong one")
@@ -111,19 +111,19 @@ def _labelled_problems(data: DataFolder, photo: Photo, rows: dict[str, tuple[int
 
 
 def _orphans(data: DataFolder, photos: list[Photo], rows: dict[str, tuple[int, str]]) -> Iterator[str]:
-    """Masks without a photograph."""
+    """Masks without a photo."""
     names = {photo.img for photo in photos}
     for img in (img for img in rows if photos and img not in names):
-        yield f"{data.masks_csv} line {rows[img][0]}: there is no photograph {img}"
+        yield f"{data.masks_csv} line {rows[img][0]}: there is no photo {img}"
     known = {data.mask_file(photo) for photo in photos}
     folder = data.root / "train_masks"
     for path in sorted(folder.iterdir()) if folder.is_dir() and photos else ():
         if is_shown(path, MASK_TYPES) and path not in known:
-            yield f"{path} is the mask of no photograph"
+            yield f"{path} is the mask of no photo"
 
 
 def _sample_problems(data: DataFolder, test: list[Photo]) -> Iterator[str]:
-    """Names in sample_submission.csv without a photograph, and the other way round."""
+    """Names in sample_submission.csv without a photo, and the other way round."""
     sample = data.root / "sample_submission.csv"
     if not sample.is_file() or not test:
         return
@@ -152,8 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise Failure(f"{options.data}: {count} problem{'s' * (count > 1)}, listed above")
     cars = {photo.car for photo in data.train}
     print(
-        f"{options.data} is in order: {len(data.train):,} training photographs of {len(cars):,} cars with their "
-        f"masks, {len(data.test):,} test photographs"
+        f"{options.data} is in order: {len(data.train):,} training photos of {len(cars):,} cars with their "
+        f"masks, {len(data.test):,} test photos"
     )
 
 

@@ -7,7 +7,7 @@
     sample_submission.csv     img,rle_mask: the names a submission must have, in their order
     metadata.csv              id,year,make,model,trim1,trim2
 
-Nothing but the photographs is required. A name that does not end in a view number is a car of its own.
+Nothing but the photos is required. A name that does not end in a view number is a car of its own.
 """
 
 import copy
@@ -24,7 +24,7 @@ from competition import rle
 from competition.command import Failure
 from competition.images import Pixels, read_mask, shape_of
 from competition.mask_table import mask_rows, read_rle_rows
-from competition.rle import Runs, Shape
+from competition.rle import Shape, Spans
 
 PHOTO_TYPES = (".jpg", ".jpeg", ".png")
 MASK_TYPES = (".gif", ".png")
@@ -33,7 +33,7 @@ NAME = re.compile(r"(?P<car>.+)_(?P<view>\d{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photograph: the name by which every CSV knows it, and what the name says."""
+    """One photo: the name by which every CSV knows it, and what the name says."""
 
     img: str
     car: str
@@ -63,7 +63,7 @@ class DataFolder:
 
     @cached_property
     def train(self) -> list[Photo]:
-        """The training photographs, sorted by name.
+        """The training photos, sorted by name.
 
         Raises:
             Failure: there are none.
@@ -72,7 +72,7 @@ class DataFolder:
 
     @cached_property
     def test(self) -> list[Photo]:
-        """The test photographs, sorted by name.
+        """The test photos, sorted by name.
 
         Raises:
             Failure: there are none.
@@ -112,14 +112,14 @@ class DataFolder:
             raise Failure(f"{path} has no column `id`; its header is {', '.join(table.columns)}")
         return table.drop_duplicates("id").set_index("id")
 
-    def truth_runs(self, photo: Photo) -> Runs:
-        """The runs of a training photograph's mask.
+    def truth_spans(self, photo: Photo) -> Spans:
+        """The spans of a training photo's mask.
 
         Its row in train_masks.csv is read where there is one (in a tenth of the time), else its mask file;
         `make check` makes sure that the two say the same.
 
         Raises:
-            Failure: there is neither, the row is malformed, or the mask is not of the photograph's size.
+            Failure: there is neither, the row is malformed, or the mask is not of the photo's size.
         """
         shape = shape_of(photo.path)
         file = self.mask_file(photo)
@@ -134,30 +134,30 @@ class DataFolder:
         if file is None:
             raise Failure(
                 f"{photo.path} has no mask: neither {self.root / 'train_masks'}/{Path(photo.img).stem}_mask.gif nor "
-                f"a row in {self.masks_csv}; add one, or remove the photograph"
+                f"a row in {self.masks_csv}; add one, or remove the photo"
             )
         mask = read_mask(file)
         return rle.from_mask(mask)
 
     def truth(self, photo: Photo) -> Pixels:
-        """The mask of a training photograph, (H, W) uint8 of 0 and 1; raises what ``truth_runs`` raises."""
-        return rle.to_mask(self.truth_runs(photo), shape_of(photo.path))
+        """The mask of a training photo, (H, W) uint8 of 0 and 1; raises what ``truth_spans`` raises."""
+        return rle.to_mask(self.truth_spans(photo), shape_of(photo.path))
 
     def require_masks(self, photos: Iterable[Photo]) -> None:
         """Look at every header, so that a missing or wrongly sized mask is found before the training starts.
 
         Raises:
-            Failure: a photograph has no mask, or one of another size.
+            Failure: a photo has no mask, or one of another size.
         """
         for photo in photos:
             file = self.mask_file(photo)
             if file is not None:
                 same_size(photo.path, shape_of(photo.path), file, shape_of(file))
             elif photo.img not in self._mask_rows:
-                self.truth_runs(photo)
+                self.truth_spans(photo)
 
     def with_masks(self, file: Path) -> "DataFolder":
-        """The same folder, in which the photographs that a CSV of img,rle_mask names have the masks it gives them.
+        """The same folder, in which the photos that a CSV of img,rle_mask names have the masks it gives them.
 
         Raises:
             Failure: the file cannot be read, or a row is malformed or doubled.
@@ -167,7 +167,7 @@ class DataFolder:
         return other
 
     def mask_file(self, photo: Photo) -> Path | None:
-        """The mask file of a training photograph, or None."""
+        """The mask file of a training photo, or None."""
         stem = Path(photo.img).stem
         return next((self._mask_files[name] for name in (f"{stem}_mask", stem) if name in self._mask_files), None)
 
@@ -183,7 +183,7 @@ class DataFolder:
 
     @property
     def masks_fingerprint(self) -> str:
-        """A hash of what ``truth_runs`` reads: the rows of codes, and the mask files' names and sizes."""
+        """A hash of what ``truth_spans`` reads: the rows of codes, and the mask files' names and sizes."""
         digest = hashlib.sha256(fingerprint_of(self._mask_files.values()).encode())
         for img, (_, code) in self._mask_rows.items():
             digest.update(f"{img} {code}\n".encode())
@@ -206,12 +206,12 @@ class DataFolder:
         wanted = [f"{kind}_hq"] if self.hq else [kind, f"{kind}_hq"]
         folder = next((self.root / name for name in wanted if (self.root / name).is_dir()), None)
         if folder is None and self.hq:
-            raise Failure(f"{self.root} has no folder {wanted[0]}, for hq photographs; `make data HQ=1` fetches them")
+            raise Failure(f"{self.root} has no folder {wanted[0]}, for hq photos; `make data HQ=1` fetches them")
         if folder is None:
             raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; DATA must be in Kaggle's layout")
         paths = sorted(path for path in folder.iterdir() if is_shown(path, PHOTO_TYPES))
         if not paths:
-            raise Failure(f"{folder} holds no photographs (.jpg, .jpeg or .png)")
+            raise Failure(f"{folder} holds no photos (.jpg, .jpeg or .png)")
         return [photo_at(path) for path in paths]
 
 
@@ -229,7 +229,7 @@ def is_shown(path: Path, types: Sequence[str]) -> bool:
 
 
 def photo_at(path: Path) -> Photo:
-    """What the name of a photograph says: ``0cdf5b5d0ce1_01.jpg`` is view 1 of car 0cdf5b5d0ce1."""
+    """What the name of a photo says: ``0cdf5b5d0ce1_01.jpg`` is view 1 of car 0cdf5b5d0ce1."""
     match = NAME.fullmatch(path.stem)
     if match is None:
         return Photo(path.name, car=path.stem, view=1, path=path)
@@ -237,9 +237,9 @@ def photo_at(path: Path) -> Photo:
 
 
 def same_size(photo: Path, shape: Shape, mask: Path, mask_shape: Shape) -> None:
-    """Raise a Failure unless a mask has its photograph's (height, width)."""
+    """Raise a Failure unless a mask has its photo's (height, width)."""
     if shape != mask_shape:
         raise Failure(
             f"{mask} is {mask_shape[1]} x {mask_shape[0]}, but {photo} is {shape[1]} x {shape[0]}; a mask must have "
-            "its photograph's size (`make check` lists all of them)"
+            "its photo's size (`make check` lists all of them)"
         )

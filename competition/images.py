@@ -1,4 +1,4 @@
-"""Reading photographs and masks from files, as Kaggle means them."""
+"""Reading photos and masks from files, as Kaggle means them."""
 
 import struct
 from functools import lru_cache
@@ -24,7 +24,7 @@ cv2.setNumThreads(0)
 
 
 def read_rgb(path: Path) -> Pixels:
-    """A photograph as (H, W, 3) uint8 RGB, its pixels where the file has them: EXIF rotation is ignored,
+    """A photo as (H, W, 3) uint8 RGB, its pixels where the file has them: EXIF rotation is ignored,
     because Carvana's masks were drawn on the stored pixels.
 
     Args:
@@ -37,7 +37,7 @@ def read_rgb(path: Path) -> Pixels:
 
 
 def read_halved(path: Path, at_least: Shape) -> tuple[Pixels, int]:
-    """A photograph as ``read_rgb`` reads it, or at half its size, if it is a JPEG and that is enough.
+    """A photo as ``read_rgb`` reads it, or at half its size, if it is a JPEG and that is enough.
 
     libjpeg decodes at half the size straight from the DCT coefficients, in a third of the time. It also can at a
     quarter, but what is resized from there is less sharp: networks at 384 x 256 lose 0.0001 to 0.0003 of Dice by it.
@@ -48,7 +48,7 @@ def read_halved(path: Path, at_least: Shape) -> tuple[Pixels, int]:
 
     Returns:
         (ceil(H / divisor), ceil(W / divisor), 3) uint8 RGB, and the divisor, 1 or 2. Half of an odd side is no whole
-        number, and the last row or column then lies partly beyond the photograph; who ignores that moves every pixel
+        number, and the last row or column then lies partly beyond the photo; who ignores that moves every pixel
         away from its mask.
 
     Raises:

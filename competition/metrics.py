@@ -1,4 +1,4 @@
-"""Dice and IoU of two masks, from their pixels or from their runs.
+"""Dice and IoU of two masks, from their pixels or from their spans.
 
 Both come from the same three counts, so that J = D / (2 - D) always holds between them. Two empty masks are
 the same mask and score 1, as on Kaggle.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from competition import rle
-from competition.rle import Mask, Runs
+from competition.rle import Mask, Spans
 
 
 class Counts(NamedTuple):
@@ -62,8 +62,8 @@ def counts(a: Mask, b: Mask) -> Counts:
     return Counts(int(np.count_nonzero(a & b)), int(np.count_nonzero(a)), int(np.count_nonzero(b)))
 
 
-def counts_of_runs(a: Runs, b: Runs) -> Counts:
-    """Count the pixels of two masks given as runs, without decoding them."""
+def counts_of_spans(a: Spans, b: Spans) -> Counts:
+    """Count the pixels of two masks given as spans, without decoding them."""
     return Counts(rle.intersection(a, b), rle.area(a), rle.area(b))
 
 
@@ -79,9 +79,9 @@ def iou(a: Mask, b: Mask) -> float:
 
 def dice_rle(a: str, b: str) -> float:
     """Dice of two run-length codes of one image; raises ValueError where one is malformed."""
-    return counts_of_runs(rle.parse(a), rle.parse(b)).dice
+    return counts_of_spans(rle.parse(a), rle.parse(b)).dice
 
 
 def iou_rle(a: str, b: str) -> float:
     """IoU of two run-length codes of one image; raises ValueError where one is malformed."""
-    return counts_of_runs(rle.parse(a), rle.parse(b)).iou
+    return counts_of_spans(rle.parse(a), rle.parse(b)).iou

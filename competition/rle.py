@@ -1,9 +1,9 @@
-"""Carvana's run-length code of a mask, and what can be done with the runs alone.
+"""Carvana's run-length code of a mask, and what can be done with the spans alone.
 
 A mask is written as ``start length start length ...``: pixels are numbered from 1, left to right and then
 top to bottom, and an empty mask is the empty string. (Kaggle's evaluation page of the challenge.)
 
-In memory the runs of a mask are an ``(n, 2)`` int64 array of half-open, 0-indexed ``[start, stop)`` intervals
+In memory the spans of a mask are an ``(n, 2)`` int64 array of half-open, 0-indexed ``[start, stop)`` intervals
 of the flattened mask, sorted and disjoint.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[Any]
-Runs = NDArray[np.int64]
+Spans = NDArray[np.int64]
 Shape = tuple[int, int]
 
-EMPTY: Runs = np.empty((0, 2), dtype=np.int64)
+EMPTY: Spans = np.empty((0, 2), dtype=np.int64)
 HUGE = np.iinfo(np.int64).max
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
 WHITE_SPACE = " \t\n\r\v\f"
@@ -55,13 +55,13 @@ def decode(rle: str, shape: Shape) -> NDArray[np.uint8]:
     return to_mask(parse(rle, shape), shape)
 
 
-def from_mask(mask: Mask) -> Runs:
-    """The runs of a mask: (H, W) array of any dtype, non-zero is car, to (n, 2) intervals."""
+def from_mask(mask: Mask) -> Spans:
+    """The spans of a mask: (H, W) array of any dtype, non-zero is car, to (n, 2) intervals."""
     mask = np.asarray(mask)
     if mask.ndim != 2:
         raise ValueError(f"a mask has two dimensions (height, width), not shape {mask.shape}")
     # Packed 64 pixels to a word (non-zero is 1), row-major whatever the memory layout. A word of 0 before the first
-    # pixel and at least one 0 after the last let a run begin and end anywhere.
+    # pixel and at least one 0 after the last let a span begin and end anywhere.
     # packbits is slow, or refuses, where an element is not a byte.
     bits = np.packbits(mask if mask.dtype.itemsize == 1 else mask != 0, bitorder="little")
     padded = np.zeros(mask.size // 64 + 2, dtype="<u8")
@@ -75,40 +75,40 @@ def from_mask(mask: Mask) -> Runs:
     octets = np.flatnonzero(changed != 0)
     edges = np.flatnonzero(np.unpackbits(changed[octets], bitorder="little").view(np.bool_))
     octets = octets[edges >> 3]
-    runs: Runs = (places[octets >> 3] * 64 + (octets & 7) * 8 + (edges & 7)).reshape(-1, 2)
-    return runs
+    spans: Spans = (places[octets >> 3] * 64 + (octets & 7) * 8 + (edges & 7)).reshape(-1, 2)
+    return spans
 
 
-def to_mask(runs: Runs, shape: Shape) -> NDArray[np.uint8]:
-    """The (H, W) uint8 mask of 0 and 1 that has these runs, which must lie within ``shape``."""
-    edges = np.concatenate([[0], runs.ravel(), [shape[0] * shape[1]]])
-    values = np.zeros(edges.size - 1, dtype=np.uint8)  # gap, run, gap, ... gap; a gap may be of no length
+def to_mask(spans: Spans, shape: Shape) -> NDArray[np.uint8]:
+    """The (H, W) uint8 mask of 0 and 1 that has these spans, which must lie within ``shape``."""
+    edges = np.concatenate([[0], spans.ravel(), [shape[0] * shape[1]]])
+    values = np.zeros(edges.size - 1, dtype=np.uint8)  # gap, span, gap, ... gap; a gap may be of no length
     values[1::2] = 1
     return np.repeat(values, np.diff(edges)).reshape(shape)
 
 
-def to_text(runs: Runs) -> str:
-    """The run-length code of runs."""
-    numbers = runs.copy()
+def to_text(spans: Spans) -> str:
+    """The run-length code of spans."""
+    numbers = spans.copy()
     numbers[:, 1] -= numbers[:, 0]
     numbers[:, 0] += 1
     # One formatting of all numbers takes half the time of one for each.
     return ("%d " * numbers.size % tuple(numbers.ravel().tolist()))[:-1]
 
 
-def parse(rle: str, shape: Shape | None = None) -> Runs:
-    """The runs in a run-length code, checked.
+def parse(rle: str, shape: Shape | None = None) -> Spans:
+    """The spans in a run-length code, checked.
 
     Args:
         rle: a run-length code; white space around and between the numbers does not matter.
-        shape: (H, W) of the image, or None to leave unchecked whether the runs lie within it.
+        shape: (H, W) of the image, or None to leave unchecked whether the spans lie within it.
 
     Returns:
         (n, 2) int64 array of half-open, 0-indexed intervals.
 
     Raises:
         ValueError: a token is not a whole number, their count is odd, a start is below 1, a length is not
-            positive, a run leaves the image, runs overlap or are not sorted; the message names the token.
+            positive, a span leaves the image, spans overlap or are not sorted; the message names the token.
     """
     numbers = _numbers(rle)
     if numbers.size % 2:
@@ -117,26 +117,26 @@ def parse(rle: str, shape: Shape | None = None) -> Runs:
         return EMPTY
     pixels = HUGE if shape is None else shape[0] * shape[1]
     positive = numbers.min() > 0
-    runs = numbers.reshape(-1, 2)
-    runs[:, 0] -= 1
-    runs[:, 1] += runs[:, 0]
-    ends = runs.ravel()
-    # An end that overflows is negative, and so below its start. Which run is wrong is asked only where one is.
+    spans = numbers.reshape(-1, 2)
+    spans[:, 0] -= 1
+    spans[:, 1] += spans[:, 0]
+    ends = spans.ravel()
+    # An end that overflows is negative, and so below its start. Which span is wrong is asked only where one is.
     if not positive or (ends[1:] < ends[:-1]).any() or ends[-1] > pixels:
         _refuse(_numbers(rle), pixels)
-    return runs
+    return spans
 
 
-def area(runs: Runs) -> int:
+def area(spans: Spans) -> int:
     """The number of car pixels."""
-    return int((runs[:, 1] - runs[:, 0]).sum())
+    return int((spans[:, 1] - spans[:, 0]).sum())
 
 
-def intersection(a: Runs, b: Runs) -> int:
+def intersection(a: Spans, b: Spans) -> int:
     """The number of pixels that are car in both, without decoding either.
 
-    With the starts of both in order, and the stops too, a pixel lies in two runs where it is below the i-th stop and
-    not below the start after the i-th: two more runs have begun there than have ended.
+    With the starts of both in order, and the stops too, a pixel lies in two spans where it is below the i-th stop and
+    not below the start after the i-th: two more spans have begun there than have ended.
     """
     starts, stops = np.concatenate([a[:, 0], b[:, 0]]), np.concatenate([a[:, 1], b[:, 1]])
     starts.sort(kind="stable")  # which merges what is in order already
@@ -168,14 +168,14 @@ def _shown(token: str) -> str:
 def _refuse(numbers: NDArray[np.int64], pixels: int) -> None:
     """Raise a ValueError that says what is wrong with starts and lengths, and names the first token of that kind."""
     starts, lengths = numbers[::2], numbers[1::2]
-    # Where the token lies from its run's start: 0 the start, 1 the length, 2 the start of the next run. Compared such
+    # Where the token lies: 0 the span's start, 1 its length, 2 the start of the next span. Compared such
     # that absurd numbers do not overflow.
     for bad, offset, reason in (
         (starts < 1, 0, "start {} is below 1"),
         (lengths < 1, 1, "length {} is not positive"),
         (starts > pixels, 0, f"start {{}} lies outside the image of {pixels} pixels"),
         (lengths > pixels - starts + 1, 1, f"length {{}} leaves the image of {pixels} pixels"),
-        (starts[1:] - starts[:-1] < lengths[:-1], 2, "start {} overlaps the run before it, or is not sorted"),
+        (starts[1:] - starts[:-1] < lengths[:-1], 2, "start {} overlaps the span before it, or is not sorted"),
     ):
         if bad.any():
             token = 2 * int(bad.argmax()) + offset

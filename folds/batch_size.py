@@ -24,7 +24,7 @@ def automatic_batch_size(settings: Settings, photos: int) -> int:
 
     Args:
         settings: of the run that begins.
-        photos: the number of training photographs.
+        photos: the number of training photos.
 
     Raises:
         Failure: not even one image fits.

@@ -1,4 +1,4 @@
-"""The frame through which a network sees photographs: how they get to its size, and its answer back to theirs."""
+"""The frame through which a network sees photos: how they get to its size, and its answer back to theirs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from competition.settings.schema import Input
 
 @dataclass(frozen=True)
 class Frame:
-    """A network's input size, and whether photographs are resized to it or padded.
+    """A network's input size, and whether photos are resized to it or padded.
 
-    Padded photographs keep their own pixels: 1918 x 1280 lies in the upper left of 1920 x 1280, and the columns
+    Padded photos keep their own pixels: 1918 x 1280 lies in the upper left of 1920 x 1280, and the columns
     beyond repeat the last one.
     """
 
@@ -33,7 +33,7 @@ class Frame:
         return cls(settings.height, settings.width, settings.fit)
 
     def read(self, path: Path) -> Pixels:
-        """A photograph as the network sees it: (height, width, 3) uint8 RGB.
+        """A photo as the network sees it: (height, width, 3) uint8 RGB.
 
         Raises:
             Failure: the file is damaged, or larger than a padding frame.
@@ -52,7 +52,7 @@ class Frame:
         return self._resized(photo, (height, width), cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
 
     def require_room(self, shape: Sequence[int], path: Path) -> None:
-        """Raise a Failure if a photograph of (H, W, ...) is larger than a padding frame."""
+        """Raise a Failure if a photo of (H, W, ...) is larger than a padding frame."""
         if self.fit == "pad" and (shape[0] > self.height or shape[1] > self.width):
             raise Failure(
                 f"{path} is {shape[1]} x {shape[0]}, larger than the frame of {self.width} x {self.height} that "
@@ -71,7 +71,7 @@ class Frame:
         return self._resized(full, full.shape, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
     def full_size(self, levels: Pixels, shape: Shape) -> Pixels:
-        """The network's answer, (height, width) uint8, in the (H, W) of the photograph; still soft."""
+        """The network's answer, (height, width) uint8, in the (H, W) of the photo; still soft."""
         if self.fit == "pad":
             return levels[: shape[0], : shape[1]]
         # Exact: the mode that OpenCV defines bit by bit, so that a GPU can do the same.

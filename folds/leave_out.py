@@ -1,4 +1,4 @@
-"""Photographs that no fold learns from, because their masks are wrong for example; they are scored all the same."""
+"""Photos that no fold learns from, because their masks are wrong for example; they are scored all the same."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from competition.data_folder import Photo
 
 
 def without(photos: Iterable[Photo], leave_out: Sequence[str]) -> list[Photo]:
-    """The photographs that remain.
+    """The photos that remain.
 
     Args:
         photos: of the folds to learn from.

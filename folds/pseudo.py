@@ -1,4 +1,4 @@
-"""Pseudo-labels: test photographs with masks that another run's networks are sure of, to learn from too.
+"""Pseudo-labels: test photos with masks that another run's networks are sure of, to learn from too.
 
 Fold n learns from what fold n's networks of that run say. They have not seen the cars that fold n is validated on, as
 long as both runs have the same split, to the byte.
@@ -40,12 +40,12 @@ def pseudo_labels(run: RunFolder, settings: Settings, fold: int) -> Path | None:
 def with_pseudo_labels(
     run: RunFolder, settings: Settings, data: DataFolder, fold: int
 ) -> tuple[list[Photo], DataFolder]:
-    """The photographs that a fold learns from besides those with masks, and the data with the masks of both.
+    """The photos that a fold learns from besides those with masks, and the data with the masks of both.
 
     The labels are copied into the run: a training that is killed goes on with those that it began with.
 
     Raises:
-        Failure: what ``pseudo_labels`` refuses, or a photograph of the file is not in the test set.
+        Failure: what ``pseudo_labels`` refuses, or a photo of the file is not in the test set.
     """
     file = pseudo_labels(run, settings, fold)
     if file is None:
@@ -59,5 +59,5 @@ def with_pseudo_labels(
     names = [img for _, img, _ in read_rle_rows(kept)]
     missing = [img for img in names if img not in photos]
     if missing:
-        raise Failure(f"{kept} labels {missing[0]}, which is no test photograph of {data.root}; name its own DATA")
+        raise Failure(f"{kept} labels {missing[0]}, which is no test photo of {data.root}; name its own DATA")
     return [photos[img] for img in names], data.with_masks(kept)

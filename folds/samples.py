@@ -1,4 +1,4 @@
-"""Training samples: a photograph and its soft target, changed at random, as uint8."""
+"""Training samples: a photo and its soft target, changed at random, as uint8."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ from folds.frame import Frame
 
 
 class Key(NamedTuple):
-    """Which sample: of which epoch, and which photograph. It alone decides what the sample looks like."""
+    """Which sample: of which epoch, and which photo. It alone decides what the sample looks like."""
 
     epoch: int
     photo: int
 
 
 class Pair(NamedTuple):
-    """A photograph in the network's frame, (h, w, 3) uint8 RGB, and its target, (h, w) uint8, 255 is car."""
+    """A photo in the network's frame, (h, w, 3) uint8 RGB, and its target, (h, w) uint8, 255 is car."""
 
     image: Pixels
     target: Pixels
@@ -36,16 +36,16 @@ class Pair(NamedTuple):
 class Samples(Dataset[tuple[Tensor, Tensor]]):
     """Training samples by ``Key``.
 
-    What is random about a sample is drawn from (seed, epoch, photograph), so it is the same whichever process
+    What is random about a sample is drawn from (seed, epoch, photo), so it is the same whichever process
     prepares it, and whatever was prepared before it: that is what makes a resumed training bit-identical.
 
     Args:
-        photos: the training photographs.
+        photos: the training photos.
         data: where their masks are.
         frame: the network's frame.
         augment: what is done at random.
         seed: of the randomness.
-        cache: keep all photographs and targets in memory, in the network's frame.
+        cache: keep all photos and targets in memory, in the network's frame.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
                 self.cached = list(pool.map(self.read, range(len(photos))))
 
     def __len__(self) -> int:
-        """The number of photographs."""
+        """The number of photos."""
         return len(self.photos)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
@@ -80,35 +80,33 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(changed["image"]), torch.from_numpy(changed["mask"])
 
     def read(self, index: int) -> Pair:
-        """A photograph and its target as they are, in the network's frame."""
+        """A photo and its target as they are, in the network's frame."""
         photo = self.photos[index]
         return Pair(self.frame.read(photo.path), self.frame.target(self.data.truth(photo)))
 
 
 class Batches(Sampler[list[Key]]):
-    """The batches of one epoch, each photograph at most once, in an order drawn from (seed, epoch).
+    """The batches of one epoch, each photo at most once, in an order drawn from (seed, epoch).
 
     Set ``epoch`` and ``start`` before iterating: the batches before ``start`` are left out, which is how a resumed
     epoch goes on where it stopped. A last batch that would be smaller is left out too.
 
     Args:
-        samples: the number of photographs.
-        batch_size: of all processes together; with fewer photographs, as many of them as can be shared.
+        samples: the number of photos.
+        batch_size: of all processes together; with fewer photos, as many of them as can be shared.
         seed: of the order.
         rank: number of this process, which gets its share of every batch.
         world: how many processes there are.
 
     Raises:
-        Failure: the batches cannot be shared evenly, or there are more processes than photographs.
+        Failure: the batches cannot be shared evenly, or there are more processes than photos.
     """
 
     def __init__(self, samples: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1) -> None:
         self.samples = samples
         require_shareable(batch_size, world)
         if samples < world:
-            raise Failure(
-                f"{samples} training photographs cannot be shared by {world} processes; take fewer, NPROC=1"
-            )
+            raise Failure(f"{samples} training photos cannot be shared by {world} processes; take fewer, NPROC=1")
         self.batch_size = min(batch_size, samples // world * world)
         self.seed = seed
         self.rank = rank
@@ -139,7 +137,7 @@ def require_shareable(batch_size: int, world: int) -> None:
 
 
 def augmentation(settings: Augment) -> albumentations.Compose:
-    """What is done to a sample at random. The mask stays soft: it is interpolated as the photograph is.
+    """What is done to a sample at random. The mask stays soft: it is interpolated as the photo is.
 
     All of it works on uint8. A crop comes before the colours, which need not be computed for what is cut off, and
     after the shift, which would leave a border in it.
@@ -148,7 +146,7 @@ def augmentation(settings: Augment) -> albumentations.Compose:
 
 
 def geometry(settings: Augment) -> list[albumentations.BasicTransform]:
-    """What moves the photograph and the mask."""
+    """What moves the photo and the mask."""
     transforms: list[albumentations.BasicTransform] = [
         albumentations.HorizontalFlip(p=settings.flip),
         albumentations.Affine(
@@ -167,7 +165,7 @@ def geometry(settings: Augment) -> list[albumentations.BasicTransform]:
 
 
 def colours(settings: Augment) -> list[albumentations.BasicTransform]:
-    """What changes the photograph alone. What is switched off draws no random number either."""
+    """What changes the photo alone. What is switched off draws no random number either."""
     transforms: list[albumentations.BasicTransform] = [
         albumentations.ColorJitter(
             brightness=around_one(settings.brightness),

@@ -30,16 +30,16 @@ COLUMNS = ["img", "car", "fold"]
 
 
 def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, seed: int) -> list[int]:
-    """Give every photograph a fold, whole cars at a time, with alike mask areas in each fold.
+    """Give every photo a fold, whole cars at a time, with alike mask areas in each fold.
 
     Args:
-        photos: the training photographs.
-        areas: the part of each photograph that is car, in [0, 1].
+        photos: the training photos.
+        areas: the part of each photo that is car, in [0, 1].
         folds: the number of folds.
         seed: of the shuffling.
 
     Returns:
-        The fold of each photograph, in [0, folds).
+        The fold of each photo, in [0, folds).
 
     Raises:
         Failure: there is only one car, or there are fewer cars than folds.
@@ -51,13 +51,13 @@ def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, se
     count = cars.nunique()
     if count == 1:
         raise Failure(
-            f"all {len(photos)} training photographs are of one car, {cars[0]}, and folds are made of whole cars; "
-            "names are <car>_<view>.jpg, so name the photographs of other cars after them"
+            f"all {len(photos)} training photos are of one car, {cars[0]}, and folds are made of whole cars; "
+            "names are <car>_<view>.jpg, so name the photos of other cars after them"
         )
     if count < folds:
         raise Failure(f"{count} cars cannot be divided into {folds} folds; SET=split.folds={count} or fewer")
     # A car's stratum is how large it is, in as many classes as leave every fold a car of each. Every car counts alike
-    # in the quantiles, however many photographs it has, and no two have the same rank: classes cannot be empty.
+    # in the quantiles, however many photos it has, and no two have the same rank: classes cannot be empty.
     rank = pd.Series(areas).groupby(cars).mean().rank(method="first").repeat(len(photos) // count)
     classes = pd.qcut(rank, q=max(1, min(5, count // folds)), labels=False).groupby(level=0).first()
     strata = cars.map(classes)
@@ -108,24 +108,24 @@ def read_folds(path: Path) -> dict[str, int]:
 
 
 def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]]:
-    """The photographs of each fold, by folds.csv.
+    """The photos of each fold, by folds.csv.
 
     Raises:
-        Failure: ``read_folds`` refuses the file, the photographs in the data folder are not those of the file, or
+        Failure: ``read_folds`` refuses the file, the photos in the data folder are not those of the file, or
             those of one car lie in two folds.
     """
     fold_of = read_folds(path)
     different = sorted(fold_of.keys() ^ {photo.img for photo in photos})
     if different:
-        raise Failure(f"{path} and the data folder differ in {len(different)} photographs, such as {different[0]}")
+        raise Failure(f"{path} and the data folder differ in {len(different)} photos, such as {different[0]}")
     by_fold: dict[int, list[Photo]] = {fold: [] for fold in range(max(fold_of.values()) + 1)}
     fold_of_car: dict[str, int] = {}
     for photo in photos:
         fold = fold_of[photo.img]
-        # By the photographs' own names: the file's column of cars may say that each image is one.
+        # By the photos' own names: the file's column of cars may say that each image is one.
         if fold_of_car.setdefault(photo.car, fold) != fold:
             raise Failure(
-                f"{path} has photographs of car {photo.car} in folds {fold_of_car[photo.car]} and {fold}, such as "
+                f"{path} has photos of car {photo.car} in folds {fold_of_car[photo.car]} and {fold}, such as "
                 f"{photo.img}; all views of a car belong to one"
             )
         by_fold[fold].append(photo)
@@ -140,7 +140,7 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
     of the split it takes.
 
     Raises:
-        Failure: a photograph has no mask or one of a wrong size, ``data.leave_out`` names one that is not there, the
+        Failure: a photo has no mask or one of a wrong size, ``data.leave_out`` names one that is not there, the
             data are not the run's, or ``read_folds``, ``split_by_car`` or ``automatic_batch_size`` refuses.
     """
     data.require_masks(data.train)
@@ -192,16 +192,16 @@ def require_same_split(run: RunFolder, source: RunFolder, setting: str) -> None:
 
 
 def make_split(settings: Settings, data: DataFolder) -> list[int]:
-    """The fold of each training photograph, by ``split_by_car``."""
+    """The fold of each training photo, by ``split_by_car``."""
     with ThreadPoolExecutor() as pool:
         areas = list(pool.map(lambda photo: mask_area(data, photo), data.train))
     return split_by_car(data.train, areas, settings.split.folds, settings.seed)
 
 
 def mask_area(data: DataFolder, photo: Photo) -> float:
-    """The part of a training photograph that is car, in [0, 1]."""
+    """The part of a training photo that is car, in [0, 1]."""
     height, width = shape_of(photo.path)
-    return rle.area(data.truth_runs(photo)) / (height * width)
+    return rle.area(data.truth_spans(photo)) / (height * width)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -78,7 +78,7 @@ def results_of(trainer: Trainer) -> Line:
 
 
 def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> Trainer:
-    """The trainer of a fold: it learns from the photographs of the other folds, and is validated on its own."""
+    """The trainer of a fold: it learns from the photos of the other folds, and is validated on its own."""
     torch.manual_seed(settings.seed + fold)
     device = pick_device()
     if device.type == "cpu":
@@ -113,7 +113,7 @@ def require_unseen(labelled: Sequence[Photo], held_out: Sequence[Photo], file: P
         if photo.car in cars:
             raise Failure(
                 f"{file} labels {photo.img}, and car {photo.car} is held out from this fold, which is a leak; name a "
-                "new RUN without data.pseudo, or with pseudo-labels made without that car's test photographs"
+                "new RUN without data.pseudo, or with pseudo-labels made without that car's test photos"
             )
 
 
@@ -140,7 +140,7 @@ def require_trainable(settings: Settings, data: DataFolder) -> None:
     """Refuse settings that suit no network, or not these data.
 
     Raises:
-        Failure: the network cannot be made or cannot take the input, all photographs are left out, or one is larger
+        Failure: the network cannot be made or cannot take the input, all photos are left out, or one is larger
             than the frame that it is padded to.
     """
     without(data.train, settings.data.leave_out)

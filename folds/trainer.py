@@ -66,7 +66,7 @@ class Trainer:
     Args:
         network: with its first weights.
         samples: the training samples.
-        validation: the held-out photographs.
+        validation: the held-out photos.
         settings: of the run.
         run: the run's folder.
         fold: number of the fold.

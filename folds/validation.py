@@ -1,4 +1,4 @@
-"""The competition's score of a network on held-out photographs: Dice per image at full size, and then the mean."""
+"""The competition's score of a network on held-out photos: Dice per image at full size, and then the mean."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, shape_of
 from competition.metrics import Scores
-from competition.rle import Runs
+from competition.rle import Spans
 from competition.settings.schema import Precision
 from folds import ranks
 from folds.device import autocast, describe_device
@@ -25,29 +25,29 @@ HALF = 128  # the level of probability 0.5 among 0..255
 
 
 class HeldOut(Dataset[Tensor]):
-    """Held-out photographs in the network's frame, (h, w, 3) uint8 RGB."""
+    """Held-out photos in the network's frame, (h, w, 3) uint8 RGB."""
 
     def __init__(self, photos: Sequence[Photo], frame: Frame) -> None:
         self.photos = photos
         self.frame = frame
 
     def __len__(self) -> int:
-        """The number of photographs."""
+        """The number of photos."""
         return len(self.photos)
 
     def __getitem__(self, index: int) -> Tensor:
-        """A photograph in the network's frame."""
+        """A photo in the network's frame."""
         return torch.from_numpy(self.frame.read(self.photos[index].path))
 
 
 class Validation:
-    """Scores networks on the held-out photographs of a fold, of which each process takes its share.
+    """Scores networks on the held-out photos of a fold, of which each process takes its share.
 
     Args:
-        photos: the held-out photographs.
+        photos: the held-out photos.
         data: where their masks are.
         frame: the network's frame.
-        batch_size: photographs that go through the network together.
+        batch_size: photos that go through the network together.
         workers: processes that read.
     """
 
@@ -65,11 +65,11 @@ class Validation:
             generator=torch.Generator(),  # its own: each start of a loader draws a number, here from the network's
         )
         with ThreadPoolExecutor() as pool:
-            self.truths: list[Runs] = list(pool.map(data.truth_runs, self.photos))
+            self.truths: list[Spans] = list(pool.map(data.truth_spans, self.photos))
 
     @torch.inference_mode()
     def score(self, network: nn.Module, device: torch.device, precision: Precision) -> Scores:
-        """Predict every photograph once, enlarge, threshold at one half, and count, each image by itself.
+        """Predict every photo once, enlarge, threshold at one half, and count, each image by itself.
 
         Raises:
             Failure: the GPU's memory is too small.
@@ -100,9 +100,9 @@ class Validation:
             ) from error
 
     def count(self, index: int, levels: Pixels) -> metrics.Counts:
-        """The pixels of one photograph's answer, (h, w) uint8 levels in the network's frame, against its mask."""
+        """The pixels of one photo's answer, (h, w) uint8 levels in the network's frame, against its mask."""
         full = self.frame.full_size(levels, shape_of(self.photos[index].path))
-        return metrics.counts_of_runs(rle.from_mask(full >= HALF), self.truths[index])
+        return metrics.counts_of_spans(rle.from_mask(full >= HALF), self.truths[index])
 
 
 def to_levels(probabilities: Tensor) -> Tensor:

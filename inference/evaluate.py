@@ -8,7 +8,7 @@ from competition import metrics
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.metrics import Scores
-from competition.rle import Runs
+from competition.rle import Spans
 from competition.run.folder import RunFolder
 from competition.run.open import data_of
 from competition.settings.schema import TTA, Inference
@@ -19,7 +19,7 @@ from folds.held_out import require_held_out
 from folds.split import photos_by_fold
 from inference.engine.ensemble import FLIPS, Ensemble
 from inference.engine.host_masks import level_of
-from inference.engine.stream import stream_runs
+from inference.engine.stream import stream_spans
 
 
 def evaluate(model: Path, data_folder: Path | None, views: Sequence[TTA] | None, threshold: float) -> Scores:
@@ -54,7 +54,7 @@ def evaluate(model: Path, data_folder: Path | None, views: Sequence[TTA] | None,
 def score_photos(
     photos: Sequence[Photo], ensembles: Sequence[Ensemble], data: DataFolder, settings: Inference, threshold: float
 ) -> Scores:
-    """Score networks that answer together on photographs with masks, at full size.
+    """Score networks that answer together on photos with masks, at full size.
 
     Args:
         photos: of the training set.
@@ -64,13 +64,13 @@ def score_photos(
         threshold: car is at or above it.
 
     Raises:
-        Failure: a photograph or its mask is missing or damaged.
+        Failure: a photo or its mask is missing or damaged.
     """
 
-    def count(photo: Photo, runs: Runs) -> metrics.Counts:
-        return metrics.counts_of_runs(runs, data.truth_runs(photo))
+    def count(photo: Photo, spans: Spans) -> metrics.Counts:
+        return metrics.counts_of_spans(spans, data.truth_spans(photo))
 
-    counts = stream_runs(
+    counts = stream_spans(
         photos,
         ensembles,
         count,

@@ -36,7 +36,7 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
     made with the first one's settings and split.
 
     Raises:
-        Failure: a run does not exist, or the runs differ in their photographs or in their split, or have another one
+        Failure: a run does not exist, or the runs differ in their photos or in their split, or have another one
             by now, or whatever ``open_run`` refuses.
     """
     names: list[str] = arguments.runs
@@ -62,9 +62,9 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
                 "seen by the other; train them from the same folds.csv"
             )
         first, own = (Environment.read(run.environment) for run in (members[0], member))
-        if own.fingerprint != first.fingerprint:  # data.hq too is other photographs
+        if own.fingerprint != first.fingerprint:  # data.hq too is other photos
             raise Failure(
-                f"runs {members[0].name} and {member.name} were made from different photographs, those of "
+                f"runs {members[0].name} and {member.name} were made from different photos, those of "
                 f"{first.data} and {own.data}; all would be shown the first ones; name runs of the same"
             )
     together = (

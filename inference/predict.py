@@ -7,7 +7,7 @@ from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, fingerprint_of
 from competition.files import sha256
-from competition.rle import Runs
+from competition.rle import Spans
 from competition.run.folder import RunFolder
 from competition.run.records import CV, SubmissionRecord
 from competition.settings.schema import Settings
@@ -17,7 +17,7 @@ from folds.split import read_folds
 from inference.cv.gains import in_words
 from inference.engine.ensemble import Ensemble, load_ensembles
 from inference.engine.host_masks import level_of
-from inference.engine.stream import stream_runs
+from inference.engine.stream import stream_spans
 from inference.members import (
     add_member_arguments,
     checkpoints,
@@ -33,22 +33,22 @@ from submissions import submission_file
 def predict_to(
     file: Path, photos: Sequence[Photo], ensembles: Sequence[Ensemble], *, threshold: float, settings: Settings
 ) -> None:
-    """Predict photographs and write their masks as one shard of a submission."""
+    """Predict photos and write their masks as one shard of a submission."""
     level = level_of(threshold)
 
-    def encode(photo: Photo, runs: Runs) -> tuple[str, str]:
-        return photo.img, rle.to_text(runs)
+    def encode(photo: Photo, spans: Spans) -> tuple[str, str]:
+        return photo.img, rle.to_text(spans)
 
     chosen = settings.inference
-    rows = stream_runs(photos, ensembles, encode, level=level, batch_size=chosen.batch_size, readers=chosen.readers)
+    rows = stream_spans(photos, ensembles, encode, level=level, batch_size=chosen.batch_size, readers=chosen.readers)
     submission_file.write_shard(file, rows)
 
 
 def test_photos(data: DataFolder) -> list[Photo]:
-    """The test photographs in the order of the submission.
+    """The test photos in the order of the submission.
 
     Raises:
-        Failure: a name in sample_submission.csv has no photograph.
+        Failure: a name in sample_submission.csv has no photo.
     """
     by_name = {photo.img: photo for photo in data.test}
     missing = [name for name in data.submission_names if name not in by_name]
@@ -78,12 +78,12 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     """Write the run's submission; what an earlier call has finished is taken up.
 
     Raises:
-        Failure: a fold is not trained, a photograph is missing or damaged, or the disk refuses.
+        Failure: a fold is not trained, a photo is missing or damaged, or the disk refuses.
     """
     photos = test_photos(data)
     if len(photos) < len(data.test):
         print(
-            f"note: {len(data.test) - len(photos):,} photographs of the test folder are not in sample_submission.csv "
+            f"note: {len(data.test) - len(photos):,} photos of the test folder are not in sample_submission.csv "
             "and are left out; without that file all are predicted"
         )
     folds = sorted(set(read_folds(run.folds).values()))

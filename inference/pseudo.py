@@ -23,7 +23,7 @@ from folds import ranks
 from folds.device import pick_device
 from folds.split import photos_by_fold
 from inference.engine.ensemble import Ensemble, load_ensembles
-from inference.engine.host_masks import LEVELS, level_of, runs_at
+from inference.engine.host_masks import LEVELS, level_of, spans_at
 from inference.engine.stream import stream_levels
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
 from inference.shards import (
@@ -59,13 +59,13 @@ def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: 
     """Write the run's pseudo-labels, one file a fold; what an earlier call has finished is taken up.
 
     Raises:
-        Failure: a fold is not trained, a photograph is damaged, there are none, or the disk refuses.
+        Failure: a fold is not trained, a photo is damaged, there are none, or the disk refuses.
     """
     by_fold = photos_by_fold(run.folds, data.train)
     known = {photo.car for photo in data.train}
     photos = [photo for photo in data.test if photo.car not in known]  # its car may be one that a fold holds out
     if not photos:
-        raise Failure(f"{data.root} has no test photographs of other cars than the training ones to label")
+        raise Failure(f"{data.root} has no test photos of other cars than the training ones to label")
     keep = max(1, round(settings.inference.pseudo * len(photos)))
     facts = {
         **facts_of(settings.inference, pick_device()),
@@ -118,7 +118,7 @@ def predict_fold(
     fold: int,
     parts: Path,
 ) -> list[Path]:
-    """Predict photographs with the networks of one fold, into shards with the expected Dice of each mask beside."""
+    """Predict photos with the networks of one fold, into shards with the expected Dice of each mask beside."""
     chosen = settings.inference
     answering, shares = heard(members, chosen_shares(run, settings, members, fold))
     paths = checkpoints(answering, fold)
@@ -138,10 +138,10 @@ def predict_fold(
 def label_shard(
     photos: Sequence[Photo], file: Path, ensembles: Sequence[Ensemble], *, level: int, settings: Settings
 ) -> None:
-    """Predict photographs; write their masks as one shard, and beside it the Dice that they should have."""
+    """Predict photos; write their masks as one shard, and beside it the Dice that they should have."""
 
     def finish(photo: Photo, levels: Pixels) -> tuple[str, str, NDArray[np.float64]]:
-        code = rle.to_text(runs_at(levels, level))
+        code = rle.to_text(spans_at(levels, level))
         return photo.img, code, np.array(expected_dice(levels, level))
 
     chosen = settings.inference
@@ -152,7 +152,7 @@ def label_shard(
 @ranks.joined()
 def main(argv: Sequence[str] | None = None) -> None:
     """Label the test set."""
-    arguments = parser("Label the test photographs that each fold's networks are surest of, for training.")
+    arguments = parser("Label the test photos that each fold's networks are surest of, for training.")
     add_member_arguments(arguments)
     run, settings, data, members = open_members(arguments.parse_args(argv))
     with one_at_a_time(run):

@@ -56,7 +56,7 @@ def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]])
             raise Failure(f"{path} line {line}: {img} {'is doubled' if img in scores else 'is no training image'}")
         photo, fold = expected[img]
         try:
-            counts = metrics.counts_of_runs(rle.parse(code, shape_of(photo.path)), data.truth_runs(photo))
+            counts = metrics.counts_of_spans(rle.parse(code, shape_of(photo.path)), data.truth_spans(photo))
         except ValueError as error:
             raise Failure(f"{path} line {line}, {img}: {error}") from error
         scores[img] = Score(photo, fold, counts.dice, counts.iou)
@@ -70,7 +70,7 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     """Write oof.csv.gz, oof_scores.csv and cv.json, and print the CV.
 
     Raises:
-        Failure: a fold is not trained, the data are not the run's, a photograph or mask is damaged, or the settings
+        Failure: a fold is not trained, the data are not the run's, a photo or mask is damaged, or the settings
             give weights to more or fewer runs than there are.
     """
     require_same_data(run, data)

@@ -35,7 +35,7 @@ def key_of(**content: Any) -> str:
 
 
 def facts_of(how: Inference, device: torch.device) -> dict[str, Any]:
-    """What of the settings and the device decides what networks answer to photographs, and which part has which."""
+    """What of the settings and the device decides what networks answer to photos, and which part has which."""
     return {
         "tta": list(how.tta),
         "precision": resolve_precision(how.precision, device),
@@ -81,16 +81,16 @@ def require_unchanged(digests: Mapping[Path, str]) -> None:
 
 
 def run_shards(folder: Path, photos: Sequence[Photo], size: int, work: Work, title: str) -> list[Path]:
-    """Do the work on every part of the photographs that is not done yet, together with other processes.
+    """Do the work on every part of the photos that is not done yet, together with other processes.
 
     A part is claimed by a lock beside its file, which goes with the process: a part whose process died is free again.
     What others are at is left to them at first, and then waited for.
 
     Args:
         folder: where the parts are kept.
-        photos: all photographs.
-        size: photographs in a part.
-        work: given a part's photographs and its file, writes the file, atomically and last of all it writes.
+        photos: all photos.
+        size: photos in a part.
+        work: given a part's photos and its file, writes the file, atomically and last of all it writes.
         title: what to call this on the screen.
 
     Returns:
@@ -136,7 +136,7 @@ def write_with_numbers(shard: Path, rows: Iterable[tuple[str, str, NDArray[np.fl
 
 
 def _images(parts: Sequence[Sequence[Photo]], files: Sequence[Path]) -> int:
-    """How many photographs are done, whoever did them."""
+    """How many photos are done, whoever did them."""
     return sum(len(part) for part, file in zip(parts, files, strict=True) if file.is_file())
 
 

@@ -8,14 +8,14 @@ from tqdm import tqdm
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.metrics import Scores
-from competition.rle import Runs
+from competition.rle import Spans
 from competition.run.folder import RunFolder, run_at
 from competition.run.records import CV
 from submissions import submission_file
 
 
 def grade(submission: Path, solution: Path) -> Scores:
-    """Mean Dice and IoU of a submission against the true masks, image by image, straight from the runs.
+    """Mean Dice and IoU of a submission against the true masks, image by image, straight from the spans.
 
     Args:
         submission: a CSV of img,rle_mask, gzipped or not, in any order.
@@ -36,9 +36,9 @@ def grade(submission: Path, solution: Path) -> Scores:
         if img in graded:
             raise Failure(f"{where}: {img} occurs a second time; `make validate` finds every such row")
         true_line, true_code = truth[img]
-        true_runs = _runs(f"{solution} line {true_line}", img, true_code, "repair that line of the solution")
-        runs = _runs(where, img, code, "`make validate` finds every such row")
-        graded[img] = metrics.counts_of_runs(runs, true_runs)
+        true_spans = _spans(f"{solution} line {true_line}", img, true_code, "repair that line of the solution")
+        spans = _spans(where, img, code, "`make validate` finds every such row")
+        graded[img] = metrics.counts_of_spans(spans, true_spans)
     if len(graded) < len(truth):
         absent = next(img for img in truth if img not in graded)
         raise Failure(
@@ -58,7 +58,7 @@ def _codes(solution: Path) -> dict[str, tuple[int, str]]:
     return codes
 
 
-def _runs(where: str, img: str, code: str, advice: str) -> Runs:
+def _spans(where: str, img: str, code: str, advice: str) -> Spans:
     try:
         return rle.parse(code)
     except ValueError as error:

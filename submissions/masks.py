@@ -24,14 +24,14 @@ def write_pictures(submission: Path, data: DataFolder, folder: Path) -> set[str]
 
     Args:
         submission: a CSV of img,rle_mask, gzipped or not.
-        data: its test photographs say how large each mask is.
+        data: its test photos say how large each mask is.
         folder: made if need be.
 
     Returns:
         The names of the files.
 
     Raises:
-        Failure: a row is malformed, or names no test photograph or one whose mask is written, or a file cannot be
+        Failure: a row is malformed, or names no test photo or one whose mask is written, or a file cannot be
             written.
     """
     paths = {photo.img: photo.path for photo in data.test}
@@ -39,7 +39,7 @@ def write_pictures(submission: Path, data: DataFolder, folder: Path) -> set[str]
     rows = tqdm(submission_file.read(submission), total=len(paths), unit="mask", disable=None, leave=False)
     for line, img, code in rows:
         if img not in paths:
-            raise Failure(f"{submission} line {line}: {img} is no test photograph of {data.root}; name its DATA")
+            raise Failure(f"{submission} line {line}: {img} is no test photo of {data.root}; name its DATA")
         try:
             mask = rle.decode(code, shape_of(paths[img]))
         except ValueError as error:

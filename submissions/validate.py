@@ -1,6 +1,6 @@
 """Check a submission file against the sample submission, line by line, before Kaggle does: ``make validate``.
 
-Kaggle takes the rows in any order but wants every name once and no other, and one bad run costs the submission.
+Kaggle takes the rows in any order but wants every name once and no other, and one bad span costs the submission.
 All that is wrong is found in one pass. What is allowed but unlikely, such as a mask of half a per cent of the
 picture, is a warning, unless it is so common that the file can hardly be meant.
 """
@@ -45,7 +45,7 @@ class Kind(StrEnum):
     FOREIGN = "foreign name"
     DOUBLED = "doubled name"
     MISSING = "missing name"
-    RUNS = "wrong run"
+    SPANS = "wrong span"
     AREA = "implausible mask"
     TOO_MANY = "too many implausible masks"
     ORDER = "order"
@@ -134,7 +134,7 @@ def stamp(digest: str, data: DataFolder) -> Validated:
 
 
 def shapes(data: DataFolder) -> ShapeOfImage:
-    """The shape of a test image by its name: its photograph's where that is there, else Carvana's."""
+    """The shape of a test image by its name: its photo's where that is there, else Carvana's."""
     try:
         paths = {photo.img: photo.path for photo in data.test}
     except Failure:
@@ -181,11 +181,11 @@ def _row_findings(
     line_of[img] = line_of[img] or line
     shape = shape_of_image(img)
     try:
-        runs = rle.parse(code, shape)
+        spans = rle.parse(code, shape)
     except ValueError as error:
-        yield Finding(Kind.RUNS, f"{where}, {img}: {error}")
+        yield Finding(Kind.SPANS, f"{where}, {img}: {error}")
         return
-    part = rle.area(runs) / (shape[0] * shape[1])
+    part = rle.area(spans) / (shape[0] * shape[1])
     if not PLAUSIBLE[0] <= part <= PLAUSIBLE[1]:
         words = f"covers {part:.2%} of the picture" if part else "is empty"
         yield Finding(Kind.AREA, f"{where}, {img}: the mask {words}; a car covers 9 % to 41 %")

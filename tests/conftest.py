@@ -101,7 +101,7 @@ def full_disk(size: int = 4096) -> Iterator[None]:
 
 
 def tiny_car(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A photograph (64, 96, 3) and its mask (64, 96) of 0 and 1."""
+    """A photo (64, 96, 3) and its mask (64, 96) of 0 and 1."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: TINY_SHAPE[0], : TINY_SHAPE[1]]
     middle_y, middle_x = rng.uniform(28, 36), rng.uniform(40, 56)

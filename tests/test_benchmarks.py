@@ -18,7 +18,7 @@ from inference.evaluate import evaluate
 
 NOTHING = ["--images", "4", "--repeats", "1"]
 MINIATURES = {
-    "rle": (["--masks", "3", "--repeats", "1"], {"milliseconds", "runs", "peer"}),
+    "rle": (["--masks", "3", "--repeats", "1"], {"milliseconds", "spans", "peer"}),
     "host_path": ([*NOTHING, "--preset", "demo"], {"images_per_second", "times_as_fast", "stages", "reading"}),
     "loader": (
         ["--presets", "demo", "--images", "20", "--epochs", "1", "--steps", "1"],
@@ -88,7 +88,7 @@ def test_two_ways_whose_masks_differ_are_refused(tiny_data, tmp_path, monkeypatc
         host_path.compare(photos, answers, settings, 1, tmp_path)
 
 
-def test_a_padded_photograph_is_the_same_however_it_is_decoded(tiny_data):
+def test_a_padded_photo_is_the_same_however_it_is_decoded(tiny_data):
     data = DataFolder(tiny_data)
     pad = host_path.settings_of("demo", {"input": {"height": 96, "width": 96, "fit": "pad"}})
     found = host_path.reading(data.train[:2], pad, 1)

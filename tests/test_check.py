@@ -19,9 +19,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def test_a_folder_in_order(tiny_data: Path, command: Command) -> None:
     done = command("competition.check", "--data", tiny_data)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(
-        "is in order: 10 training photographs of 5 cars with their masks, 4 test photographs\n"
-    )
+    assert done.stdout.endswith("is in order: 10 training photos of 5 cars with their masks, 4 test photos\n")
     assert done.stderr == ""
 
 
@@ -64,8 +62,8 @@ def test_everything_wrong_is_listed_at_once_and_each_thing_once(own_data: Path, 
         f"{csv} line {line[f'{NAMES[5]}.jpg']}, {NAMES[5]}.jpg: token 3, 'x', is not a whole number",
         f"{train / NAMES[6]}.jpg has no mask, neither a file nor a row in train_masks.csv",
         f"{csv} line {len(lines)}: {NAMES[7]}.jpg stands already in line {line[f'{NAMES[7]}.jpg']}",
-        f"{csv} line {line['stranger_01.jpg']}: there is no photograph stranger_01.jpg",
-        f"{masks / 'nobody_01_mask.gif'} is the mask of no photograph",
+        f"{csv} line {line['stranger_01.jpg']}: there is no photo stranger_01.jpg",
+        f"{masks / 'nobody_01_mask.gif'} is the mask of no photo",
         f"{test / TEST_CARS[0]}_01.jpg is damaged or not a JPEG or PNG image",
         f"{sample} names {TEST_CARS[1]}_09.jpg, which is not in the test folder",
         f"{test / 'new_01.jpg'} is not in sample_submission.csv",
@@ -91,7 +89,7 @@ def test_a_file_and_its_mask_may_both_be_wrong(own_data: Path) -> None:
 
 
 def test_masks_as_csv_alone_and_a_row_that_cannot_be_read(own_data: Path) -> None:
-    """The rows behind it are unknown then; saying of each photograph that it has none would bury the reason."""
+    """The rows behind it are unknown then; saying of each photo that it has none would bury the reason."""
     for path in (own_data / "train_masks").iterdir():
         path.unlink()
     assert list(problems(DataFolder(own_data))) == []

@@ -12,7 +12,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder, photo_at
 from competition.mask_table import read_rle_rows
 
-FIRST = f"{sorted(CARS)[0]}_01"  # the name of the first photograph
+FIRST = f"{sorted(CARS)[0]}_01"  # the name of the first photo
 
 
 def masks_of(data: DataFolder) -> list[list[list[int]]]:
@@ -50,11 +50,11 @@ def test_masks_as_gif_as_png_and_as_csv_alone_are_the_same(own_data: Path) -> No
     DataFolder(own_data).require_masks(DataFolder(own_data).train)
 
 
-def test_hq_photographs_in_place_of_the_others(own_data: Path) -> None:
+def test_hq_photos_in_place_of_the_others(own_data: Path) -> None:
     shutil.copytree(own_data / "train", own_data / "train_hq")
     assert DataFolder(own_data).train[0].path.parent.name == "train"
     assert DataFolder(own_data, hq=True).train[0].path.parent.name == "train_hq"
-    with pytest.raises(Failure, match="has no folder test_hq, for hq photographs; `make data HQ=1` fetches them"):
+    with pytest.raises(Failure, match="has no folder test_hq, for hq photos; `make data HQ=1` fetches them"):
         _ = DataFolder(own_data, hq=True).test
     shutil.rmtree(own_data / "train")
     assert DataFolder(own_data).train[0].path.parent.name == "train_hq"
@@ -87,7 +87,7 @@ def test_what_a_name_says(name: str, car: str, view: int) -> None:
     assert (photo.img, photo.car, photo.view) == (name, car, view)
 
 
-def test_hidden_files_of_a_mac_are_no_photographs(own_data: Path) -> None:
+def test_hidden_files_of_a_mac_are_no_photos(own_data: Path) -> None:
     for folder in ("train", "test", "train_masks"):
         for path in list((own_data / folder).iterdir()):
             path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
@@ -108,15 +108,15 @@ def test_no_folder(tmp_path: Path) -> None:
         DataFolder(tmp_path / "nowhere")
 
 
-def test_no_photographs(tmp_path: Path) -> None:
+def test_no_photos(tmp_path: Path) -> None:
     (tmp_path / "test").mkdir()
     with pytest.raises(Failure, match="has no folder train or train_hq"):
         _ = DataFolder(tmp_path).train
-    with pytest.raises(Failure, match="test holds no photographs"):
+    with pytest.raises(Failure, match="test holds no photos"):
         _ = DataFolder(tmp_path).test
 
 
-def test_only_photographs_are_required(own_data: Path) -> None:
+def test_only_photos_are_required(own_data: Path) -> None:
     for name in ("sample_submission.csv", "metadata.csv", "train_masks.csv", "solution.csv"):
         (own_data / name).unlink()
     data = DataFolder(own_data)
@@ -125,11 +125,11 @@ def test_only_photographs_are_required(own_data: Path) -> None:
     assert "make" in data.metadata.columns
 
 
-def test_a_photograph_without_a_mask_is_named(own_data: Path) -> None:
+def test_a_photo_without_a_mask_is_named(own_data: Path) -> None:
     (own_data / "train_masks.csv").unlink()
     (own_data / "train_masks" / f"{FIRST}_mask.gif").unlink()
     data = DataFolder(own_data)
-    for look in (lambda: data.truth_runs(data.train[0]), lambda: data.require_masks(data.train)):
+    for look in (lambda: data.truth_spans(data.train[0]), lambda: data.require_masks(data.train)):
         with pytest.raises(Failure, match=f"{FIRST}.jpg has no mask: neither .*{FIRST}_mask.gif nor a row in"):
             look()
 
@@ -149,7 +149,7 @@ def test_a_bad_code_is_named_by_line_and_token(own_data: Path) -> None:
     write_rows(own_data / "train_masks.csv", {"other.jpg": "", f"{FIRST}.jpg": "1 2 9999 1"})
     data = DataFolder(own_data)
     with pytest.raises(Failure, match=rf"train_masks\.csv line 3, {FIRST}\.jpg: token 3: start 9999 lies outside"):
-        data.truth_runs(data.train[0])
+        data.truth_spans(data.train[0])
 
 
 def test_a_row_that_stands_twice_is_refused(own_data: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_row_that_stands_twice_is_refused(own_data: Path) -> None:
         file.write(f"{FIRST}.jpg,1 1\n")
     data = DataFolder(own_data)
     with pytest.raises(Failure, match=rf"line 12: {FIRST}\.jpg stands already in line \d"):
-        data.truth_runs(data.train[0])
+        data.truth_spans(data.train[0])
 
 
 def test_a_name_twice_in_the_sample_is_refused(own_data: Path) -> None:
@@ -240,7 +240,7 @@ def test_metadata_is_text_and_a_car_stands_once(own_data: Path) -> None:
     assert table.loc["00012"].tolist() == ["2010", "NA"]
 
 
-def test_the_fingerprint_follows_names_and_sizes_of_the_training_photographs(own_data: Path) -> None:
+def test_the_fingerprint_follows_names_and_sizes_of_the_training_photos(own_data: Path) -> None:
     before = DataFolder(own_data).fingerprint
     shutil.copytree(own_data, own_data.parent / "moved")
     assert DataFolder(own_data.parent / "moved").fingerprint == before
@@ -272,4 +272,4 @@ def test_the_fingerprint_of_the_masks_follows_codes_and_mask_files(own_data: Pat
 def test_runs_and_mask_agree(tiny_data: Path) -> None:
     data = DataFolder(tiny_data)
     for photo in data.train:
-        assert rle.area(data.truth_runs(photo)) == data.truth(photo).sum() > 500
+        assert rle.area(data.truth_spans(photo)) == data.truth(photo).sum() > 500

@@ -1,4 +1,4 @@
-"""Runs found on the device are those that the host would find."""
+"""Spans found on the device are those that the host would find."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from competition import rle
 from folds.frame import Frame
 from inference.engine import host_masks
-from inference.engine.device_masks import BatchAnswer, enlarge, full_size, runs_at
+from inference.engine.device_masks import BatchAnswer, enlarge, full_size, spans_at
 from inference.engine.host_masks import Answer
 
 SIDES = st.integers(1, 60)
@@ -38,15 +38,15 @@ def test_at_the_sizes_that_are_used(size: tuple[int, int]) -> None:
 @settings(max_examples=150, deadline=None)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 3), SMALL, SMALL), elements=st.integers(0, 3)))
 def test_runs_are_those_of_each_mask_by_itself(levels: np.ndarray) -> None:
-    found = runs_at(torch.from_numpy(levels), 2)
-    assert [runs.tolist() for runs in found] == [rle.from_mask(image >= 2).tolist() for image in levels]
+    found = spans_at(torch.from_numpy(levels), 2)
+    assert [spans.tolist() for spans in found] == [rle.from_mask(image >= 2).tolist() for image in levels]
 
 
 def test_runs_do_not_go_on_into_the_next_image() -> None:
     levels = torch.full((3, 4, 5), 200, dtype=torch.uint8)
     levels[1] = 0
-    assert [runs.tolist() for runs in runs_at(levels, 128)] == [[[0, 20]], [], [[0, 20]]]
-    assert rle.to_text(runs_at(levels, 128)[0]) == "1 20"
+    assert [spans.tolist() for spans in spans_at(levels, 128)] == [[[0, 20]], [], [[0, 20]]]
+    assert rle.to_text(spans_at(levels, 128)[0]) == "1 20"
 
 
 @pytest.mark.parametrize("weights", [(2, 1, 5), (0.25, 1.0, 1 / 3)])

@@ -113,7 +113,7 @@ def test_everything_that_is_asked_for_and_nothing_twice(
         "3 archives are needed: about 0.0 MB",  # the tables, which tell whether images that are there are good
         "3 archives are needed: about 1.3 MB",
     ]
-    assert out[-1] == f"{root} is complete: 4 training photographs with their masks, 6 test photographs"
+    assert out[-1] == f"{root} is complete: 4 training photos with their masks, 6 test photos"
     assert kaggle.seen["file"] == 6
     make_data(root)
     assert kaggle.seen["file"] == 6
@@ -199,7 +199,7 @@ def broken_crc() -> bytes:
             "its 7 files are not the 6 that sample_submission.csv names: x.jpg is one",
         ),
     ],
-    ids=["truncated", "bad crc", "a photograph missing", "a photograph too many"],
+    ids=["truncated", "bad crc", "a photo missing", "a photo too many"],
 )
 def test_a_damaged_archive_is_removed_and_the_old_state_stays(
     kaggle: KaggleServer, tmp_path: Path, content: bytes, reason: str

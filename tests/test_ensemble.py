@@ -45,24 +45,24 @@ def together(networks: list[nn.Module], views: list[str]) -> Ensemble:
     return Ensemble(networks, FRAME, views, device=CPU, precision="fp32")  # type: ignore[arg-type]
 
 
-def photographs() -> Tensor:
+def photos() -> Tensor:
     return torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("view", list(FLIPS))
 def test_a_view_undoes_itself(view: str) -> None:
-    images = photographs().permute(0, 3, 1, 2)
+    images = photos().permute(0, 3, 1, 2)
     assert torch.equal(flip(flip(images, view), view), images)  # type: ignore[arg-type]
 
 
 def test_probabilities_are_averaged_and_not_logits() -> None:
-    mean = together([Constant(-3.0), Constant(5.0)], ["identity"]).probabilities(photographs())
+    mean = together([Constant(-3.0), Constant(5.0)], ["identity"]).probabilities(photos())
     expected = (torch.tensor(-3.0).sigmoid() + torch.tensor(5.0).sigmoid()) / 2
     assert torch.allclose(mean, expected.expand_as(mean))
 
 
 def test_a_flipped_view_is_flipped_back() -> None:
-    images = photographs()
+    images = photos()
     pixels = images.permute(0, 3, 1, 2)
     network = Brightness()
     flipped = network(pixels.flip(3)).sigmoid().flip(3)
@@ -102,19 +102,19 @@ def test_equal_shares_change_no_bit(tmp_path: Path, share: float) -> None:
     for path in paths:
         save_weights(path, make_network(settings).state_dict(), settings, {})
     plain, shared = (load_ensembles(paths, Inference(), device=CPU, shares=each)[0] for each in (None, [share] * 3))
-    assert torch.equal(plain.probabilities(photographs()), shared.probabilities(photographs()))
+    assert torch.equal(plain.probabilities(photos()), shared.probabilities(photos()))
 
 
 def test_networks_count_by_weight() -> None:
     networks: list[nn.Module] = [Constant(-3.0), Constant(5.0)]
     group = Ensemble(networks, FRAME, ["identity", "hflip"], device=CPU, precision="fp32", weights=[0.25, 1.0])
     expected = (0.25 * torch.tensor(-3.0).sigmoid() + torch.tensor(5.0).sigmoid()) / 1.25
-    mean = group.probabilities(photographs())
+    mean = group.probabilities(photos())
     assert torch.allclose(mean, expected.expand_as(mean))
 
 
 class Hungry(nn.Module):
-    """Has memory for two photographs at once."""
+    """Has memory for two photos at once."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -142,9 +142,9 @@ def test_what_does_not_fit_the_memory_goes_in_parts() -> None:
     assert torch.equal(components, to_levels(mean)[:, None]), "of one network and one view, the mean itself"
 
 
-def test_no_memory_for_one_photograph_is_said() -> None:
-    with pytest.raises(Failure, match="cpu has no memory for one photograph of 32 x 32; end what else uses it"):
-        together([Hungry(0)], ["identity"]).probabilities(photographs())
+def test_no_memory_for_one_photo_is_said() -> None:
+    with pytest.raises(Failure, match="cpu has no memory for one photo of 32 x 32; end what else uses it"):
+        together([Hungry(0)], ["identity"]).probabilities(photos())
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -153,7 +153,7 @@ def test_compiled_networks_say_the_same() -> None:
     network = make_network(resolve({"network": {"width": 4, "depth": 1}, "input": {"height": 32, "width": 32}}))
     plain, compiled = (together([network], ["identity", "hflip"]) for _ in range(2))
     compiled.compile(3)
-    images = photographs()  # two, so that the batch has to be filled up
+    images = photos()  # two, so that the batch has to be filled up
     assert torch.allclose(compiled.probabilities(images), plain.probabilities(images), atol=1e-5)
 
 
@@ -163,13 +163,13 @@ def test_networks_of_one_kind_are_compiled_once(monkeypatch: pytest.MonkeyPatch)
     settings = resolve({"network": {"width": 4, "depth": 1}, "input": {"height": 32, "width": 32}})
     group = together([make_network(settings) for _ in range(3)], ["identity", "hflip"])
     group.compile(3)
-    group.probabilities(photographs())
+    group.probabilities(photos())
     assert made.frame_count == 1
 
 
 def test_no_memory_is_not_taken_for_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda network, **_options: network)
-    with pytest.raises(Failure, match=r"^cpu has no memory for one photograph"):
+    with pytest.raises(Failure, match=r"^cpu has no memory for one photo"):
         together([Hungry(0)], ["identity"]).compile(2)
 
 

@@ -66,12 +66,12 @@ def test_no_data_folder(fails: Fails, tmp_path: Path) -> None:
 
 def test_an_empty_data_folder(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "empty" / "train").mkdir(parents=True)
-    assert "holds no photographs" in fails(train.main, new_run(tmp_path, tmp_path / "empty"))
+    assert "holds no photos" in fails(train.main, new_run(tmp_path, tmp_path / "empty"))
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("reader", [["train.cache=true"], ["train.cache=false", "train.workers=1"]])
-def test_a_truncated_photograph(fails: Fails, cars: Path, tmp_path: Path, reader: list[str]) -> None:
+def test_a_truncated_photo(fails: Fails, cars: Path, tmp_path: Path, reader: list[str]) -> None:
     photo = sorted((cars / "train").iterdir())[5]
     content = photo.read_bytes()
     photo.write_bytes(content[: len(content) * 2 // 3])
@@ -90,7 +90,7 @@ def test_a_mask_of_the_wrong_size(fails: Fails, cars: Path, tmp_path: Path) -> N
     assert not (tmp_path / "new" / "fold0").exists()
 
 
-def test_a_photograph_without_a_mask(fails: Fails, cars: Path, tmp_path: Path) -> None:
+def test_a_photo_without_a_mask(fails: Fails, cars: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(cars / "train" / "ffffffffffff_01.jpg"), np.zeros((160, 240, 3), dtype=np.uint8))
     assert "ffffffffffff_01.jpg has no mask" in fails(train.main, new_run(tmp_path, cars))
 

@@ -1,4 +1,4 @@
-"""The frame: photographs to the network's size, and its answer back, without losing the outline."""
+"""The frame: photos to the network's size, and its answer back, without losing the outline."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ FULL = (1280, 1918)
 
 
 def write_photo(path: Path, shape: tuple[int, int], seed: int = 0) -> Pixels:
-    """A lossless photograph of noise; returns its pixels."""
+    """A lossless photo of noise; returns its pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
     assert cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     return pixels
 
 
 def car_like(shape: tuple[int, int]) -> Pixels:
-    """A body, a cabin, wheels, a mirror, and a thin antenna, at the scale of Carvana's photographs."""
+    """A body, a cabin, wheels, a mirror, and a thin antenna, at the scale of Carvana's photos."""
     height, width = shape
     mask = np.zeros(shape, dtype=np.uint8)
     at = (np.array([width, height]) / 1000).tolist()
@@ -67,7 +67,7 @@ def test_padding_targets_is_cropped_exactly() -> None:
 
 
 @pytest.mark.parametrize("shape", [(65, 64), (64, 97), (100, 200)])
-def test_a_photograph_larger_than_a_padding_frame_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_a_photo_larger_than_a_padding_frame_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
     write_photo(tmp_path / "car.png", shape)
     with pytest.raises(Failure, match=rf"car.png is {shape[1]} x {shape[0]}, larger than the frame of 96 x 64") as no:
         Frame(64, 96, "pad").read(tmp_path / "car.png")
@@ -84,7 +84,7 @@ def test_resizing_gives_the_frames_size_and_colours(tmp_path: Path) -> None:
     assert seen[10, 90].tolist() == [0, 0, 0]
 
 
-def test_a_photograph_of_the_frames_size_is_untouched(tmp_path: Path) -> None:
+def test_a_photo_of_the_frames_size_is_untouched(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "car.png", (64, 96))
     assert np.array_equal(Frame(64, 96, "resize").read(tmp_path / "car.png"), photo)
 
@@ -115,13 +115,13 @@ def test_an_edge_in_a_jpeg_lies_where_its_mask_has_it(
     assert png == pytest.approx(frame.target(photo // 255).mean(axis=0).sum() / 255, abs=0.02)
 
 
-def test_a_photograph_that_shrinks_much_is_averaged_by_area(tmp_path: Path) -> None:
+def test_a_photo_that_shrinks_much_is_averaged_by_area(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "car.png", (150, 300))
     seen = Frame(64, 96, "resize").read(tmp_path / "car.png")
     assert np.array_equal(seen, cv2.resize(photo, (96, 64), interpolation=cv2.INTER_AREA))
 
 
-def test_a_photograph_that_shrinks_little_looks_as_if_averaged(tmp_path: Path) -> None:
+def test_a_photo_that_shrinks_little_looks_as_if_averaged(tmp_path: Path) -> None:
     smooth = cv2.GaussianBlur(write_photo(tmp_path / "noise.png", (120, 180)), (0, 0), 2)
     cv2.imwrite(str(tmp_path / "car.png"), smooth)
     seen = Frame(64, 96, "resize").read(tmp_path / "car.png").astype(float)

@@ -5,14 +5,14 @@ import pytest
 
 from competition import metrics, rle
 from folds.frame import Frame
-from inference.engine.host_masks import Answer, dice_curve, full_size, full_size_components, runs_at
+from inference.engine.host_masks import Answer, dice_curve, full_size, full_size_components, spans_at
 
 SMALL = Frame(32, 32, "resize")
 
 
 def test_a_mask_is_the_pixels_at_or_above_the_level() -> None:
     levels = np.array([[127, 128, 129]], dtype=np.uint8)
-    assert rle.to_mask(runs_at(levels, 128), (1, 3)).tolist() == [[0, 1, 1]]
+    assert rle.to_mask(spans_at(levels, 128), (1, 3)).tolist() == [[0, 1, 1]]
 
 
 def test_one_answer_is_enlarged_while_soft() -> None:

@@ -55,7 +55,7 @@ def test_exif_rotation_is_ignored(tmp_path: Path, picture: NDArray[np.uint8], or
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "CMYK"])
-def test_other_kinds_of_photograph_become_rgb(tmp_path: Path, picture: NDArray[np.uint8], mode: str) -> None:
+def test_other_kinds_of_photo_become_rgb(tmp_path: Path, picture: NDArray[np.uint8], mode: str) -> None:
     image = Image.fromarray(picture).convert(mode)
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     image.save(path)

@@ -1,4 +1,4 @@
-"""Photographs left out of training: of every fold, and never out of the score."""
+"""Photos left out of training: of every fold, and never out of the score."""
 
 from pathlib import Path
 

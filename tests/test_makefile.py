@@ -44,7 +44,7 @@ def test_several_runs_are_refused_where_one_is_meant(target: str) -> None:
 @pytest.mark.parametrize(
     ("target", "variable", "reason"),
     [
-        ("cv", "HQ=1", "HQ is for data and check; a run learns from the hq photographs by SET=data.hq=true"),
+        ("cv", "HQ=1", "HQ is for data and check; a run learns from the hq photos by SET=data.hq=true"),
         ("predict", "HQ=1", "HQ is for data and check"),
         ("cv", "FOLD=3", "FOLD is for train; cv trains every fold that is not finished"),
     ],

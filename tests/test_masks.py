@@ -19,7 +19,7 @@ SHAPES = {"f00d_01.jpg": (10, 20), "f00d_02.jpg": (12, 31)}  # a side that no by
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataFolder:
-    """A data folder with two photographs, and among the test set one more of a name that differs in its type."""
+    """A data folder with two photos, and among the test set one more of a name that differs in its type."""
     for folder in ("test", "train"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         for name, (height, width) in SHAPES.items():
@@ -55,13 +55,13 @@ def test_an_empty_mask_is_a_black_picture(tmp_path: Path, data: DataFolder) -> N
 def test_they_serve_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
     masks.write_pictures(submission(tmp_path, {"f00d_02.jpg": "1 5 34 7"}), data, data.root / "train_masks")
     photo = next(photo for photo in data.train if photo.img == "f00d_02.jpg")
-    assert rle.to_text(data.truth_runs(photo)) == "1 5 34 7"
+    assert rle.to_text(data.truth_spans(photo)) == "1 5 34 7"
 
 
 @pytest.mark.parametrize(
     ("codes", "reason"),
     [
-        ({"f00d_02.jpg": "1 1", "../../f00d_01.jpg": "1 1"}, r"line 3: \.\./\.\./f00d_01\.jpg is no test photograph"),
+        ({"f00d_02.jpg": "1 1", "../../f00d_01.jpg": "1 1"}, r"line 3: \.\./\.\./f00d_01\.jpg is no test photo"),
         ({"f00d_02.jpg": "1 1", "f00d_02.png": "1 2"}, r"line 3: f00d_02\.png would overwrite f00d_02_mask\.png of"),
         ({"f00d_02.jpg": "1 1", "f00d_01.jpg": "200 2"}, r"line 3, f00d_01\.jpg: token 2: length 2 leaves the image"),
     ],
@@ -116,7 +116,7 @@ def test_two_commands_do_not_write_at_once(tmp_path: Path, data: DataFolder) -> 
         masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
 
 
-def test_the_size_is_that_of_the_photographs_that_the_run_reads(
+def test_the_size_is_that_of_the_photos_that_the_run_reads(
     tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data.root / "test_hq").mkdir()

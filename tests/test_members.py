@@ -74,11 +74,11 @@ def test_different_splits_are_refused(trained: Trained, other: RunFolder) -> Non
         score(["--runs", str(trained.run.root), str(other.root)])
 
 
-def test_runs_of_different_photographs_are_refused(trained: Trained, other: RunFolder) -> None:
+def test_runs_of_different_photos_are_refused(trained: Trained, other: RunFolder) -> None:
     """Such as one of data.hq: its networks would be shown what the first run has learned from."""
     made = json.loads(other.environment.read_text())
     other.environment.write_text(json.dumps(made | {"fingerprint": "0" * 16}))
-    with pytest.raises(Failure, match="runs small and other were made from different photographs"):
+    with pytest.raises(Failure, match="runs small and other were made from different photos"):
         score(["--runs", str(trained.run.root), str(other.root)])
     assert not (trained.run.root.parent / "small+other").exists()
 

@@ -51,16 +51,14 @@ def test_rows_are_in_the_order_of_the_sample_submission(trained: Trained) -> Non
     assert grade(trained.run.submission, trained.data / "solution.csv").dice > 0.88
 
 
-def test_photographs_that_the_sample_does_not_name_are_left_out_and_counted(
+def test_photos_that_the_sample_does_not_name_are_left_out_and_counted(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "more"
     shutil.copytree(trained.data, data)
     shutil.copy(next((data / "test").iterdir()), data / "test" / "mine.jpg")
     predict([*trained.arguments, "--data", str(data)])
-    assert capsys.readouterr().out.startswith(
-        "note: 1 photographs of the test folder are not in sample_submission.csv"
-    )
+    assert capsys.readouterr().out.startswith("note: 1 photos of the test folder are not in sample_submission.csv")
     assert "mine.jpg" not in {img for _, img, _ in read_rle_rows(trained.run.submission)}
 
 
@@ -98,7 +96,7 @@ def test_the_same_call_again_does_nothing(trained: Trained, capsys: pytest.Captu
     assert "is there" in capsys.readouterr().out
 
 
-def test_other_photographs_of_the_same_names_are_predicted_anew(trained: Trained, tmp_path: Path) -> None:
+def test_other_photos_of_the_same_names_are_predicted_anew(trained: Trained, tmp_path: Path) -> None:
     data = Path(shutil.copytree(trained.data, tmp_path / "data"))
     predict([*trained.arguments, "--data", str(data)])
     before = {img: code for _, img, code in read_rle_rows(trained.run.submission)}
@@ -151,7 +149,7 @@ def test_the_threshold_is_that_of_the_cv(trained: Trained) -> None:
     assert json.loads((trained.run.root / "submission.json").read_text())["threshold"] == 0.25
 
 
-def test_a_missing_test_photograph_is_named(trained: Trained, tmp_path: Path) -> None:
+def test_a_missing_test_photo_is_named(trained: Trained, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(trained.data, data)
     gone = sorted((data / "test").iterdir())[3]
@@ -161,7 +159,7 @@ def test_a_missing_test_photograph_is_named(trained: Trained, tmp_path: Path) ->
     assert not trained.run.submission.exists()
 
 
-def test_a_damaged_test_photograph_is_named_and_the_rest_is_kept(trained: Trained, tmp_path: Path) -> None:
+def test_a_damaged_test_photo_is_named_and_the_rest_is_kept(trained: Trained, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(trained.data, data)
     damaged = sorted((data / "test").iterdir())[20]

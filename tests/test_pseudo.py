@@ -72,7 +72,7 @@ def test_typed_again_it_goes_on_and_writes_the_same(trained: Trained) -> None:
     assert [trained.run.pseudo(fold).read_bytes() for fold in (0, 1)] == before
 
 
-def test_other_photographs_of_the_same_names_are_labelled_anew(
+def test_other_photos_of_the_same_names_are_labelled_anew(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = Path(shutil.copytree(trained.data, tmp_path / "data"))
@@ -135,7 +135,7 @@ def test_labels_that_are_not_there_say_how_to_make_them(trained: Trained, tmp_pa
 
 def test_foreign_labels_are_refused(trained: Trained, tmp_path: Path) -> None:
     submission_file.write(trained.run.pseudo(0), [(f"{CARS[0]}_01.jpg", "1 5")])
-    with pytest.raises(Failure, match=rf"labels {CARS[0]}_01\.jpg, which is no test photograph"):
+    with pytest.raises(Failure, match=rf"labels {CARS[0]}_01\.jpg, which is no test photo"):
         train(["--fold", "0", *learner(trained, tmp_path)])
 
 

@@ -109,7 +109,7 @@ def test_two_ranks_score_as_one(trained: Trained, tmp_path: Path) -> None:
     assert results[0] == results[1]
 
 
-def test_a_damaged_photograph_is_one_line_and_the_same_command_goes_on(trained: Trained, tmp_path: Path) -> None:
+def test_a_damaged_photo_is_one_line_and_the_same_command_goes_on(trained: Trained, tmp_path: Path) -> None:
     [(status, _, err)] = together(1, command, "inference.predict", trained.arguments, folder=tmp_path / "one")
     assert status == 0, err
     one = trained.run.submission.read_bytes()

@@ -88,7 +88,7 @@ class Page(HTMLParser):
 
 
 def write_data(root: Path, cars: list[str], views: int = 2) -> DataFolder:
-    """Grey photographs of ellipses, with masks and metadata."""
+    """Grey photos of ellipses, with masks and metadata."""
     for folder in ("train", "train_masks"):
         (root / folder).mkdir(parents=True)
     for at, car in enumerate(cars):

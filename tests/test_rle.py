@@ -41,7 +41,7 @@ def test_encode_and_decode_are_what_the_definition_says(mask: NDArray[np.uint8])
 @steady
 @given(st.lists(st.integers(1, 200), max_size=30), st.booleans())
 def test_runs_of_any_length_at_any_place(lengths: list[int], first: bool) -> None:
-    """Long runs of one colour fill whole words and bytes, which random pixels never do."""
+    """Long spans of one colour fill whole words and bytes, which random pixels never do."""
     pixels = np.repeat((np.arange(len(lengths)) + first) % 2, lengths).astype(np.uint8)
     mask = pixels.reshape(1, -1)
     code = rle.encode(mask)
@@ -64,7 +64,7 @@ def test_stripes_that_repeat_in_step_with_the_words(shape: tuple[int, int], peri
         ([[1, 0, 0], [0, 0, 0]], "1 1"),
         ([[0, 0, 0], [0, 0, 1]], "6 1"),
         ([[1, 0, 0], [0, 0, 1]], "1 1 6 1"),
-        ([[0, 1, 1], [1, 1, 0]], "2 4"),  # a run goes on in the next row
+        ([[0, 1, 1], [1, 1, 0]], "2 4"),  # a span continues in the next row
         ([[0, 1, 0], [0, 1, 1]], "2 1 5 2"),  # row by row, not column by column
         ([[0, 1, 1, 0, 1]], "2 2 5 1"),
         ([[0], [1], [1]], "2 2"),
@@ -123,9 +123,9 @@ def test_a_mask_has_two_dimensions(shape: tuple[int, ...]) -> None:
 
 
 def test_touching_runs_are_accepted() -> None:
-    runs = rle.parse("2 2 4 3", (2, 5))
-    assert runs.tolist() == [[1, 3], [3, 6]]
-    assert rle.to_mask(runs, (2, 5)).ravel().tolist() == [0, 1, 1, 1, 1, 1, 0, 0, 0, 0]
+    spans = rle.parse("2 2 4 3", (2, 5))
+    assert spans.tolist() == [[1, 3], [3, 6]]
+    assert rle.to_mask(spans, (2, 5)).ravel().tolist() == [0, 1, 1, 1, 1, 1, 0, 0, 0, 0]
     assert rle.encode(rle.decode("2 2 4 3", (2, 5))) == "2 5"
 
 
@@ -154,8 +154,8 @@ HUGE = "99999999999999999999"
         ("12 2", "token 2: length 2 leaves the image of 12 pixels"),
         ("1 13", "token 2: length 13 leaves the image of 12 pixels"),
         ("1 2 13 1", "token 3: start 13 lies outside the image of 12 pixels"),
-        ("1 3 3 2", "token 3: start 3 overlaps the run before it"),
-        ("1 1 7 2 5 1", "token 5: start 5 overlaps the run before it, or is not sorted"),
+        ("1 3 3 2", "token 3: start 3 overlaps the span before it"),
+        ("1 1 7 2 5 1", "token 5: start 5 overlaps the span before it, or is not sorted"),
         ("1 two", "token 2, 'two', is not a whole number"),
         ("1 2 3.0 1", "token 3, '3.0', is not a whole number"),
         ("1 1e1", "token 2, '1e1', is not a whole number"),
@@ -193,13 +193,13 @@ def test_absurd_numbers_are_refused_without_a_shape_too(code: str) -> None:
 @given(st.text(alphabet="0123456789 +-.e_x\n\u0661\u00a0", max_size=20))
 def test_whatever_the_text_it_is_a_code_or_a_value_error(text: str) -> None:
     try:
-        runs = rle.parse(text, (4, 50))
+        spans = rle.parse(text, (4, 50))
     except ValueError as error:
         assert "token" in str(error) or "odd count" in str(error)
         return
     numbers = [int(token) for token in text.split()]
-    assert (runs[:, 0] + 1).tolist() == numbers[::2]
-    assert (runs[:, 1] - runs[:, 0]).tolist() == numbers[1::2]
+    assert (spans[:, 0] + 1).tolist() == numbers[::2]
+    assert (spans[:, 1] - spans[:, 0]).tolist() == numbers[1::2]
 
 
 def test_threads_refuse_what_one_thread_refuses() -> None:

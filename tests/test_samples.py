@@ -1,4 +1,4 @@
-"""Training samples: decided by (seed, epoch, photograph) alone, image and mask changed alike; and their batches."""
+"""Training samples: decided by (seed, epoch, photo) alone, image and mask changed alike; and their batches."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,13 +35,13 @@ def same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
 
 
 def gradient_pair() -> tuple[Pixels, Pixels]:
-    """A photograph whose brightness is its mask."""
+    """A photo whose brightness is its mask."""
     mask = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (32, 1))
     mask[:10, :20] = 255
     return np.repeat(mask[..., None], 3, axis=2), mask
 
 
-def test_unchanged_samples_are_the_photographs(data: DataFolder) -> None:
+def test_unchanged_samples_are_the_photos(data: DataFolder) -> None:
     samples = samples_of(data, PLAIN)
     assert len(samples) == len(data.train)
     for index, photo in enumerate(data.train):
@@ -62,7 +62,7 @@ def test_a_sample_depends_on_its_key_and_the_seed_alone(data: DataFolder) -> Non
     assert all(same(forwards[key], backwards[key]) for key in keys)
     other = samples_of(data, seed=2)
     assert not any(same(forwards[key], other[key]) for key in keys)
-    assert not same(forwards[Key(0, 1)], forwards[Key(1, 1)]), "each epoch changes a photograph anew"
+    assert not same(forwards[Key(0, 1)], forwards[Key(1, 1)]), "each epoch changes a photo anew"
 
 
 def test_global_random_states_do_not_matter(data: DataFolder) -> None:
@@ -116,7 +116,7 @@ def test_half_of_the_samples_are_flipped(data: DataFolder) -> None:
 
 
 def test_both_move_alike_and_the_mask_stays_soft() -> None:
-    """The mask is interpolated as the photograph is, so a photograph of its mask stays one."""
+    """The mask is interpolated as the photo is, so a photo of its mask stays one."""
     image, mask = gradient_pair()
     transform = augmentation(Augment(flip=0.5, affine=1, shift=0.1, scale=0.3, rotate=20, colour=0, grey=0))
     moved = 0
@@ -159,7 +159,7 @@ def test_each_change_of_colour_leaves_the_mask_alone(change: dict[str, float]) -
         assert not np.array_equal(changed["image"], noise)
 
 
-def test_a_crop_is_a_part_of_the_photograph_and_of_its_mask(data: DataFolder) -> None:
+def test_a_crop_is_a_part_of_the_photo_and_of_its_mask(data: DataFolder) -> None:
     """Found again where it was cut from; all places come, the frame's edges among them."""
     crop = Augment(flip=0, affine=0, colour=0, grey=0, crop=[24, 32])
     samples, whole = samples_of(data, crop, cache=True), samples_of(data, PLAIN)[Key(0, 0)]
@@ -196,7 +196,7 @@ def epoch_of(batches: Batches, epoch: int, start: int = 0) -> list[list[Key]]:
 
 
 @pytest.mark.parametrize(("samples", "size"), [(10, 3), (8, 4), (7, 7), (5, 8), (100, 1)])
-def test_an_epoch_shows_each_photograph_at_most_once(samples: int, size: int) -> None:
+def test_an_epoch_shows_each_photo_at_most_once(samples: int, size: int) -> None:
     batches = Batches(samples, size, seed=1)
     epoch = epoch_of(batches, 4)
     size = min(size, samples)
@@ -216,7 +216,7 @@ def test_each_epoch_and_seed_has_its_order() -> None:
     assert orders[1] == [key.photo for batch in epoch_of(Batches(50, 5, seed=1), 1) for key in batch]
 
 
-def test_left_out_photographs_change_from_epoch_to_epoch() -> None:
+def test_left_out_photos_change_from_epoch_to_epoch() -> None:
     batches = Batches(10, 4, seed=1)
     seen = {key.photo for epoch in range(10) for batch in epoch_of(batches, epoch) for key in batch}
     assert seen == set(range(10))
@@ -249,11 +249,11 @@ def test_a_batch_that_processes_cannot_share_evenly_is_refused() -> None:
         Batches(100, 8, seed=1, world=3)
     with pytest.raises(Failure, match=r"train.batch_size=15 .* or train.batch_size=16 in a new RUN"):
         Batches(14, 15, seed=1, world=2)
-    with pytest.raises(Failure, match=r"1 training photographs cannot be shared by 2 processes"):
+    with pytest.raises(Failure, match=r"1 training photos cannot be shared by 2 processes"):
         Batches(1, 8, seed=1, world=2)
 
 
 @pytest.mark.parametrize(("samples", "world", "size"), [(13, 1, 13), (13, 2, 12), (14, 2, 14), (5, 4, 4)])
-def test_fewer_photographs_than_a_batch_can_be_shared(samples: int, world: int, size: int) -> None:
+def test_fewer_photos_than_a_batch_can_be_shared(samples: int, world: int, size: int) -> None:
     shares = [list(Batches(samples, 16, seed=1, rank=rank, world=world)) for rank in range(world)]
     assert [len(batch) for share in shares for batch in share] == [size // world] * world

@@ -21,7 +21,7 @@ def write_names(part: Sequence[Photo], file: Path) -> None:
     file.write_text(" ".join(photo.img for photo in part))
 
 
-def test_every_photograph_is_in_one_part_in_order(tmp_path: Path) -> None:
+def test_every_photo_is_in_one_part_in_order(tmp_path: Path) -> None:
     files = run_shards(tmp_path, PHOTOS, 4, write_names, "test")
     assert " ".join(file.read_text() for file in files) == " ".join(photo.img for photo in PHOTOS)
     assert [len(file.read_text().split()) for file in files] == [4, 4, 2]

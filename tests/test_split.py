@@ -16,7 +16,7 @@ from folds.split import ensure_split, folds_text, main, mask_area, photos_by_fol
 
 
 def cars(count: int, views: int = 16) -> tuple[list[Photo], list[float]]:
-    """Photographs of cars from 10 % to 40 % of the picture, in no order of size."""
+    """Photos of cars from 10 % to 40 % of the picture, in no order of size."""
     rng = np.random.default_rng(5)
     photos, areas = [], []
     for car in range(count):
@@ -38,8 +38,8 @@ def test_cars_stay_whole_and_folds_are_alike(count: int, folds: int) -> None:
     assert max(sizes.values()) - min(sizes.values()) <= 16 * max(1, count // 40)
 
 
-def test_cars_may_have_unequal_numbers_of_photographs() -> None:
-    """As many classes of size as cars allow, each with as many cars, whatever part of the photographs they are."""
+def test_cars_may_have_unequal_numbers_of_photos() -> None:
+    """As many classes of size as cars allow, each with as many cars, whatever part of the photos they are."""
     photos, areas = cars(29, views=4)
     many = [photo_at(Path(f"many_{view:03d}.jpg")) for view in range(1, 101)]
     fold_of = split_by_car([*photos, *many], [*areas, *[0.25] * 100], 5, seed=1)
@@ -59,7 +59,7 @@ def test_the_split_of_alike_cars_is_what_it_always_was() -> None:
 
 
 def test_one_car_is_named() -> None:
-    with pytest.raises(Failure, match=r"all 3 training photographs are of one car, 000000000000, .*<car>_<view>.jpg"):
+    with pytest.raises(Failure, match=r"all 3 training photos are of one car, 000000000000, .*<car>_<view>.jpg"):
         split_by_car(*cars(1, views=3), folds=2, seed=1)
 
 
@@ -98,8 +98,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("a_01.jpg,a,0\na_02.jpg,a,1\nb_01.jpg,b,1\n", "car a in 2 folds"),
         ("a_01.jpg,a_01,0\na_02.jpg,a_02,1\nb_01.jpg,b,1\n", "car a in folds 0 and 1, such as a_02.jpg; all views"),
         ("a_01.jpg,a,0\na_01.jpg,a,0\nb_01.jpg,b,1\n", "a_01.jpg twice"),
-        ("a_01.jpg,a,0\na_02.jpg,a,0\nc_01.jpg,c,1\n", "differ in 2 photographs, such as b_01.jpg"),
-        ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,1\nb_02.jpg,b,1\n", "differ in 1 photographs, such as b_02.jpg"),
+        ("a_01.jpg,a,0\na_02.jpg,a,0\nc_01.jpg,c,1\n", "differ in 2 photos, such as b_01.jpg"),
+        ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,1\nb_02.jpg,b,1\n", "differ in 1 photos, such as b_02.jpg"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,zero\n", "cannot read .*folds.csv"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,2\n", "folds 0, 2"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,-1\n", "folds -1, 0"),

@@ -1,4 +1,4 @@
-"""Photographs in, results out."""
+"""Photos in, results out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,20 +13,20 @@ from competition import rle
 from competition.command import Failure
 from competition.data_folder import Photo, photo_at
 from competition.images import Pixels, shape_of
-from competition.rle import Runs
+from competition.rle import Spans
 from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine import host_masks
 from inference.engine.device_masks import BatchAnswer
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import Answer
-from inference.engine.stream import on_host, runs_of_batch, stream_answers, stream_levels, stream_runs
+from inference.engine.stream import on_host, spans_of_batch, stream_answers, stream_levels, stream_spans
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
 
 class Red(nn.Module):
-    """Car is where the photograph is red."""
+    """Car is where the photo is red."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Red(nn.Module):
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Photo]:
-    """Seven photographs of different sizes; the n-th is red in its left n tenths."""
+    """Seven photos of different sizes; the n-th is red in its left n tenths."""
     made = []
     for number in range(7):
         image = np.zeros((40 + number, 60, 3), dtype=np.uint8)
@@ -70,7 +70,7 @@ def test_results_come_in_order_at_full_size(photos: list[Photo], batch_size: int
     assert [width for _, _, width in results] == pytest.approx([6 * number for number in range(7)], abs=1)
     (network,) = group.networks
     assert isinstance(network, Red)
-    assert sum(network.batches) == 7, "every photograph goes through a network once, the last batch included"
+    assert sum(network.batches) == 7, "every photo goes through a network once, the last batch included"
 
 
 def test_frames_are_averaged(photos: list[Photo]) -> None:
@@ -84,13 +84,13 @@ def test_frames_are_averaged(photos: list[Photo]) -> None:
 def test_runs_are_those_of_the_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
     groups = [ensemble(Red(), frame, device) for frame in frames]
 
-    def encode(photo: Photo, runs: Runs) -> tuple[str, str]:
-        return photo.img, rle.to_text(runs)
+    def encode(photo: Photo, spans: Spans) -> tuple[str, str]:
+        return photo.img, rle.to_text(spans)
 
     def encode_levels(photo: Photo, levels: Pixels) -> tuple[str, str]:
         return photo.img, rle.encode(levels >= 100)
 
-    found = list(stream_runs(photos, groups, encode, level=100, batch_size=3, readers=2))
+    found = list(stream_spans(photos, groups, encode, level=100, batch_size=3, readers=2))
     assert found == list(stream_levels(photos, groups, encode_levels, batch_size=3, readers=2))
     assert sum(bool(code) for _, code in found) == 6, "all but the first have some red"
 
@@ -125,14 +125,14 @@ def test_a_batch_has_the_same_runs_on_the_device(photos: list[Photo]) -> None:
     ]
     shapes = [shape_of(photo.path) for photo in photos]
     shapes += [shapes[2]] * 18  # more than are enlarged together
-    found = runs_of_batch(shapes, answers, 128)
+    found = spans_of_batch(shapes, answers, 128)
     said = zip(*map(on_host, answers), strict=True)
-    for runs, each, shape in zip(found, said, shapes, strict=True):
-        assert runs.tolist() == host_masks.runs_at(host_masks.full_size(each, shape), 128).tolist()
-        assert len(runs) > 100
+    for spans, each, shape in zip(found, said, shapes, strict=True):
+        assert spans.tolist() == host_masks.spans_at(host_masks.full_size(each, shape), 128).tolist()
+        assert len(spans) > 100
 
 
-def test_a_damaged_photograph_is_named(photos: list[Photo]) -> None:
+def test_a_damaged_photo_is_named(photos: list[Photo]) -> None:
     photos[4].path.write_bytes(b"not an image")
     with pytest.raises(Failure, match="car_04"):
         list(stream_levels(photos, [ensemble(Red())], measure, batch_size=2, readers=2))
@@ -146,5 +146,5 @@ def test_an_error_while_finishing_is_raised(photos: list[Photo]) -> None:
         list(stream_levels(photos, [ensemble(Red())], fail, batch_size=2, readers=2))
 
 
-def test_no_photographs_give_no_results() -> None:
+def test_no_photos_give_no_results() -> None:
     assert list(stream_levels([], [ensemble(Red())], measure, batch_size=2, readers=2)) == []

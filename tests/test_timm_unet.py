@@ -46,7 +46,7 @@ def test_more_levels_than_the_encoder_halves_are_refused() -> None:
 
 
 def test_skip_connections_join_where_the_encoder_has_a_feature() -> None:
-    """resnet18 halves five times with 64, 64, 128, 256, 512 channels; the photograph itself joins at full size."""
+    """resnet18 halves five times with 64, 64, 128, 256, 512 channels; the photo itself joins at full size."""
     network = TimmUNet("resnet18", "none", [40, 30, 20, 10, 5])
     assert [block[0].in_channels for block in network.blocks] == [512 + 256, 40 + 128, 30 + 64, 20 + 64, 10 + 3]
     sparse = TimmUNet("convnext_atto", "none", [40, 30, 20, 10, 5])
@@ -100,7 +100,7 @@ def test_bilinear_enlargement_is_smooth() -> None:
 
 
 def test_detail_draws_one_pixel_at_full_size() -> None:
-    """Two convolutions on the photograph: the last level sees 7 channels of them, each from 5 x 5 pixels."""
+    """Two convolutions on the photo: the last level sees 7 channels of them, each from 5 x 5 pixels."""
     network = TimmUNet("resnet18", "none", [40, 30, 20, 10, 5], detail=7).eval()
     assert network.blocks[-1][0].in_channels == 10 + 7
     assert network.detail is not None
@@ -130,8 +130,8 @@ def test_squares_of_pixels_join_at_the_last_level_and_leave_it_as_pixels() -> No
 
 
 @pytest.mark.parametrize("stem", [1, 2])
-def test_one_pixel_of_the_photograph_reaches_the_answer_in_its_place(stem: int) -> None:
-    """All else shut off, the head repeats the photograph's red: no pixel is moved by the way in and out."""
+def test_one_pixel_of_the_photo_reaches_the_answer_in_its_place(stem: int) -> None:
+    """All else shut off, the head repeats the photo's red: no pixel is moved by the way in and out."""
     network = TimmUNet("resnet18", "none", [3 * stem**2] * (6 - stem), stem=stem).eval()
     block = network.blocks[-1]
     for name, value in network.blocks[-1].named_parameters():

@@ -44,7 +44,7 @@ def submission(folder: Path, **changed: str) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataFolder:
-    """A data folder with photographs of two sizes, and the names of a submission."""
+    """A data folder with photos of two sizes, and the names of a submission."""
     root = tmp_path / "data"
     (root / "test").mkdir(parents=True)
     for number, name in enumerate(NAMES):
@@ -72,8 +72,8 @@ def test_another_order_is_only_noted(tmp_path: Path) -> None:
         ("0 30", "token 1: start 0 is below 1"),
         ("-5 30", "token 1: start -5 is below 1"),
         ("21 0", "token 2: length 0 is not positive"),
-        ("41 10 21 10", "token 3: start 21 overlaps the run before it, or is not sorted"),
-        ("21 10 30 10", "token 3: start 30 overlaps the run before it, or is not sorted"),
+        ("41 10 21 10", "token 3: start 21 overlaps the span before it, or is not sorted"),
+        ("21 10 30 10", "token 3: start 30 overlaps the span before it, or is not sorted"),
         ("191 11", "token 2: length 11 leaves the image of 200 pixels"),
         ("201 1", "token 1: start 201 lies outside the image of 200 pixels"),
         ("21 ten", "token 2, 'ten', is not a whole number"),
@@ -82,7 +82,7 @@ def test_another_order_is_only_noted(tmp_path: Path) -> None:
 )
 def test_a_wrong_run_is_named_by_line_image_and_token(tmp_path: Path, code: str, reason: str) -> None:
     path = submission(tmp_path, xf00d_02=code)
-    assert found(path) == [(validate.Kind.RUNS, f"line 6, f00d_02.jpg: {reason}")]
+    assert found(path) == [(validate.Kind.SPANS, f"line 6, f00d_02.jpg: {reason}")]
 
 
 def test_the_first_and_the_last_pixel_belong_to_the_image(tmp_path: Path) -> None:
@@ -104,12 +104,12 @@ def test_everything_wrong_is_found_in_one_pass(tmp_path: Path) -> None:
     kind = validate.Kind
     assert found(path) == [
         (kind.HEADER, "line 1: the header is 'img,mask', not 'img,rle_mask'"),
-        (kind.RUNS, f"line 2, {NAMES[0]}: token 2: length 0 is not positive"),
+        (kind.SPANS, f"line 2, {NAMES[0]}: token 2: length 0 is not positive"),
         (kind.ROW, "line 3: 3 fields where img,rle_mask are two"),
         (kind.FOREIGN, "line 4: 'other.jpg' is no image of the sample submission"),
         (kind.ROW, "line 6: 0 fields where img,rle_mask are two"),
         (kind.DOUBLED, f"line 7: {NAMES[2]} stands already in line 5"),
-        (kind.RUNS, f"line 7, {NAMES[2]}: token 2: length -1 is not positive"),
+        (kind.SPANS, f"line 7, {NAMES[2]}: token 2: length -1 is not positive"),
         (kind.AREA, f"line 8, {NAMES[3]}: the mask is empty; a car covers 9 % to 41 %"),
         (kind.MISSING, f": no row for {NAMES[1]}"),
         (kind.MISSING, f": no row for {NAMES[4]}"),
@@ -141,14 +141,14 @@ def test_implausible_masks_are_harmless_while_they_are_few(tmp_path: Path) -> No
     assert "covers 99.50% of the picture" in texts[1]
 
 
-def test_the_image_size_is_that_of_each_photograph(tmp_path: Path, data: DataFolder) -> None:
+def test_the_image_size_is_that_of_each_photo(tmp_path: Path, data: DataFolder) -> None:
     path = submission(tmp_path, x0cdf5b5d0ce1_01="350 51", x0cdf5b5d0ce1_02="180 22")
     assert list(validate.problems(path, data.submission_names, validate.shapes(data))) == [
         f"{path} line 3, {NAMES[1]}: token 2: length 22 leaves the image of 200 pixels"
     ]
 
 
-def test_without_photographs_it_is_carvanas_size(tmp_path: Path, data: DataFolder) -> None:
+def test_without_photos_it_is_carvanas_size(tmp_path: Path, data: DataFolder) -> None:
     for photo in data.test:
         photo.path.unlink()
     (data.root / "test").rmdir()
@@ -173,7 +173,7 @@ def test_the_command_refuses_and_leaves_no_stamp(
     tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submission(tmp_path, xf00d_01="5")
-    with pytest.raises(Failure, match=r"no valid submission \(1 x wrong run; listed above\); `make predict`"):
+    with pytest.raises(Failure, match=r"no valid submission \(1 x wrong span; listed above\); `make predict`"):
         validate.main(["--run", str(tmp_path), "--data", str(data.root)])
     assert "line 5, f00d_01.jpg: odd count" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "submission.csv.gz"]

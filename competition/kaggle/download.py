@@ -338,8 +338,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 download.fetch(archive, kaggle)
         download.tidy(wanted)
     print(
-        f"{root} is complete: {ROWS['train_masks.csv']:,} training photographs with their masks, "
-        f"{ROWS['sample_submission.csv']:,} test photographs"
+        f"{root} is complete: {ROWS['train_masks.csv']:,} training photos with their masks, "
+        f"{ROWS['sample_submission.csv']:,} test photos"
     )
 
 

@@ -28,7 +28,7 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which photographs are read."""
+    """Which photos are read."""
 
     hq: bool = Field(False, description="read train_hq and test_hq where both kinds exist")
     pseudo: str = Field(
@@ -46,12 +46,12 @@ class Split(Section):
 
 
 class Input(Section):
-    """What the network sees of a photograph."""
+    """What the network sees of a photo."""
 
     height: int = Field(256, ge=32, le=4096, multiple_of=32, description="pixels")
     width: int = Field(384, ge=32, le=4096, multiple_of=32, description="pixels")
     fit: Literal["resize", "pad"] = Field(
-        "resize", description="resize: the whole photograph, resized; pad: its own pixels, padded to the size"
+        "resize", description="resize: the whole photo, resized; pad: its own pixels, padded to the size"
     )
 
 
@@ -101,7 +101,7 @@ class Network(Section):
         0,
         ge=0,
         le=256,
-        description="timm_unet: channels of two convolutions on the photograph, before it joins at the end; 0: none",
+        description="timm_unet: channels of two convolutions on the photo, before it joins at the end; 0: none",
     )
     freeze: int = Field(
         0,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 VIEWS = 16
-FRAME = (1918, 1280)  # width x height of the competition's photographs, in pixels
+FRAME = (1918, 1280)  # width x height of the competition's photos, in pixels
 FOCAL = 2230.0  # pixels at that width
 
 
@@ -31,7 +31,7 @@ class Camera:
 
     @property
     def scale(self) -> float:
-        """Pixels of this picture for one pixel of the real 1918 pixels wide photograph."""
+        """Pixels of this picture for one pixel of the real 1918 pixels wide photo."""
         return self.width / FRAME[0]
 
     @property

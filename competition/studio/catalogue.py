@@ -44,7 +44,7 @@ class Entry:
 
 
 def entry_of(rng: np.random.Generator) -> Entry:
-    """A car that came in for photographs today."""
+    """A car that came in for photos today."""
     weights = np.array([common for *_, common in _MODELS])
     make, model, kind, _ = _MODELS[int(rng.choice(len(_MODELS), p=weights / weights.sum()))]
     return Entry(int(rng.integers(2007, 2018)), make, model, model, str(rng.choice(_TRIMS)), kind)

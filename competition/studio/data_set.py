@@ -94,7 +94,7 @@ def make(data: Path, order: Order, workers: int) -> None:
     part.rename(data)
     shutil.rmtree(data / _FINISHED, ignore_errors=True)
     pictures = len(jobs) * VIEWS
-    print(f"{data}: {pictures} photographs of {len(jobs)} cars, {time.perf_counter() - start:.0f} s")
+    print(f"{data}: {pictures} photos of {len(jobs)} cars, {time.perf_counter() - start:.0f} s")
 
 
 def _check_same(data: Path, order: Order) -> None:
@@ -169,7 +169,7 @@ def _start_worker(parent: int) -> None:
 
 
 def photograph(part: Path, job: Job) -> None:
-    """Write one car's photographs and masks into the folder `part`, and last of all its record."""
+    """Write one car's photos and masks into the folder `part`, and last of all its record."""
     seed = [int(_digest(job)[start : start + 8], 16) for start in range(0, 32, 8)]
     rng = np.random.default_rng(seed)
     camera = camera_of_shoot(rng, job.order.width, job.order.height)

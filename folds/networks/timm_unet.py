@@ -15,7 +15,7 @@ from folds.networks.unet import DoubleConvolution, Normalise
 class TimmUNet(nn.Module):
     """A timm encoder, and a decoder with a skip connection at every level where the encoder has one.
 
-    At the decoder's last level the normalised photograph itself, or what two convolutions make of it, joins the skip
+    At the decoder's last level the normalised photo itself, or what two convolutions make of it, joins the skip
     connection: one-pixel antennas are drawn from it.
 
     Args:
@@ -26,7 +26,7 @@ class TimmUNet(nn.Module):
         norm: normalisation in the decoder.
         attention: scse puts ``ScSE`` behind each level of the decoder.
         enlarge: how a level of the decoder doubles the size.
-        detail: channels of the convolutions on the photograph that joins the last level; 0 is the photograph itself.
+        detail: channels of the convolutions on the photo that joins the last level; 0 is the photo itself.
         stem: side of the squares of pixels that join as channels of one, at the decoder's last level, and leave it as
             pixels again, as in ``folds.networks.unet.UNet``. With 2, that level has a quarter of the places.
         freeze: how many of the encoder's features, finest first, are made by layers that keep their weights and
@@ -94,8 +94,8 @@ class TimmUNet(nn.Module):
         skips = {size: [x] for size, x in zip(self.encoder.feature_info.reduction(), features, strict=True)}
         squares = F.pixel_unshuffle(image, self.stem)
         # In the features' type: joined as float32, the finest level would be copied to it and back.
-        photograph = (self.detail(squares) if self.detail else squares).to(features[0].dtype)
-        skips.setdefault(self.stem, []).append(photograph)
+        photo = (self.detail(squares) if self.detail else squares).to(features[0].dtype)
+        skips.setdefault(self.stem, []).append(photo)
         reduction = self.coarsest
         x = features[-1]
         for block in self.blocks:

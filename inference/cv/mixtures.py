@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from competition import rle
 from competition.images import Pixels
 from competition.metrics import Counts
-from competition.rle import Runs
+from competition.rle import Spans
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import FloatArray, level_of
 
@@ -79,7 +79,7 @@ def matrix(mixtures: Sequence[Mixture], ensembles: Sequence[Ensemble]) -> FloatA
     return np.array([[mixture.runs[run] * mixture.views[view] for run, view in components] for mixture in mixtures])
 
 
-def dice_of_mixtures(components: Pixels, mixtures: FloatArray, truth: Runs) -> FloatArray:
+def dice_of_mixtures(components: Pixels, mixtures: FloatArray, truth: Spans) -> FloatArray:
     """The Dice at one half that one image would have by each mixture, exactly.
 
     Where all components are on the same side of one half, every mixture is. Only the other pixels are mixed; good
@@ -88,7 +88,7 @@ def dice_of_mixtures(components: Pixels, mixtures: FloatArray, truth: Runs) -> F
     Args:
         components: (P, H, W) uint8 levels.
         mixtures: (K, P), the weights of the components, which sum to 1 in each row.
-        truth: the runs of the image's mask.
+        truth: the spans of the image's mask.
 
     Returns:
         (K,) float64.

@@ -19,7 +19,7 @@ from folds.device import pick_device
 from inference.cv.mixtures import Mixture, Shares, dice_of_mixtures, matrix
 from inference.cv.tuning import Scores, Tuning
 from inference.engine.ensemble import Ensemble, load_ensembles
-from inference.engine.host_masks import LEVELS, Answer, dice_curve, full_size, full_size_components, runs_at
+from inference.engine.host_masks import LEVELS, Answer, dice_curve, full_size, full_size_components, spans_at
 from inference.engine.stream import stream_answers
 from inference.members import checkpoints
 from inference.shards import key_of, numbers_of, require_unchanged, run_shards, write_with_numbers
@@ -71,13 +71,13 @@ def predict_out_of_fold(
     chosen: Chosen,
     mixtures: Sequence[Mixture] = (),
 ) -> OutOfFold:
-    """Predict each fold's photographs with the networks that did not see them, in shards that a restart takes up.
+    """Predict each fold's photos with the networks that did not see them, in shards that a restart takes up.
 
     Args:
         settings: of the run.
         data: where the masks are.
         members: the runs that answer.
-        by_fold: the photographs.
+        by_fold: the photos.
         digests: the checkpoints of all folds, as they were when the command began.
         parts: where the shards are kept; its name stands for all that is not chosen here.
         chosen: the threshold of each fold, and its shares of the members.
@@ -119,18 +119,18 @@ def predict_shard(
     level: int,
     mixtures: Sequence[Mixture],
 ) -> None:
-    """Predict photographs; write their masks as one shard of a submission, and beside it the Dice curve of each, with
+    """Predict photos; write their masks as one shard of a submission, and beside it the Dice curve of each, with
     its Dice by each mixture behind."""
     weights = matrix(mixtures, ensembles)
 
     def finish(photo: Photo, answers: Sequence[Answer]) -> tuple[str, str, NDArray[np.float64]]:
-        truth, shape = data.truth_runs(photo), shape_of(photo.path)
+        truth, shape = data.truth_spans(photo), shape_of(photo.path)
         levels = full_size(answers, shape)
         numbers = dice_curve(levels, truth)
         if mixtures:
             components = full_size_components(answers, shape)
             numbers = np.concatenate([numbers, dice_of_mixtures(components, weights, truth)])
-        return photo.img, rle.to_text(runs_at(levels, level)), numbers
+        return photo.img, rle.to_text(spans_at(levels, level)), numbers
 
     how = settings.inference
     answered = stream_answers(

@@ -1,6 +1,6 @@
-"""Averaged probabilities to runs on the device that made them: a GPU sends back the runs' ends, and no picture.
+"""Averaged probabilities to spans on the device that made them: a GPU sends back the spans' ends, and no picture.
 
-The arithmetic is that of ``masks``, pixel for pixel, so that both give the same runs for the same probabilities.
+The arithmetic is that of ``masks``, pixel for pixel, so that both give the same spans for the same probabilities.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from competition.rle import Runs, Shape
+from competition.rle import Shape, Spans
 from folds.frame import Frame
 
 
@@ -25,7 +25,7 @@ class BatchAnswer(NamedTuple):
 
 
 def full_size(answers: Sequence[BatchAnswer], shape: Shape) -> Tensor:
-    """The answers for photographs of one (H, W), each enlarged and then averaged by weight: (N, H, W) uint8."""
+    """The answers for photos of one (H, W), each enlarged and then averaged by weight: (N, H, W) uint8."""
     enlarged = [in_shape(answer, shape) for answer in answers]
     if len(answers) == 1:
         return enlarged[0]
@@ -38,7 +38,7 @@ def full_size(answers: Sequence[BatchAnswer], shape: Shape) -> Tensor:
 
 
 def in_shape(answer: BatchAnswer, shape: Shape) -> Tensor:
-    """Levels in the (H, W) of the photographs, still soft: what ``Frame.full_size`` does to each."""
+    """Levels in the (H, W) of the photos, still soft: what ``Frame.full_size`` does to each."""
     if answer.frame.fit == "pad":
         return answer.levels[:, : shape[0], : shape[1]]
     return enlarge(answer.levels, shape)
@@ -60,8 +60,8 @@ def enlarge(levels: Tensor, shape: Shape) -> Tensor:
     return ((pixels + (1 << 15)) >> 16).to(torch.uint8)
 
 
-def runs_at(levels: Tensor, level: int) -> list[Runs]:
-    """The runs of the pixels of (N, H, W) uint8 levels that are at or above a level, for each image."""
+def spans_at(levels: Tensor, level: int) -> list[Spans]:
+    """The spans of the pixels of (N, H, W) uint8 levels that are at or above a level, for each image."""
     car = (levels >= level).flatten(1)
     edge = torch.ones(len(car), car.shape[1] + 1, dtype=torch.bool, device=car.device)
     edge[:, 1:-1] = car[:, 1:] != car[:, :-1]

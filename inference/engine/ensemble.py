@@ -1,4 +1,4 @@
-"""Trained networks that answer together: every fold sees every view of a photograph, and the answers are averaged.
+"""Trained networks that answer together: every fold sees every view of a photo, and the answers are averaged.
 
 Probabilities are averaged where they are, on the device. A component of the average is one network's answer to one
 view; components leave the device only where it is measured what each adds, and are stored nowhere.
@@ -56,8 +56,8 @@ class Ensemble:
         self.precision = precision
         self.weights = weights or [1.0] * len(networks)
         self.places = places or range(len(networks))
-        self.at_most: int | None = None  # photographs that the device has memory for at once; None: not yet known
-        self.compiled_for: int | None = None  # photographs at once that there is compiled code for
+        self.at_most: int | None = None  # photos that the device has memory for at once; None: not yet known
+        self.compiled_for: int | None = None  # photos at once that there is compiled code for
 
     def __len__(self) -> int:
         """The number of networks."""
@@ -89,7 +89,7 @@ class Ensemble:
             tried = min(len(images), self.at_most or len(images))
             if tried == 1:
                 raise Failure(
-                    f"{self.device} has no memory for one photograph of {self.frame.width} x {self.frame.height}; "
+                    f"{self.device} has no memory for one photo of {self.frame.width} x {self.frame.height}; "
                     "end what else uses it, or take a device with more"
                 )
             self.at_most = tried // 2

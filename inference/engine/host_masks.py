@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from competition import rle
 from competition.images import Pixels
-from competition.rle import Runs, Shape
+from competition.rle import Shape, Spans
 from folds.frame import Frame
 
 LEVELS = 256
@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Answer(NamedTuple):
-    """What the networks of one frame say of a photograph.
+    """What the networks of one frame say of a photo.
 
     Attributes:
         levels: (h, w) uint8, their mean.
@@ -41,7 +41,7 @@ def level_of(threshold: float) -> int:
 
 
 def full_size(answers: Sequence[Answer], shape: Shape) -> Pixels:
-    """The answers for one photograph, each enlarged to its (H, W) and then averaged by weight; uint8 levels."""
+    """The answers for one photo, each enlarged to its (H, W) and then averaged by weight; uint8 levels."""
     if len(answers) == 1:
         return answers[0].frame.full_size(answers[0].levels, shape)
     total = np.zeros(shape, dtype=np.float32)
@@ -52,7 +52,7 @@ def full_size(answers: Sequence[Answer], shape: Shape) -> Pixels:
 
 
 def full_size_components(answers: Sequence[Answer], shape: Shape) -> Pixels:
-    """The components of the answers for one photograph, each enlarged to its (H, W) by itself: (P, H, W) uint8."""
+    """The components of the answers for one photo, each enlarged to its (H, W) by itself: (P, H, W) uint8."""
     enlarged = [
         answer.frame.full_size(levels, shape)
         for answer in answers
@@ -62,17 +62,17 @@ def full_size_components(answers: Sequence[Answer], shape: Shape) -> Pixels:
     return np.stack(enlarged)
 
 
-def runs_at(levels: Pixels, level: int) -> Runs:
-    """The runs of the pixels of (H, W) uint8 levels that are at or above a level."""
+def spans_at(levels: Pixels, level: int) -> Spans:
+    """The spans of the pixels of (H, W) uint8 levels that are at or above a level."""
     return rle.from_mask(levels >= level)
 
 
-def dice_curve(levels: Pixels, truth: Runs) -> FloatArray:
+def dice_curve(levels: Pixels, truth: Spans) -> FloatArray:
     """The Dice that one image would have at every threshold, exactly.
 
     Args:
         levels: (H, W) uint8.
-        truth: the runs of the image's mask.
+        truth: the spans of the image's mask.
 
     Returns:
         (255,) float64: the Dice of ``levels >= l`` for l = 1 .. 255.

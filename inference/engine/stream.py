@@ -1,4 +1,4 @@
-"""Photographs in, results out, in order: reading, the networks and finishing go on at the same time.
+"""Photos in, results out, in order: reading, the networks and finishing go on at the same time.
 
 An image is decoded once for each frame, all networks and views see it together, and no more than a few batches are
 in memory whatever their number. The networks are given their next batch before the last one's answer is awaited, so
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from competition.data_folder import Photo
 from competition.images import Pixels, shape_of
-from competition.rle import Runs, Shape
+from competition.rle import Shape, Spans
 from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine import device_masks, host_masks
@@ -26,9 +26,9 @@ from inference.engine.host_masks import Answer
 from inference.engine.overlap import Mark, Overlap
 
 Result = TypeVar("Result")
-# What is left to do for each photograph of a batch whose networks have answered.
+# What is left to do for each photo of a batch whose networks have answered.
 Conclude = Callable[[Sequence[Photo], Sequence[BatchAnswer]], Sequence[Callable[[], Result]]]
-AT_FULL_SIZE = 8  # photographs that are enlarged together: five pictures of 4 bytes a pixel of each lie on the device
+AT_FULL_SIZE = 8  # photos that are enlarged together: five pictures of 4 bytes a pixel of each lie on the device
 READ_AHEAD = 2  # batches that are being read while one is with the networks
 
 
@@ -56,21 +56,21 @@ def stream_answers(
     readers: int,
     components: bool = False,
 ) -> Iterator[Result]:
-    """Predict photographs, up to the answers of the ensembles.
+    """Predict photos, up to the answers of the ensembles.
 
     Args:
         photos: what to predict.
         ensembles: the networks, by frame.
-        finish: called in a thread with each photograph and what each ensemble says of it.
-        batch_size: photographs that go through the networks together.
+        finish: called in a thread with each photo and what each ensemble says of it.
+        batch_size: photos that go through the networks together.
         readers: threads that read, and as many that finish. OpenCV and numpy release the interpreter's lock.
         components: whether the answers come with their components.
 
     Yields:
-        What ``finish`` returns, in the order of the photographs.
+        What ``finish`` returns, in the order of the photos.
 
     Raises:
-        Failure: a photograph cannot be read, or whatever ``finish`` raises.
+        Failure: a photo cannot be read, or whatever ``finish`` raises.
     """
 
     def conclude(batch: Sequence[Photo], answers: Sequence[BatchAnswer]) -> list[Callable[[], Result]]:
@@ -88,9 +88,9 @@ def stream_levels(
     batch_size: int,
     readers: int,
 ) -> Iterator[Result]:
-    """Predict photographs, up to soft levels at full size.
+    """Predict photos, up to soft levels at full size.
 
-    ``finish`` is called in a thread with each photograph and its (H, W) uint8 levels, the average of the ensembles'
+    ``finish`` is called in a thread with each photo and its (H, W) uint8 levels, the average of the ensembles'
     answers. The other arguments, the results and what is raised are those of ``stream_answers``.
     """
 
@@ -100,57 +100,57 @@ def stream_levels(
     yield from stream_answers(photos, ensembles, enlarged, batch_size=batch_size, readers=readers)
 
 
-def stream_runs(
+def stream_spans(
     photos: Sequence[Photo],
     ensembles: Sequence[Ensemble],
-    finish: Callable[[Photo, Runs], Result],
+    finish: Callable[[Photo, Spans], Result],
     *,
     level: int,
     batch_size: int,
     readers: int,
 ) -> Iterator[Result]:
-    """Predict photographs, up to the runs of the pixels at or above a level: on a GPU, only their ends come back.
+    """Predict photos, up to the spans of the pixels at or above a level: on a GPU, only their ends come back.
 
     The other arguments, the results and what is raised are those of ``stream_answers``.
     """
     if ensembles[0].device.type == "cpu":  # where each thread enlarges in the processor's cache
 
         def finish_levels(photo: Photo, levels: Pixels) -> Result:
-            return finish(photo, host_masks.runs_at(levels, level))
+            return finish(photo, host_masks.spans_at(levels, level))
 
         yield from stream_levels(photos, ensembles, finish_levels, batch_size=batch_size, readers=readers)
         return
 
     def conclude(batch: Sequence[Photo], answers: Sequence[BatchAnswer]) -> list[Callable[[], Result]]:
-        runs = runs_of_batch([shape_of(photo.path) for photo in batch], answers, level)
-        return [partial(finish, photo, each) for photo, each in zip(batch, runs, strict=True)]
+        spans = spans_of_batch([shape_of(photo.path) for photo in batch], answers, level)
+        return [partial(finish, photo, each) for photo, each in zip(batch, spans, strict=True)]
 
     yield from _stream(photos, ensembles, conclude, batch_size=batch_size, readers=readers)
 
 
 def on_host(answer: BatchAnswer) -> list[Answer]:
-    """The answers for each photograph of a batch, in the host's memory."""
+    """The answers for each photo of a batch, in the host's memory."""
     levels = answer.levels.cpu().numpy()
     components = [None] * len(levels) if answer.components is None else answer.components.cpu().numpy()
     return [Answer(mean, answer.frame, answer.weight, each) for mean, each in zip(levels, components, strict=True)]
 
 
-def runs_of_batch(shapes: Sequence[Shape], answers: Sequence[BatchAnswer], level: int) -> list[Runs]:
-    """The runs at a level for each photograph of a batch, found on the device.
+def spans_of_batch(shapes: Sequence[Shape], answers: Sequence[BatchAnswer], level: int) -> list[Spans]:
+    """The spans at a level for each photo of a batch, found on the device.
 
     Args:
-        shapes: the (H, W) of each photograph; those of one shape are done together.
+        shapes: the (H, W) of each photo; those of one shape are done together.
         answers: for all of them.
         level: car is at or above it.
     """
-    runs: dict[int, Runs] = {}
+    spans: dict[int, Spans] = {}
     for shape in dict.fromkeys(shapes):
         alike = [index for index, each in enumerate(shapes) if each == shape]
         for start in range(0, len(alike), AT_FULL_SIZE):
             chosen = alike[start : start + AT_FULL_SIZE]
             part = [answer._replace(levels=answer.levels[chosen]) for answer in answers]
-            runs |= zip(chosen, device_masks.runs_at(device_masks.full_size(part, shape), level), strict=True)
-    return [runs[index] for index in range(len(shapes))]
+            spans |= zip(chosen, device_masks.spans_at(device_masks.full_size(part, shape), level), strict=True)
+    return [spans[index] for index in range(len(shapes))]
 
 
 def _stream(
@@ -201,7 +201,7 @@ def _stream(
 
 
 def _read(batch: Sequence[Photo], frame: Frame, overlap: Overlap, pool: ThreadPoolExecutor) -> Reading:
-    """Begin to read a batch, each photograph straight into its place."""
+    """Begin to read a batch, each photo straight into its place."""
     images = overlap.staging(len(batch), frame.height, frame.width, 3)
     places = images.numpy()
 

@@ -25,8 +25,8 @@ from inference.report.tables import description
 WORST, SUSPECTS, USUAL, BEST = 12, 6, 4, 2
 MOST_OF_A_CAR = 3  # one difficult car shall not fill the list
 CROPS = 2
-CROP = (288, 352)  # height, width in pixels: two of them and the whole photograph make a row of the page
-WHOLE_WIDTH = 720  # pixels at which the whole photograph is kept: sharp at 432 on most screens
+CROP = (288, 352)  # height, width in pixels: two of them and the whole photo make a row of the page
+WHOLE_WIDTH = 720  # pixels at which the whole photo is kept: sharp at 432 on most screens
 THUMBNAIL_WIDTH = 132
 # Blue and orange differ to every colour vision; red and green do not. The same values stand in page.css.
 MISSED_COLOUR, INVENTED_COLOUR = (255, 94, 0), (0, 110, 255)
@@ -36,7 +36,7 @@ TOLERANCE = 1.0
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of the photograph at full size, and its mistakes as a picture to lay over it; both as data URIs."""
+    """A part of the photo at full size, and its mistakes as a picture to lay over it; both as data URIs."""
 
     window: Window
     photo: str
@@ -78,7 +78,7 @@ def gallery(results: Results, data: DataFolder) -> list[Chapter]:
     """The chapters of the gallery; an image may be among the worst and have a suspicious label.
 
     Raises:
-        Failure: a photograph, a mask or a prediction is missing or damaged, or oof_scores.csv has another score
+        Failure: a photo, a mask or a prediction is missing or damaged, or oof_scores.csv has another score
             than the masks give.
     """
     photos = {photo.img: photo for photo in data.train}
@@ -116,7 +116,7 @@ def choose(scores: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
 
 
 def view_thumbnails(data: DataFolder, views: Iterable[int]) -> dict[int, str]:
-    """View to a small photograph of it as a data URI, of as few cars as can be."""
+    """View to a small photo of it as a data URI, of as few cars as can be."""
     first: dict[int, Photo] = {}
     for photo in data.train:
         first.setdefault(photo.view, photo)
@@ -152,7 +152,7 @@ def _predictions(results: Results, photos: Mapping[str, Photo]) -> dict[str, str
     wanted = set(results.scores["img"])
     if wanted - photos.keys():
         raise Failure(
-            f"{results.run.oof_scores} scores {min(wanted - photos.keys())}, of which there is no training photograph"
+            f"{results.run.oof_scores} scores {min(wanted - photos.keys())}, of which there is no training photo"
         )
     rows = tqdm(_rows(results), desc="masks", unit="image", disable=None, leave=False)
     found = {img: code for img, code in rows if img in wanted}
@@ -220,7 +220,7 @@ def outline(mask: Pixels) -> str:
 
 
 def overlay(wrong: Pixels) -> str:
-    """Mistakes as a PNG data URI to lay over the photograph: wrong pixels coloured, right ones transparent."""
+    """Mistakes as a PNG data URI to lay over the photo: wrong pixels coloured, right ones transparent."""
     image = Image.fromarray(wrong)
     image.putpalette([0, 0, 0, *MISSED_COLOUR, *INVENTED_COLOUR])
     return _data_uri("png", lambda file: image.save(file, "PNG", transparency=0, bits=2, optimize=True))

@@ -69,7 +69,7 @@ def measure(rows: Iterable[tuple[str, str]], photos: Mapping[str, Photo], data: 
             predicted = rle.decode(row[1], shape)
         except ValueError as error:
             raise ValueError(f"{photo.img}: {error}") from error
-        differ = patches(rle.to_mask(data.truth_runs(photo), shape), predicted)
+        differ = patches(rle.to_mask(data.truth_spans(photo), shape), predicted)
         return photo.img, photo.car, differ, LARGE * patch_side(shape) ** 2
 
     with ThreadPoolExecutor() as pool:
