@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 NAMED = {"results", "performance", "settings", "kaggle", "your-photos", "distributed", "design", "troubleshooting"}
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
-VARIABLES = set(re.findall(r"\b([A-Z_]{3,})\b", MAKEFILE))
+VARIABLES = set(re.findall(r"\b([A-Z_]{2,})\b", MAKEFILE))
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
