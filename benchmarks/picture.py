@@ -12,10 +12,10 @@ import numpy as np
 from competition import files, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
-from competition.files import read_json
 from competition.images import Pixels, read_rgb
 from competition.mask_table import read_rle_rows
 from competition.run.folder import run_at
+from competition.run.records import Environment
 
 TILE = (640, 427)  # width, height
 COLOUR = np.array([255, 96, 0], dtype=np.float32)  # RGB
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--rows", type=int, default=2, help="photos above each other")
     options = arguments.parse_args(argv)
     run = run_at(options.run)
-    photos = DataFolder(Path(read_json(run.environment)["data"])).test
+    photos = DataFolder(Path(Environment.read(run.environment).data)).test
     codes = {img: code for _, img, code in read_rle_rows(run.submission)}
     count = options.columns * options.rows
     if len(photos) < count:

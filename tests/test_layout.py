@@ -1,8 +1,10 @@
-"""The house: imports go one way, and what needs no torch starts without it."""
+"""The layout: imports go one way and form no cycle, and one file names the files of a run."""
 
 import ast
+import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,40 +16,73 @@ MAY_IMPORT = {
     "submissions": {"competition", "submissions"},
     "inference": {"competition", "folds", "submissions", "inference"},
 }
-MODULES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for package in MAY_IMPORT
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.name != "__init__.py"
+}
+# Only competition/run/folder.py names these files, and only competition/run/records.py knows their keys.
+FILE_NAMES = "cv.json", "submission.json"
+RECORDS = r"\.(cv|submission_record|environment|validated|pushing|history\(\w+\))\b"
 
 
+@cache
 def imported(path: Path) -> set[str]:
-    """The top-level names of what a module imports, inside functions too."""
+    """The dotted names that a file imports, inside functions and under TYPE_CHECKING too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            names.add((node.module or "").split(".")[0])
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
     return names
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_one_way(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    ours = imported(path) & MAY_IMPORT.keys()
-    assert ours <= MAY_IMPORT[package]
+def find_cycle(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, or an empty list."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return path[path.index(module) :]
+        if module in done:
+            return []
+        for name in sorted(imports[module]):
+            if cycle := visit(name, [*path, module]):
+                return cycle
+        done.add(module)
+        return []
+
+    return next((cycle for module in imports if (cycle := visit(module, []))), [])
+
+
+def test_imports_go_one_way() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in MODULES.items()
+        for name in sorted(imported(path))
+        if (package := name.split(".")[0]) in MAY_IMPORT and package not in MAY_IMPORT[module.split(".")[0]]
+    ]
+    assert not wrong
+
+
+def test_find_cycle_finds_one() -> None:
+    assert find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
 
 
 def test_one_module_imports_kaggle() -> None:
-    users = [path for path in MODULES if imported(path) & {"kaggle", "kagglesdk"}]
+    users = [
+        path for path in MODULES.values() if {name.split(".")[0] for name in imported(path)} & {"kaggle", "kagglesdk"}
+    ]
     assert len(users) == 1
 
 
 @pytest.mark.parametrize("package", ["competition", "submissions"])
 def test_starts_without_torch(package: str) -> None:
-    modules = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in sorted((ROOT / package).rglob("*.py"))
-        if not path.name.startswith("__")
-    ]
+    modules = [name for name in MODULES if name.startswith(f"{package}.") and not name.endswith("__main__")]
     code = f"import sys, importlib\nfor name in {modules}: importlib.import_module(name)\n"
     code += "assert not {'torch', 'timm', 'albumentations', 'kaggle'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
