@@ -1,7 +1,6 @@
 """The layout: imports go one way and form no cycle, and one file names the files of a run."""
 
 import ast
-import re
 import subprocess
 import sys
 from functools import cache
