@@ -159,7 +159,7 @@ settings: $(STAMP) ## every setting with its default, or its value in PRESET, wh
 	@$(PY) -m competition.settings $(PRESET_IF)
 
 folds: $(STAMP) ## write the split of RUN
-	@$(PY) -m folds.split $(OF_RUN)
+	@$(PY) -m folds.begin $(OF_RUN)
 
 train: $(STAMP) ## train FOLD of RUN; goes on by itself where it stopped
 	@$(RANKS) folds.train --fold $(FOLD) $(OF_RUN)

@@ -29,9 +29,10 @@ from competition.run.folder import DEFAULT_DATA, RunFolder, run_at
 from competition.run.open import SOURCES, open_run
 from competition.settings.resolve import load_preset, merge, parse_assignments, resolve
 from competition.settings.schema import TTA, Inference, Settings, flat
+from folds.begin import ensure_split, make_split, require_possible
 from folds.device import pick_device
-from folds.split import ensure_split, make_split
-from folds.train import best_of_finished, make_trainer, require_possible, train_fold
+from folds.history import best_of_finished
+from folds.train import make_trainer, train_fold
 from inference.engine.ensemble import load_ensembles
 from inference.evaluate import score_photos
 from inference.shards import key_of

@@ -1,6 +1,6 @@
-"""What training leaves on disk: where it goes on, and the weights it found.
+"""Checkpoints: ``last.pt``, the state that a training resumes from, and ``best.safetensors``, its best weights.
 
-Both are written to a temporary name and renamed, and neither is unpickled into anything but tensors and plain values.
+Both are written atomically, and neither can run code when it is read.
 """
 
 import io
@@ -12,6 +12,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from competition import files
@@ -23,9 +24,28 @@ from folds.networks.build import make_network
 State = dict[str, Any]
 
 
+class Provenance(BaseModel):
+    """Where weights come from.
+
+    Attributes:
+        fold: number of the fold that they are the best weights of.
+        held_out: ``leakage.held_out_key`` of the images that they were not trained on.
+        epoch: the epoch after which they were validated, from 1.
+        dice: mean Dice of the held-out images; iou likewise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    fold: int
+    held_out: str
+    epoch: int
+    dice: float
+    iou: float
+
+
 def save_state(path: Path, state: State) -> None:
-    """Write the state of a training, nested dicts of tensors and plain values, atomically."""
-    # In memory first: where the disk is full, torch raises a RuntimeError that does not say so.
+    """Write the state of a training, nested dicts of tensors and plain values."""
+    # In memory first: on a full disk torch.save raises a RuntimeError that does not name the reason.
     content = io.BytesIO()
     torch.save(state, content)
     with files.replacing(path) as temporary:
@@ -33,73 +53,70 @@ def save_state(path: Path, state: State) -> None:
 
 
 def load_state(path: Path) -> State:
-    """The state that ``save_state`` wrote.
-
-    Raises:
-        Failure: the file cannot be read or is damaged; it says what to do.
-    """
+    """Read a file of ``save_state``, with all tensors on the CPU."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     try:
         state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive raises whatever its reader stumbles over
+    except Exception as error:  # torch.load raises many types for a damaged file
         reason = str(error).partition("\n")[0][:120] or type(error).__name__
         raise Failure(f"{path} is damaged ({reason}); remove it to train this fold from its beginning") from error
     return state
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], settings: Settings, facts: dict[str, Any]) -> None:
-    """Write a network's weights, the settings that make the network, and facts about them, atomically."""
+def save_weights(path: Path, weights: Mapping[str, Tensor], settings: Settings, provenance: Provenance) -> None:
+    """Write the weights of a network, with the settings it is made from and its provenance as metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    metadata = {"settings": settings.model_dump_json(), "facts": json.dumps(facts)}
+    metadata = {"settings": settings.model_dump_json(), "provenance": provenance.model_dump_json()}
     content = safetensors.torch.save(tensors, metadata=metadata)
     with files.replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
-def load_weights(path: Path) -> tuple[nn.Module, Settings, dict[str, Any]]:
-    """The network in a file of ``save_weights``, in evaluation mode on the CPU, its settings, and the facts.
-
-    Raises:
-        Failure: the file is missing, damaged, of another version, or not one of this project's.
-    """
-    metadata, tensors = _content(path)
+def load_weights(path: Path) -> tuple[nn.Module, Settings, Provenance]:
+    """Read a file of ``save_weights``: the network in evaluation mode on the CPU, its settings and its provenance."""
+    metadata = _read_metadata(path)
+    provenance = _provenance(path, metadata)
     try:
         settings = resolve(json.loads(metadata["settings"]))
     except Failure as problem:
-        raise Failure(f"{path}: {problem}; it needs the version that wrote it, or train its fold again") from problem
+        raise Failure(f"{path}: {problem}; use the version that wrote it, or train its fold again") from problem
     network = make_network(settings, pretrained=False)
     try:
-        network.load_state_dict(tensors)
+        network.load_state_dict(safetensors.torch.load_file(path))
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise Failure(f"{path} does not fit the network it describes ({reason}); copy it again") from error
-    return network.eval(), settings, json.loads(metadata["facts"])
+    return network.eval(), settings, provenance
 
 
-def load_facts(path: Path) -> dict[str, Any]:
-    """The facts in a file of ``save_weights``; raises Failure where ``load_weights`` finds the file itself wrong."""
-    metadata, _ = _content(path, tensors=False)
-    facts: dict[str, Any] = json.loads(metadata["facts"])
-    return facts
+def load_provenance(path: Path) -> Provenance:
+    """Read only the provenance of a file of ``save_weights``."""
+    return _provenance(path, _read_metadata(path))
 
 
-def _content(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The metadata of a file of ``save_weights``, and its tensors where they are wanted."""
+def _provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
+    try:
+        return Provenance.model_validate_json(metadata["provenance"])
+    except ValidationError as error:
+        raise Failure(f"{path} was written by another version of this project; train its fold again") from error
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise Failure(f"no checkpoint {path}; train its fold first (make train FOLD=n RUN=...)")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        loaded = safetensors.torch.load_file(path) if tensors else {}
     except PermissionError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise Failure(
-            f"{path} is damaged ({error}); copy it again, or remove it: `make train` of its fold writes it again"
+            f"{path} is damaged ({error}); copy it again, or remove it and run `make train` of its fold, which "
+            "writes it again"
         ) from error
-    if not {"settings", "facts"} <= metadata.keys():
-        raise Failure(f"{path} was not written by this project: it does not say which network it is for")
-    return metadata, loaded
+    if not {"settings", "provenance"} <= metadata.keys():
+        raise Failure(f"{path} was not written by this project: its metadata does not describe a network")
+    return metadata

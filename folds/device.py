@@ -1,5 +1,6 @@
 """The device, and the precision it computes in."""
 
+import ctypes
 from contextlib import AbstractContextManager
 
 import torch
@@ -7,6 +8,11 @@ import torch
 from competition.command import Failure
 from competition.settings.schema import Precision
 from folds import ranks
+
+# From glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST_BLOCK = 32 * 2**20  # bytes; glibc rejects more
+NEVER = 2**31 - 1
 
 
 def pick_device() -> torch.device:
@@ -66,3 +72,16 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     if dtype == torch.float32:
         return torch.autocast(device.type, enabled=False)
     return torch.autocast(device.type, dtype)
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep the memory that this process frees; returns False with another C library.
+
+    A training step on a CPU frees large tensors. By default glibc returns many of them to the system, which has to
+    clear pages again for the next step. The peak does not change.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK) and mallopt(M_TRIM_THRESHOLD, NEVER))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from competition.run.folder import RunFolder
 from competition.run.records import Epoch, read_history
 from competition.settings.schema import Settings
-from folds.held_out import require_held_out
+from folds.leakage import require_held_out
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch | None:

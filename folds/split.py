@@ -7,24 +7,14 @@ split by image reports a CV that is too good.
 import csv
 import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from competition import files, rle
-from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
-from competition.files import held
-from competition.images import shape_of
+from competition.command import Failure
+from competition.data_folder import Photo
 from competition.run.folder import RunFolder
-from competition.run.open import add_run_arguments, open_run, split_source
-from competition.run.records import record_run, require_same_data
-from competition.settings.schema import Settings
-from folds import ranks
-from folds.device import default_preset, describe_device
-from folds.leave_out import require_known
 
 COLUMNS = ["img", "car", "fold"]
 
@@ -130,97 +120,3 @@ def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]
             )
         by_fold[fold].append(photo)
     return by_fold
-
-
-def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[int, list[Photo]]:
-    """The run's split: the one in its folder, written now if there is none yet.
-
-    A run that learns from another, from its weights or its pseudo-labels, takes that one's split. In a run that
-    begins here ``train.batch_size=auto`` becomes the number that its settings.yaml then has, and ``split.folds`` that
-    of the split it takes.
-
-    Raises:
-        Failure: a photo has no mask or one of a wrong size, ``data.leave_out`` names one that is not there, the
-            data are not the run's, or ``read_folds``, ``split_by_car`` or ``automatic_batch_size`` refuses.
-    """
-    data.require_masks(data.train)
-    require_known(data.train, settings.data.leave_out)
-    if run.settings.is_file():
-        require_same_data(run, data)
-    elif settings.train.batch_size == "auto":
-        # It brings the trainer, which takes seconds to import: other stages read splits too.
-        from folds.batch_size import automatic_batch_size
-
-        settings = settings.with_batch_size(automatic_batch_size(settings, len(data.train)))
-    ranks.barrier()  # all have seen whether there is a run before there is one
-    if ranks.first():
-        begin_run(run, settings, data)
-    ranks.barrier()
-    return photos_by_fold(run.folds, data.train)
-
-
-def begin_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
-    """Write what is missing of a run's settings and split."""
-    split = None if run.folds.is_file() else first_split(settings, data)
-    if split is not None:  # that of another run may have more folds, or fewer, than were asked for
-        settings = settings.with_folds(len({row.rpartition(",")[2] for row in split.splitlines()[1:]}))
-    # Only now: the settings of a run are never changed, so a split that was refused must not leave a run behind.
-    with held(run.root / ".lock"):  # folds that begin at the same time on several GPUs share one split
-        record_run(run, settings, data, describe_device())
-        if split is not None and not run.folds.is_file():
-            files.write_text(run.folds, split)
-
-
-def first_split(settings: Settings, data: DataFolder) -> str:
-    """The content of a new run's folds.csv: that of the run it learns from, else a split made now."""
-    source = split_source(settings)
-    if source is None:
-        return folds_text(data.train, make_split(settings, data))
-    photos_by_fold(source.folds, data.train)
-    return source.folds.read_bytes().decode()
-
-
-def require_same_split(run: RunFolder, source: RunFolder, setting: str) -> None:
-    """Raise a Failure if a run has a split already, and not to the byte that of the run which a setting names."""
-    if run.root.resolve() == source.root.resolve():
-        raise Failure(f"{setting} names {run.root}, the run itself; name another one, or none")
-    if run.folds.is_file() and run.folds.read_bytes() != source.folds.read_bytes():
-        raise Failure(
-            f"{run.folds} is not the split of {source.folds}: what comes from there may have seen the cars that "
-            f"validate it here, which is a leak; name another RUN, which will take the split of {source.name}"
-        )
-
-
-def make_split(settings: Settings, data: DataFolder) -> list[int]:
-    """The fold of each training photo, by ``split_by_car``."""
-    with ThreadPoolExecutor() as pool:
-        areas = list(pool.map(lambda photo: mask_area(data, photo), data.train))
-    return split_by_car(data.train, areas, settings.split.folds, settings.seed)
-
-
-def mask_area(data: DataFolder, photo: Photo) -> float:
-    """The part of a training photo that is car, in [0, 1]."""
-    height, width = shape_of(photo.path)
-    return rle.area(data.truth_spans(photo)) / (height * width)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the split of a run and show it."""
-    arguments = parser("Divide the training cars into folds.")
-    add_run_arguments(arguments)
-    run, settings, data = open_run(arguments.parse_args(argv), default_preset())
-    if not run.settings.is_file():
-        # It brings the trainer, which takes seconds to import: other stages read splits too.
-        from folds.train import require_trainable
-
-        require_trainable(settings, data)
-    by_fold = ensure_split(run, settings, data)
-    for fold, photos in by_fold.items():
-        area = np.mean([mask_area(data, photo) for photo in photos])
-        cars = len({photo.car for photo in photos})
-        print(f"fold {fold}: {cars} cars, {len(photos)} images, mean car area {area:.1%}")
-    print(f"{run.folds}  next: make train FOLD=0 RUN={run.called}")
-
-
-if __name__ == "__main__":
-    run_command(main)

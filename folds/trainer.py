@@ -23,7 +23,7 @@ from competition.metrics import Scores
 from competition.run.folder import RunFolder
 from competition.settings.schema import Loss, Precision, Settings, Train
 from folds import ranks
-from folds.checkpoint import State, load_facts, load_state, save_state, save_weights
+from folds.checkpoint import Provenance, State, load_provenance, load_state, save_state, save_weights
 from folds.device import autocast, describe_device, resolve_precision
 from folds.losses import segmentation_loss
 from folds.samples import Batches, Samples, leave_signals_to_the_trainer
@@ -354,16 +354,21 @@ class Trainer:
         if not ranks.first() or not self.history:
             return
         if self.best and self.best_weights:
-            facts = {"fold": self.fold, "held_out": self.validation.held_out}
-            facts |= {name: self.best[name] for name in ("epoch", "dice", "iou")}
-            if not self._has_written(facts):
-                save_weights(self.run.best(self.fold), self.best_weights, self.settings, facts)
+            provenance = Provenance(
+                fold=self.fold,
+                held_out=self.validation.held_out,
+                epoch=self.best["epoch"],
+                dice=self.best["dice"],
+                iou=self.best["iou"],
+            )
+            if not self._has_written(provenance):
+                save_weights(self.run.best(self.fold), self.best_weights, self.settings, provenance)
         files.write_text(self.run.history(self.fold), "".join(json.dumps(each) + "\n" for each in self.history))
 
-    def _has_written(self, facts: dict[str, Any]) -> bool:
-        """Whether best.safetensors is there, with the weights that have these facts."""
+    def _has_written(self, provenance: Provenance) -> bool:
+        """Whether best.safetensors exists and holds the weights of this provenance."""
         try:
-            return load_facts(self.run.best(self.fold)) == facts
+            return load_provenance(self.run.best(self.fold)) == provenance
         except Failure:
             return False
 

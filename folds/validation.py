@@ -18,7 +18,7 @@ from competition.settings.schema import Precision
 from folds import ranks
 from folds.device import autocast, describe_device
 from folds.frame import Frame
-from folds.held_out import held_out_key
+from folds.leakage import held_out_key
 from folds.samples import leave_signals_to_the_trainer
 
 HALF = 128  # the level of probability 0.5 among 0..255

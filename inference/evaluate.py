@@ -15,7 +15,7 @@ from competition.settings.schema import TTA, Inference
 from folds.checkpoint import load_weights
 from folds.device import pick_device
 from folds.frame import Frame
-from folds.held_out import require_held_out
+from folds.leakage import require_held_out
 from folds.split import photos_by_fold
 from inference.engine.ensemble import FLIPS, Ensemble
 from inference.engine.host_masks import level_of
@@ -35,11 +35,11 @@ def evaluate(model: Path, data_folder: Path | None, views: Sequence[TTA] | None,
         Failure: the checkpoint, its run's split, or the data are missing or damaged, or the checkpoint was trained
             with another split.
     """
-    network, settings, facts = load_weights(model)
+    network, settings, provenance = load_weights(model)
     run = RunFolder(model.resolve().parent.parent)
-    require_held_out(run, facts["fold"], model)
+    require_held_out(run, provenance.fold, model)
     data = data_of(run, data_folder, settings)
-    held_out = photos_by_fold(run.folds, data.train)[facts["fold"]]
+    held_out = photos_by_fold(run.folds, data.train)[provenance.fold]
     chosen = settings.inference
     ensemble = Ensemble(
         [network],

@@ -19,7 +19,7 @@ from competition.run.records import Environment, read_history
 from competition.settings.resolve import load_yaml, resolve
 from competition.settings.schema import Settings
 from folds import ranks
-from folds.held_out import require_held_out
+from folds.leakage import require_held_out
 
 
 def add_member_arguments(parser: ArgumentParser) -> None:

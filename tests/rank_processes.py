@@ -23,7 +23,7 @@ from competition.data_folder import DataFolder
 from competition.run.folder import RunFolder
 from competition.settings.resolve import resolve
 from folds import batch_size, ranks, trainer
-from folds.split import ensure_split
+from folds.begin import ensure_split
 from folds.train import make_trainer
 from folds.trainer import Trainer
 from inference import predict

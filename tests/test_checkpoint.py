@@ -14,8 +14,10 @@ from conftest import full_disk
 from competition.command import Failure
 from competition.settings.resolve import resolve
 from competition.settings.schema import Settings
-from folds.checkpoint import load_state, load_weights, save_state, save_weights
+from folds.checkpoint import Provenance, load_state, load_weights, save_state, save_weights
 from folds.networks.build import make_network
+
+PROVENANCE = Provenance(fold=0, held_out="0" * 16, epoch=3, dice=0.1 + 0.2, iou=0.18)
 
 
 def tiny() -> Settings:
@@ -51,10 +53,9 @@ def test_weights_are_read_as_they_were(tmp_path: Path) -> None:
     torch.manual_seed(2)
     network = make_network(tiny()).to(memory_format=torch.channels_last).train()
     network(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))  # moves the running statistics
-    facts = {"fold": 0, "epoch": 3, "dice": 0.1 + 0.2}
-    save_weights(tmp_path / "best.safetensors", network.state_dict(), tiny(), facts)
+    save_weights(tmp_path / "best.safetensors", network.state_dict(), tiny(), PROVENANCE)
     loaded, settings, read = load_weights(tmp_path / "best.safetensors")
-    assert (settings, read) == (tiny(), facts)
+    assert (settings, read) == (tiny(), PROVENANCE)
     assert not loaded.training
     assert loaded.state_dict().keys() == network.state_dict().keys()
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.state_dict().items())
@@ -78,10 +79,10 @@ def test_damaged_files_are_refused(tmp_path: Path, how: str) -> None:
     damage(tmp_path / "last.pt", how)
     with pytest.raises(Failure, match=r"last\.pt is damaged \(.+\); remove it to train this fold from its beginning"):
         load_state(tmp_path / "last.pt")
-    save_weights(tmp_path / "best.safetensors", make_network(tiny()).state_dict(), tiny(), {})
+    save_weights(tmp_path / "best.safetensors", make_network(tiny()).state_dict(), tiny(), PROVENANCE)
     damage(tmp_path / "best.safetensors", how)
     with pytest.raises(
-        Failure, match=r"best\.safetensors is damaged \(.+\); .* or remove it: `make train` of"
+        Failure, match=r"best\.safetensors is damaged \(.+\); .* or remove it and run `make train`"
     ) as refused:
         load_weights(tmp_path / "best.safetensors")
     assert "\n" not in str(refused.value)
@@ -99,7 +100,7 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(Failure, match="was not written by this project"):
         load_weights(path)
-    metadata = {"settings": tiny().model_dump_json(), "facts": json.dumps({})}
+    metadata = {"settings": tiny().model_dump_json(), "provenance": PROVENANCE.model_dump_json()}
     safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata=metadata)
     with pytest.raises(Failure, match="does not fit the network it describes"):
         load_weights(path)
@@ -107,9 +108,9 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
 
 def test_weights_of_another_version_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "best.safetensors"
-    metadata = {"settings": json.dumps({"network": {"wings": 2}}), "facts": json.dumps({})}
+    metadata = {"settings": json.dumps({"network": {"wings": 2}}), "provenance": PROVENANCE.model_dump_json()}
     safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata=metadata)
-    reason = r"best.safetensors: unknown setting network.wings; .*; it needs the version that wrote it"
+    reason = r"best.safetensors: unknown setting network.wings; .*; use the version that wrote it"
     with pytest.raises(Failure, match=reason):
         load_weights(path)
 
@@ -157,6 +158,7 @@ def test_a_full_disk_is_said_and_leaves_the_old(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"cannot write .*last.pt: "), full_disk():
         save_state(tmp_path / "last.pt", {"epoch": 2, "network": torch.zeros(10_000)})
     assert load_state(tmp_path / "last.pt") == {"epoch": 1}
+    large = PROVENANCE.model_copy(update={"held_out": "x" * 5000})
     with pytest.raises(Failure, match=r"cannot write .*best.safetensors: "), full_disk():
-        save_weights(tmp_path / "best.safetensors", make_network(tiny()).state_dict(), tiny(), {"long": "x" * 5000})
+        save_weights(tmp_path / "best.safetensors", make_network(tiny()).state_dict(), tiny(), large)
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

@@ -1,5 +1,8 @@
 """The device and its precision."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from competition.command import Failure
 from competition.settings.resolve import preset_names
 from competition.settings.schema import Precision
 from folds import device
-from folds.device import autocast, default_preset, describe_device, pick_device, resolve_precision
+from folds.device import autocast, default_preset, describe_device, keep_freed_memory, pick_device, resolve_precision
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
@@ -78,3 +81,34 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.Monk
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(Failure, match="NPROC=2 at most"):
         pick_device()
+
+
+# Three steps of eight blocks of 16 MiB. It prints how many pages the system had to provide in the last step.
+PROGRAM = """
+import ctypes
+import resource
+import sys
+from folds.device import keep_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+
+keep_freed_memory()
+for step in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [libc.malloc(2**24) for _ in range(8)]
+    for block in blocks:
+        libc.memset(block, 1, 2**24)
+    for block in blocks:
+        libc.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="needs glibc")
+def test_freed_memory_is_used_again() -> None:
+    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 1000  # all of their pages would be 32,768 of 4 KiB

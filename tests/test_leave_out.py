@@ -10,8 +10,8 @@ from competition.data_folder import DataFolder, photo_at
 from competition.run.folder import RunFolder
 from competition.settings.resolve import resolve
 from competition.settings.schema import Settings
+from folds.begin import ensure_split
 from folds.leave_out import require_known, without
-from folds.split import ensure_split
 from folds.train import make_trainer
 
 PHOTOS = [photo_at(Path(f"{car}_{view:02d}.jpg")) for car in ("aaaaaaaaaaaa", "bbbbbbbbbbbb") for view in (1, 2)]

@@ -93,8 +93,10 @@ def test_members_trained_anew_with_another_split_are_refused(trained: Trained, o
     for member in (trained.run, other):
         member.folds.write_text("\n".join([rows[0], *swapped]) + "\n")
         made = [load_weights(member.best(fold)) for fold in (0, 1)]
-        for fold, (network, settings, facts) in zip((1, 0), made, strict=True):
-            save_weights(member.best(fold), network.state_dict(), settings, facts | {"fold": fold})
+        for fold, (network, settings, provenance) in zip((1, 0), made, strict=True):
+            save_weights(
+                member.best(fold), network.state_dict(), settings, provenance.model_copy(update={"fold": fold})
+            )
     again = runs if named == "by its members" else ["--run", str(together.root)]
     expected = f"{trained.run.folds} is not the split that {together.root} was made with; remove the folder"
     for stage in (score, predict, pseudo):

@@ -121,7 +121,7 @@ def test_another_split_is_a_leak(trained: Trained, tmp_path: Path) -> None:
     run.root.mkdir(parents=True)
     rows = trained.run.folds.read_text().splitlines()
     run.folds.write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
-    with pytest.raises(Failure, match="may have seen the cars that validate it here, which is a leak"):
+    with pytest.raises(Failure, match="may have seen cars that are held out here, which is a leak"):
         train(["--fold", "0", *command])
 
 

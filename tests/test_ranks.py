@@ -170,7 +170,7 @@ def test_a_killed_training_goes_on_with_one_rank(tiny_data: Path, tmp_path: Path
     assert (state["epoch"], state["update"]) == (1, 2), "every step is saved"
     [(status, out, err)] = together(1, command, "folds.train", call, folder=tmp_path / "one")
     assert (status, err) == (0, "")
-    assert "fold 0 goes on in epoch 2" in out
+    assert "fold 0 resumes in epoch 2" in out
     assert [json.loads(line)["epoch"] for line in run.history(0).read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
 
 

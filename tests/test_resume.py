@@ -139,7 +139,7 @@ def test_killed_at_random_moments(tiny_data: Path, tmp_path: Path, reference: Ru
     assert reached[-1][0] < EPOCHS
     status, out, err = Training(run, tiny_data).end()
     assert status == 0, err
-    assert f"fold 0 goes on in epoch {reached[-1][0] + 1}" in out
+    assert f"fold 0 resumes in epoch {reached[-1][0] + 1}" in out
     assert_same_end(run, reference)
 
 

@@ -12,7 +12,8 @@ from competition.data_folder import DataFolder, Photo, photo_at
 from competition.run.folder import RunFolder
 from competition.settings.resolve import resolve
 from competition.settings.schema import Settings
-from folds.split import ensure_split, folds_text, main, mask_area, photos_by_fold, read_folds, split_by_car
+from folds.begin import ensure_split, main, mask_area
+from folds.split import folds_text, photos_by_fold, read_folds, split_by_car
 
 
 def cars(count: int, views: int = 16) -> tuple[list[Photo], list[float]]:

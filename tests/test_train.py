@@ -14,12 +14,11 @@ from competition.command import Failure, run_command
 from competition.run.folder import RunFolder
 from competition.settings.resolve import load_yaml, resolve
 from competition.settings.schema import Settings
-from folds import batch_size
+from folds import batch_size, begin
+from folds.begin import require_suitable
 from folds.checkpoint import load_state, load_weights, save_state
 from folds.networks.build import make_network
-from folds.split import main as split
 from folds.train import main as train
-from folds.train import require_suitable
 
 SMALL = [
     "split.folds=3",
@@ -56,9 +55,9 @@ def test_the_command_as_it_is_spelled(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "next: make cv RUN=default"
     run = RunFolder(tmp_path / "runs" / "default")
-    _, settings, facts = load_weights(run.best(0))
+    _, settings, provenance = load_weights(run.best(0))
     assert (settings.train.epochs, settings.train.batch_size) == (2, 4)
-    assert facts["fold"] == 0
+    assert provenance.fold == 0
     assert len(run.history(0).read_text().splitlines()) == 2
     assert load_state(run.last(0))["epoch"] == 2
 
@@ -88,7 +87,7 @@ def test_auto_is_a_number_from_the_beginning(
 
     told = RunFolder(run.root.parent / "told")
     train([*arguments_of(told, tiny_data), "--batch-size", "4"])
-    monkeypatch.setattr(batch_size, "automatic_batch_size", tried)
+    monkeypatch.setattr(begin, "automatic_batch_size", tried)
     command = [*arguments_of(run, tiny_data), "--batch-size", "auto"]
     train(command)
     assert run.settings.read_bytes() == told.settings.read_bytes()
@@ -97,7 +96,7 @@ def test_auto_is_a_number_from_the_beginning(
     for part in ("network", "ema"):
         assert all(torch.equal(tensor, states[1][part][name]) for name, tensor in states[0][part].items())
     assert torch.equal(*(state["random"] for state in states))
-    monkeypatch.delattr(batch_size, "automatic_batch_size")
+    monkeypatch.delattr(begin, "automatic_batch_size")
     capsys.readouterr()
     train(command)
     assert "fold 0 is trained" in capsys.readouterr().out
@@ -107,7 +106,7 @@ def test_the_split_of_a_run_settles_auto_too(
     tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    split([*arguments_of(run, tiny_data)[2:], "train.batch_size=auto"])
+    begin.main([*arguments_of(run, tiny_data)[2:], "train.batch_size=auto"])
     assert load_yaml(run.settings)["train"]["batch_size"] == 8
 
 
@@ -136,13 +135,13 @@ def test_a_finished_fold_says_so(tiny_data: Path, run: RunFolder, capsys: pytest
 
 def test_what_a_finished_fold_has_lost_is_written_again(tiny_data: Path, run: RunFolder) -> None:
     train(arguments_of(run, tiny_data))
-    before, settings, facts = load_weights(run.best(0))
+    before, settings, provenance = load_weights(run.best(0))
     history = run.history(0).read_bytes()
     for lost in (run.best(0), run.history(0)):
         lost.unlink()
         train(["--fold", "0", "--run", str(run.root)])
         again = load_weights(run.best(0))
-        assert again[1:] == (settings, facts)
+        assert again[1:] == (settings, provenance)
         assert all(map(torch.equal, again[0].state_dict().values(), before.state_dict().values()))
         assert run.history(0).read_bytes() == history
 

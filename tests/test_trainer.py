@@ -18,12 +18,13 @@ from competition.run.folder import RunFolder
 from competition.settings.resolve import merge, resolve
 from competition.settings.schema import Loss, Settings, Train
 from folds import trainer as module
-from folds.checkpoint import load_state, load_weights, save_state
-from folds.held_out import held_out_key
+from folds.begin import ensure_split
+from folds.checkpoint import Provenance, load_state, load_weights, save_state
+from folds.leakage import held_out_key
 from folds.losses import segmentation_loss
 from folds.samples import Key
 from folds.schedule import learning_rate
-from folds.split import ensure_split, read_folds
+from folds.split import read_folds
 from folds.train import make_trainer
 from folds.trainer import Trainer, batch_loss, make_optimizer
 from folds.validation import Validation
@@ -188,9 +189,9 @@ def test_history_best_weights_and_events(
     assert lines[-1]["lr"] == learning_rate(trainer.settings.train, 19, 20)
     assert all(line["loss"] > 0 and line["images_per_second"] > 0 for line in lines)
     assert trainer.best == lines[1]
-    network, _, facts = load_weights(trainer.run.best(0))
+    network, _, provenance = load_weights(trainer.run.best(0))
     held_out = held_out_key(name for name, fold in read_folds(trainer.run.folds).items() if fold == 0)
-    assert facts == {"fold": 0, "held_out": held_out, "epoch": 2, "dice": 0.8, "iou": 0.5}
+    assert provenance == Provenance(fold=0, held_out=held_out, epoch=2, dice=0.8, iou=0.5)
     assert all(torch.equal(tensor, scored[0][name]) for name, tensor in network.state_dict().items())
     assert not torch.equal(scored[0]["head.weight"], scored[1]["head.weight"])
     printed = capsys.readouterr().out.splitlines()
@@ -247,8 +248,8 @@ def test_killed_after_the_state_the_best_weights_and_the_history_follow(
     assert (load_state(trainer.run.last(0))["epoch"], len(lines_of(trainer))) == (2, 1)
     trainer_of(tiny_data, tmp_path, epochs=3).fit()
     assert [line["dice"] for line in lines_of(trainer)] == dice
-    network, _, facts = load_weights(trainer.run.best(0))
-    assert (facts["dice"], facts["epoch"]) == (0.9, 1 + dice.index(0.9))
+    network, _, provenance = load_weights(trainer.run.best(0))
+    assert (provenance.dice, provenance.epoch) == (0.9, 1 + dice.index(0.9))
     kept = load_state(trainer.run.last(0))["best"]
     assert all(torch.equal(tensor, kept[name]) for name, tensor in network.state_dict().items())
 
@@ -350,8 +351,8 @@ def test_the_line_names_the_update_and_the_best_weights_stay(
     with pytest.raises(Failure, match=r"loss of fold 0 is not finite after update 2 of epoch 2; "):
         trainer.fit()
     assert len(calls) == 8
-    network, _, facts = load_weights(trainer.run.best(0))
-    assert facts["epoch"] == 1
+    network, _, provenance = load_weights(trainer.run.best(0))
+    assert provenance.epoch == 1
     assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
     assert load_state(trainer.run.last(0))["epoch"] == 1
 

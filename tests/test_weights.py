@@ -30,12 +30,12 @@ def variant(trained: Trained, name: str, biases: Mapping[int, float], size: tupl
         run.root.mkdir(exist_ok=True)
         (run.root / path.name).write_bytes(path.read_bytes())
     for fold in (0, 1):
-        network, settings, facts = load_weights(trained.run.best(fold))
+        network, settings, provenance = load_weights(trained.run.best(fold))
         with torch.no_grad():
             network.get_submodule("head").get_parameter("bias").add_(biases.get(fold, 0.0))
         made = settings.model_copy(update={"input": Input(height=size[0], width=size[1])})
         run.fold(fold).mkdir()
-        save_weights(run.best(fold), network.state_dict(), made, facts)
+        save_weights(run.best(fold), network.state_dict(), made, provenance)
         run.history(fold).write_bytes(trained.run.history(fold).read_bytes())
     return run
 

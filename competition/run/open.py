@@ -33,35 +33,6 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def source_of(settings: Settings, setting: str) -> RunFolder | None:
-    """The run that a setting names, None where it says none; raises Failure if that run has no split."""
-    name = flat(settings)[setting]
-    if name == "none":
-        return None
-    source = run_at(name)
-    if not source.folds.is_file():
-        raise Failure(
-            f"no split {source.folds} of the run that {setting} names; train that one first: "
-            f"make cv RUN={source.called}"
-        )
-    return source
-
-
-def split_source(settings: Settings) -> RunFolder | None:
-    """The run whose split a new run takes, because it will learn from what that one has learned; None makes its own.
-
-    Raises:
-        Failure: it names two, and their splits differ.
-    """
-    sources = [source for setting in SOURCES if (source := source_of(settings, setting))]
-    if len({source.folds.read_bytes() for source in sources}) > 1:
-        raise Failure(
-            f"{' and '.join(SOURCES)} name runs of different splits; what one has learned has seen the cars that the "
-            "other holds out; name runs of one split"
-        )
-    return sources[0] if sources else None
-
-
 def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[RunFolder, Settings, DataFolder]:
     """The run that the command line names, with its settings and its data.
 

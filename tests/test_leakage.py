@@ -8,8 +8,7 @@ from trained_run import Trained, exchange
 
 from competition.command import Failure
 from competition.run.folder import RunFolder
-from folds.checkpoint import load_weights, save_weights
-from folds.held_out import held_out_key, require_held_out
+from folds.leakage import held_out_key, require_held_out
 from folds.train import main as train
 from inference.evaluate import evaluate
 from inference.predict import main as predict
@@ -77,12 +76,3 @@ def test_a_state_of_another_split_does_not_go_on(trained: Trained) -> None:
         Failure, match=r"fold0/last.pt is not the state .* \(it began with another split\); remove it"
     ):
         train(["--fold", "0", *trained.arguments])
-
-
-def test_older_weights_are_known_by_their_fold_alone(trained: Trained) -> None:
-    network, settings, facts = load_weights(trained.run.best(0))
-    del facts["held_out"]
-    save_weights(trained.run.best(0), network.state_dict(), settings, facts)
-    require_held_out(trained.run, 0)
-    with pytest.raises(Failure, match="weights of fold 0, which have seen"):
-        require_held_out(trained.run, 1, trained.run.best(0))

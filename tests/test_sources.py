@@ -11,9 +11,9 @@ from competition.data_folder import DataFolder
 from competition.run.folder import RunFolder
 from competition.settings.resolve import load_yaml, merge, resolve
 from competition.settings.schema import Settings
+from folds.begin import main as begin
 from folds.checkpoint import load_state, load_weights, save_weights
-from folds.init_from import first_weights
-from folds.split import main as split
+from folds.sources import starting_weights
 from folds.split import photos_by_fold
 from folds.train import main as train
 from folds.train import make_trainer
@@ -38,7 +38,7 @@ def source_once(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     """Fold 0 of two, trained; its split is none that this version would make."""
     torch.set_num_threads(1)
     run = RunFolder(tmp_path_factory.mktemp("source") / "runs" / "small")
-    split(arguments_of(run, tiny_data, "input={height: 32, width: 64}", which=()))
+    begin(arguments_of(run, tiny_data, "input={height: 32, width: 64}", which=()))
     rows = run.folds.read_text().splitlines()
     swapped = [row[:-1] + {"0": "1", "1": "0"}[row[-1]] for row in rows[1:]]
     run.folds.write_text("\n".join([rows[0], *sorted(swapped)]) + "\n")
@@ -61,7 +61,7 @@ def settings_of(run: RunFolder) -> Settings:
 
 
 def test_a_fold_begins_with_the_best_weights_of_its_own(tiny_data: Path, source: RunFolder, run: RunFolder) -> None:
-    split(from_source(run, source, tiny_data)[2:])
+    begin(from_source(run, source, tiny_data)[2:])
     assert run.folds.read_bytes() == source.folds.read_bytes(), "the split is the source's, not a new one"
     settings, data = settings_of(run), DataFolder(tiny_data)
     trainer = make_trainer(run, settings, data, photos_by_fold(run.folds, data.train), 0)
@@ -73,7 +73,7 @@ def test_a_fold_begins_with_the_best_weights_of_its_own(tiny_data: Path, source:
 
 def test_the_settings_say_how_many_folds_the_source_has(tiny_data: Path, source: RunFolder, run: RunFolder) -> None:
     for _ in range(2):
-        split(from_source(run, source, tiny_data, "split.folds=4")[2:])
+        begin(from_source(run, source, tiny_data, "split.folds=4")[2:])
         assert settings_of(run).split.folds == 2
 
 
@@ -104,7 +104,7 @@ def test_another_split_is_a_leak(tiny_data: Path, source: RunFolder, run: RunFol
 
 
 def test_a_split_that_changed_later_is_a_leak_too(tiny_data: Path, source: RunFolder, run: RunFolder) -> None:
-    split(from_source(run, source, tiny_data)[2:])
+    begin(from_source(run, source, tiny_data)[2:])
     rows = source.folds.read_text().splitlines(keepends=True)
     source.folds.write_text("".join([rows[0], *reversed(rows[1:])]))
     with pytest.raises(Failure, match="which is a leak"):
@@ -117,7 +117,10 @@ def test_a_split_that_changed_later_is_a_leak_too(tiny_data: Path, source: RunFo
     [
         ("1", r"fold 1 of .*small, .*, is not trained; train it first: make train FOLD=1 RUN=.*/small"),
         ("2", "there is no fold 2 among 2; FOLD is 0 to 1"),
-        ("0 network.width=8", r"network.width is 8, but 4 in .*small, .*; SET=network.width=4 for a network like"),
+        (
+            "0 network.width=8",
+            r"network.width is 8, but 4 in .*small, .*; set SET=network.width=4 to use its weights",
+        ),
         ("0 network.init_from=nobody", r"no split runs/nobody/folds.csv .*; .*: make cv RUN=nobody"),
     ],
 )
@@ -140,24 +143,24 @@ def test_all_folds_are_asked_for_before_the_first_is_trained(
 
 
 def test_weights_of_another_fold_under_its_name_are_refused(source: RunFolder, run: RunFolder) -> None:
-    network, settings, facts = load_weights(source.best(0))
-    save_weights(source.best(0), network.state_dict(), settings, facts | {"fold": 1})
+    network, settings, provenance = load_weights(source.best(0))
+    save_weights(source.best(0), network.state_dict(), settings, provenance.model_copy(update={"fold": 1}))
     begins = resolve(merge(settings.model_dump(), {"network": {"init_from": str(source.root)}}))
     with pytest.raises(
         Failure, match="holds the weights of fold 1, which have seen the cars that fold 0 is validated"
     ):
-        first_weights(run, begins, 0)
+        starting_weights(run, begins, 0)
 
 
 def test_where_a_network_begins_is_not_what_it_is(source: RunFolder, run: RunFolder) -> None:
     settings = load_weights(source.best(0))[1]
     begins = {"network": {"init_from": str(source.root), "weights": "hub", "freeze": 2}}
-    assert first_weights(run, resolve(merge(settings.model_dump(), begins)), 0)
-    assert first_weights(run, settings, 0) is None
+    assert starting_weights(run, resolve(merge(settings.model_dump(), begins)), 0)
+    assert starting_weights(run, settings, 0) is None
 
 
 def test_a_run_cannot_begin_from_itself(source: RunFolder) -> None:
     settings = load_weights(source.best(0))[1]
     begins = resolve(merge(settings.model_dump(), {"network": {"init_from": str(source.root)}}))
     with pytest.raises(Failure, match="the run itself"):
-        first_weights(source, begins, 0)
+        starting_weights(source, begins, 0)
