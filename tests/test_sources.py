@@ -119,7 +119,7 @@ def test_a_split_that_changed_later_is_a_leak_too(tiny_data: Path, source: RunFo
         ("2", "there is no fold 2 among 2; FOLD is 0 to 1"),
         (
             "0 network.width=8",
-            r"network.width is 8, but 4 in .*small, .*; set SET=network.width=4 to use its weights",
+            r"network.width is 8, but 4 in .*small, .*; set SET=network.width=4 to use",
         ),
         ("0 network.init_from=nobody", r"no split runs/nobody/folds.csv .*; .*: make cv RUN=nobody"),
     ],
