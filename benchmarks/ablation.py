@@ -1,9 +1,8 @@
-"""What each choice of a preset is worth: named variants of it, trained for the same time, scored on cars that no
-training has seen: ``python -m benchmarks.ablation [--data DATA] [--minutes 3] [--variants bce hard] [--markdown]``.
+"""The ablation: train variants of a preset for the same time, and score them on cars of a separate test fold.
 
-The last fold of the split is the unseen one: every training leaves its cars out, and none is validated on them. The
-networks of a variant are those of fold 0, 1 and so on after their last epoch, so that nothing is chosen by what is
-scored. Each variant is a run; the same command goes on where it was stopped.
+The last fold of the split is the test fold. Every training leaves its cars out, and none is validated on them. The networks of a
+variant are those of folds 0, 1, ... after the last epoch, so nothing is selected on the test fold. Each variant is a run; the
+same command resumes an interrupted ablation.
 """
 
 import json
@@ -37,14 +36,14 @@ from inference.engine.ensemble import load_ensembles
 from inference.evaluate import score_photos
 from inference.shards import key_of
 
-PRESET = "preset"  # the row, and the run, of the preset itself
-STEPS = 10  # measured steps of a trainer
+PRESET = "preset"  # name of the row and of the run
+STEPS = 10  # measured training steps
 HALF = 0.5
-ONE_VIEW: list[TTA] = ["identity"]
+NO_TTA: list[TTA] = ["identity"]
 
 
 class Deadline:
-    """The moment from which no further network is begun.
+    """The time after which no further training is started.
 
     Args:
         minutes: from now; None is never.
@@ -55,37 +54,37 @@ class Deadline:
         self.start = time.monotonic()
 
     def require(self) -> None:
-        """Raise a Failure if the moment has come."""
+        """Raise a Failure if the time is over."""
         if self.minutes is not None and time.monotonic() - self.start >= 60 * self.minutes:
             raise Failure(f"--minutes-in-all={self.minutes:g} are over; the same command with more goes on")
 
 
 class Pace(NamedTuple):
-    """The images of an epoch, and how many of them a trainer's steps take in a second."""
+    """The images of an epoch, and the images per second of the training."""
 
     images: int
     images_per_second: float
 
     def epochs(self, minutes: float) -> int:
-        """The epochs that fit best into a time, at least one."""
+        """The number of epochs that is closest to a duration, at least one."""
         return max(1, round(minutes * 60 * self.images_per_second / self.images))
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What all variants have in common.
+    """The protocol that all variants share.
 
     Attributes:
-        preset: by name or as a file.
-        over: assignments over the preset, of all variants.
-        weights: files of pretrained weights, by encoder.
+        preset: its name or file.
+        over: settings of all variants over the preset.
+        weights: files of pretrained weights by encoder.
         data: the data folder.
-        by_fold: its split; the last fold is unseen.
+        by_fold: the split; the last fold is the test fold.
         runs: the folder of the variants' runs.
-        inference: the views, and what else the scores are made with.
-        minutes: of training a network.
-        epochs: of training a network, in place of minutes.
-        deadline: for all.
+        inference: TTA and other settings of the scoring.
+        minutes: duration of each training.
+        epochs: of each training, instead of minutes.
+        deadline: of the whole ablation.
     """
 
     preset: str
@@ -101,7 +100,7 @@ class Protocol:
 
     @property
     def unseen(self) -> list[Photo]:
-        """The photos that are scored."""
+        """The photos of the test fold."""
         return self.by_fold[max(self.by_fold)]
 
     def run(self, variant: str) -> RunFolder:
@@ -109,32 +108,35 @@ class Protocol:
         return RunFolder(self.runs / variant)
 
     def assignments(self, changes: Changes) -> list[str]:
-        """All that a variant sets over the preset, except for its epochs."""
+        """The settings of a variant over the preset, except the epochs."""
         changed = [*self.over, *changes]
         changed += weights_for(changes, resolved(self.preset, changed), self.weights)
         left_out = resolved(self.preset, changed).data.leave_out
         cars = sorted({photo.car for photo in self.unseen})
-        return [*changed, f"data.leave_out={json.dumps([*left_out, *cars])}"]  # quoted: a car's name may be digits
+        return [
+            *changed,
+            f"data.leave_out={json.dumps([*left_out, *cars])}",
+        ]  # quoted, because a car's name may look like a number
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network of a variant, and its Dice on the unseen cars in the preset's views and in one."""
+    """A trained network of a variant, and its Dice on the test fold with and without TTA."""
 
     settings: Settings
     fold: int
     images_per_second: float
     dice: float
-    dice_one_view: float
+    dice_without_tta: float
 
 
 def resolved(preset: str, assignments: Sequence[str]) -> Settings:
-    """The settings that assignments over a preset make."""
+    """The settings of a preset with changes."""
     return resolve(merge(load_preset(preset), parse_assignments(assignments)))
 
 
 def weights_for(changes: Changes, settings: Settings, files: Mapping[str, str]) -> list[str]:
-    """The weights that a variant needs besides its changes: those of its encoder, which are not the preset's."""
+    """The setting of pretrained weights that fits the encoder of a variant."""
     named = {change.partition("=")[0] for change in changes}
     encoder = settings.network.encoder
     if "network.weights" in named:
@@ -163,7 +165,7 @@ def files_of(assignments: Sequence[str], preset: Settings) -> dict[str, str]:
 
 
 def protocol_of(options: Namespace) -> Protocol:
-    """What the command line asks of all variants.
+    """The protocol from the command line.
 
     Raises:
         Failure: a setting or the data are wrong, or the settings name a run that has seen the unseen cars.
@@ -202,7 +204,7 @@ def protocol_of(options: Namespace) -> Protocol:
 
 
 def pace_of(variant: str, settings: Settings, protocol: Protocol) -> Pace:
-    """The pace of a variant, measured once for what decides it; the preset's, where a step takes as long."""
+    """The pace of a variant, measured once; variants whose steps take equally long share the preset's."""
     preset = resolved(protocol.preset, protocol.assignments([]))
     if work(settings) == work(preset):
         variant, settings = PRESET, preset
@@ -217,13 +219,13 @@ def pace_of(variant: str, settings: Settings, protocol: Protocol) -> Pace:
 
 
 def work(settings: Settings) -> dict[str, Any]:
-    """What decides how long a step takes, among what the variants change. Trained weights take as long as others."""
+    """The settings that determine the duration of a step."""
     names = ("input.", "network.", "augment.crop", "train.batch_size")
     return {name: value for name, value in flat(settings).items() if name.startswith(names)} | {"network.weights": ""}
 
 
 def measured_pace(settings: Settings, protocol: Protocol) -> Pace:
-    """The pace of a trainer that is thrown away."""
+    """Measure the pace with a temporary trainer."""
     quick = settings.train.model_copy(update={"cache": False, "workers": 0})
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(
@@ -237,7 +239,7 @@ def measured_pace(settings: Settings, protocol: Protocol) -> Pace:
 
 
 def begin(variant: str, changes: Changes, protocol: Protocol) -> tuple[RunFolder, Settings]:
-    """A variant's run and settings; it is made if it is not there yet.
+    """The run and the settings of a variant; the run is created if it does not exist.
 
     Raises:
         Failure: a setting is wrong, the weights cannot be had, or the run is there with other settings.
@@ -263,7 +265,7 @@ def begin(variant: str, changes: Changes, protocol: Protocol) -> tuple[RunFolder
 
 
 def train_variant(variant: str, changes: Changes, folds: Sequence[int], protocol: Protocol) -> list[Trained]:
-    """Train and score what is not yet of a variant's networks.
+    """Train and score the networks of a variant that are not finished.
 
     Raises:
         Failure: whatever ``begin`` or the training refuse, or the deadline has passed.
@@ -276,26 +278,28 @@ def train_variant(variant: str, changes: Changes, folds: Sequence[int], protocol
             print(f"{variant}:", flush=True)
             train_fold(run, settings, protocol.data, protocol.by_fold, fold)
         scores = scores_of([run.best(fold)], run.fold(fold) / "unseen.json", protocol)
-        network = Trained(settings, fold, trained_pace(run, fold), scores["views"], scores["one view"])
-        print(f"{variant}, fold {fold}: Dice {network.dice:.5f}, in one view {network.dice_one_view:.5f}", flush=True)
+        network = Trained(settings, fold, trained_pace(run, fold), scores["tta"], scores["no TTA"])
+        print(
+            f"{variant}, fold {fold}: Dice {network.dice:.5f}, without TTA {network.dice_without_tta:.5f}", flush=True
+        )
         networks.append(network)
     return networks
 
 
 def trained_pace(run: RunFolder, fold: int) -> float:
-    """Images a second of a fold's training, the median of its epochs."""
+    """Images per second of the training of a fold, the median over epochs."""
     lines = run.history(fold).read_text(encoding="utf-8").splitlines()
     return float(statistics.median(json.loads(line)["images_per_second"] for line in lines))
 
 
 def scores_of(models: Sequence[Path], file: Path, protocol: Protocol) -> dict[str, float]:
-    """The Dice on the unseen cars of networks together, in the preset's views and in one; kept in a file."""
+    """The Dice of an ensemble on the test fold, with and without TTA; cached in a file."""
     chosen = protocol.inference
     key = key_of(models=[sha256(model) for model in models], views=chosen.tta, precision=chosen.precision)
     kept = read_json(file) if file.is_file() else {}
     if kept.get("key") != key:
         kept = {"key": key, "dice": {}}
-        for name, views in {"views": chosen.tta, "one view": ONE_VIEW}.items():
+        for name, tta in {"tta": chosen.tta, "no TTA": NO_TTA}.items():
             ensembles = load_ensembles(models, chosen.model_copy(update={"views": views}), device=pick_device())
             kept["dice"][name] = score_photos(protocol.unseen, ensembles, protocol.data, chosen, HALF).dice
         files.write_json(file, kept)
@@ -306,7 +310,7 @@ def scores_of(models: Sequence[Path], file: Path, protocol: Protocol) -> dict[st
 def row_of(
     variant: str, changes: Changes, networks: Sequence[Trained], *, dice: Sequence[float], gains: Sequence[float]
 ) -> Row:
-    """A row of networks that were all trained alike."""
+    """The row of one variant."""
     settings = networks[0].settings
     pace = statistics.fmean(network.images_per_second for network in networks)
     size = f"{settings.input.width} x {settings.input.height}"
@@ -314,26 +318,26 @@ def row_of(
 
 
 def rows_of_preset(networks: Sequence[Trained]) -> list[Row]:
-    """The preset, and what its views are worth."""
-    dice, one_view = dice_of(networks), [network.dice_one_view for network in networks]
+    """The row of the preset, and the row without TTA."""
+    dice, without_tta = dice_of(networks), [network.dice_without_tta for network in networks]
     return [
         row_of(PRESET, [], networks, dice=dice, gains=[]),
-        row_of("one view", ["inference.tta=[identity]"], networks, dice=one_view, gains=paired(one_view, dice)),
+        row_of("no TTA", ["inference.tta=[identity]"], networks, dice=without_tta, gains=paired(without_tta, dice)),
     ]
 
 
 def row_of_ensemble(preset: Sequence[Trained], count: int, protocol: Protocol) -> Row:
-    """The preset's networks, and more of them, together; the gain is over their mean."""
+    """The networks of the preset as an ensemble; the gain is over the mean of the networks."""
     networks = [*preset, *train_variant(PRESET, [], range(len(preset), count), protocol)]
     run = protocol.run(PRESET)
     models = [run.best(network.fold) for network in networks]
-    together = scores_of(models, run.root / f"unseen{count}.json", protocol)["views"]
+    together = scores_of(models, run.root / f"unseen{count}.json", protocol)["tta"]
     gain = together - statistics.fmean(dice_of(networks))
     return row_of(f"ensemble of {count}", [], networks, dice=[together], gains=[gain])
 
 
 def row_of_variant(variant: str, preset: Sequence[Trained], protocol: Protocol) -> Row:
-    """A variant against the preset's networks of the same folds."""
+    """The row of a variant, compared with the preset on the same folds."""
     changes = VARIANTS[variant]
     networks = train_variant(variant, changes, [network.fold for network in preset], protocol)
     dice = dice_of(networks)
@@ -341,14 +345,14 @@ def row_of_variant(variant: str, preset: Sequence[Trained], protocol: Protocol) 
 
 
 def dice_of(networks: Sequence[Trained]) -> list[float]:
-    """The Dice of each."""
+    """The Dice of each network."""
     return [network.dice for network in networks]
 
 
 def measure(
     variants: Sequence[str], repeats: int, ensemble: int, protocol: Protocol
 ) -> tuple[list[Row], dict[str, str]]:
-    """The rows of what was trained to its end, the preset first, and the reasons why others were not.
+    """The rows of all finished variants, the preset first, and the errors of the others.
 
     Raises:
         Failure: the preset itself cannot be trained.
@@ -369,9 +373,9 @@ def measure(
 
 
 def add_arguments(arguments: ArgumentParser) -> None:
-    """The options."""
+    """Add the options of the command line."""
     arguments.add_argument("--data", type=Path, default=DEFAULT_DATA, help="data folder")
-    arguments.add_argument("--preset", default="cpu", help="whose choices; the variants are changes to cpu")
+    arguments.add_argument("--preset", default="cpu", help="preset; the variants are changes to cpu")
     arguments.add_argument(
         "--set", action="extend", nargs="*", default=[], metavar="NAME=VALUE", help="settings of all variants"
     )
@@ -389,27 +393,29 @@ def add_arguments(arguments: ArgumentParser) -> None:
         default=list(VARIANTS),
         choices=list(VARIANTS),
         metavar="NAME",
-        help="the preset always runs",
+        help="variants; the preset is always included",
     )
     arguments.add_argument("--run", default="ablation", metavar="NAME", help="folder of its runs, below runs/")
-    arguments.add_argument("--repeats", type=int, default=3, help="networks of each variant, each of another fold")
-    arguments.add_argument("--ensemble", type=int, default=0, help="networks of the preset, where more than repeats")
-    arguments.add_argument("--minutes", type=float, default=3, help="of training a network, in whole epochs")
-    arguments.add_argument("--epochs", type=int, help="of training a network, in place of minutes")
-    arguments.add_argument("--minutes-in-all", type=float, help="after which no further network is begun")
-    arguments.add_argument("--markdown", action="store_true", help="print the table in Markdown too")
+    arguments.add_argument("--repeats", type=int, default=3, help="networks of each variant, one for each fold")
+    arguments.add_argument(
+        "--ensemble", type=int, default=0, help="networks of the preset in the ensemble, if more than repeats"
+    )
+    arguments.add_argument("--minutes", type=float, default=3, help="duration of each training, rounded to epochs")
+    arguments.add_argument("--epochs", type=int, help="epochs of each training, instead of minutes")
+    arguments.add_argument("--minutes-in-all", type=float, help="after this time no further training is started")
+    arguments.add_argument("--markdown", action="store_true", help="print the table in Markdown as well")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, score, print and write."""
-    arguments = parser("Train variants of a preset for the same time, and score them on cars that none has seen.")
+    """Train and score all variants, print and write the table."""
+    arguments = parser("Train variants of a preset for the same time and score them on unseen cars.")
     add_arguments(arguments)
     options = arguments.parse_args(argv)
     protocol = protocol_of(options)
     rows, not_run = measure(options.variants, options.repeats, options.ensemble, protocol)
     cars = len({photo.car for photo in protocol.unseen})
-    views = ", ".join(protocol.inference.tta)
-    print(f"\npreset {options.preset} on {cars} unseen cars, {len(protocol.unseen)} images; views {views}")
+    tta = ", ".join(protocol.inference.tta)
+    print(f"\npreset {options.preset} on {cars} unseen cars, {len(protocol.unseen)} images; TTA {tta}")
     print_table(rows)
     for name, reason in not_run.items():
         print(f"  {name} is not run: {reason}")

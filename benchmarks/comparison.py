@@ -1,4 +1,4 @@
-"""Variants compared with what they vary: paired by fold, with the spread, as a table."""
+"""Tables of an ablation: gains paired by fold, with their standard deviation."""
 
 import statistics
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ class Row:
     """A row of the table.
 
     Attributes:
-        variant: its name.
-        changes: what it sets over the preset.
+        variant: name.
+        changes: its changes to the preset.
         input: width and height.
-        epochs: of each network.
+        epochs: of each training.
         images_per_second: of the training.
         dice: of each network.
-        gains: over the preset, fold by fold.
+        gains: over the preset, for each fold.
     """
 
     variant: str
@@ -31,7 +31,7 @@ class Row:
 
     @property
     def figures(self) -> dict[str, float | None]:
-        """Mean and spread over the networks; None where there are too few of them."""
+        """Means and standard deviations over the networks; None if there are too few."""
         return {
             "Dice": statistics.fmean(self.dice),
             "spread": spread(self.dice),
@@ -41,17 +41,17 @@ class Row:
 
 
 def spread(values: Sequence[float]) -> float | None:
-    """The standard deviation of which these values are a sample; None of fewer than two."""
+    """The sample standard deviation; None for fewer than two values."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 
 def paired(values: Sequence[float], others: Sequence[float]) -> list[float]:
-    """The differences, fold by fold."""
+    """The differences for each fold."""
     return [value - other for value, other in zip(values, others, strict=True)]
 
 
 def cells(row: Row) -> dict[str, str]:
-    """A row as text, by column."""
+    """The cells of a row, by column."""
     figures = row.figures
     return {
         "variant": row.variant,
@@ -61,18 +61,18 @@ def cells(row: Row) -> dict[str, str]:
         "Dice": shown(figures["Dice"], ".5f"),
         "spread": shown(figures["spread"], ".5f"),
         "gain": shown(figures["gain"], "+.5f"),
-        "its spread": shown(figures["spread of the gain"], ".5f"),
-        "changed": " ".join(row.changes),
+        "std of the gain": shown(figures["spread of the gain"], ".5f"),
+        "change": " ".join(row.changes),
     }
 
 
 def shown(value: float | None, form: str) -> str:
-    """A number, or nothing where there is none."""
+    """A formatted number; empty for None."""
     return "" if value is None else format(value, form)
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """The rows for a terminal."""
+    """Print the rows as a table."""
     lines = [list(cells(rows[0])), *(list(cells(row).values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *numbers, last in lines:
@@ -81,11 +81,11 @@ def print_table(rows: Sequence[Row]) -> None:
 
 
 def print_markdown(rows: Sequence[Row]) -> None:
-    """The rows for a README."""
+    """Print the rows as a Markdown table."""
     names = list(cells(rows[0]))
     lines = [names, ["---"] * len(names)]
     for row in rows:
-        *numbers, changed = cells(row).values()
-        lines.append([*numbers, f"`{changed}`" if changed else ""])
+        *numbers, change = cells(row).values()
+        lines.append([*numbers, f"`{change}`" if change else ""])
     for line in lines:
         print(f"| {' | '.join(line)} |")

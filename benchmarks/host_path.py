@@ -1,7 +1,6 @@
-"""All that happens to a photo outside the network, on one core, against what most public solutions do:
-``python -m benchmarks.host_path [--data DATA] [--run RUN]``.
+"""The work around the network, on one core, compared with what most public solutions do.
 
-The network does nothing: it gives out the photos' own soft masks, prepared before the clock starts.
+The network is replaced by one that returns the true soft masks, prepared before the measurement.
 """
 
 import os
@@ -21,7 +20,7 @@ import torch
 from benchmarks import usual
 from benchmarks.material import data_folder, first, settings_of
 from benchmarks.measure import Target, in_turns, median_ratio, print_rows, report
-from benchmarks.stand_ins import Replay, soft_answers
+from benchmarks.stand_ins import Replay, true_logits
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
@@ -41,16 +40,16 @@ from submissions import submission_file
 
 HALF = 0.5
 LEVEL = level_of(HALF)
-SAME = 0.995  # Dice of our masks and the usual ones: they differ only where a pixel is half car
+SAME = 0.995  # minimum Dice between our masks and the usual ones: only pixels on the outline may differ
 CPU = torch.device("cpu")
 Result = TypeVar("Result")
 
 
 class FullDecode(Frame):
-    """A frame that decodes every photo at its full size, as one that pads does, and then averages by area."""
+    """A frame that decodes every photo at full size and then resizes by area averaging."""
 
     def read(self, path: Path) -> Pixels:
-        """A photo as the network sees it."""
+        """A photo in the frame of the network."""
         if self.fit == "pad":
             return super().read(path)
         photo = read_rgb(path)
@@ -59,7 +58,7 @@ class FullDecode(Frame):
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Everything on one core, with one thread for the network."""
+    """Restrict the process to one core and torch to one thread."""
     before, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {min(before)})
     torch.set_num_threads(1)
@@ -70,19 +69,19 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def replaying(answers: torch.Tensor, settings: Settings) -> Ensemble:
-    """An ensemble of one network that does nothing."""
-    return Ensemble([Replay(answers)], Frame.of(settings.input), ["identity"], device=CPU, precision="fp32")
+def replaying(logits: torch.Tensor, settings: Settings) -> Ensemble:
+    """An ensemble of one network that returns prepared logits."""
+    return Ensemble([Replay(logits)], Frame.of(settings.input), ["identity"], device=CPU, precision="fp32")
 
 
 def our_path(file: Path, photos: Sequence[Photo], ensemble: Ensemble, settings: Settings) -> None:
-    """The project's own way to a shard of a submission."""
+    """Photos to a shard of a submission, with the code of this project."""
     predict_to(file, photos, [ensemble], threshold=HALF, settings=settings)
 
 
 @torch.inference_mode()
 def usual_path(file: Path, photos: Sequence[Photo], ensemble: Ensemble, settings: Settings) -> None:
-    """The usual way to a submission, an image at a time."""
+    """Photos to a submission in the usual way, one photo at a time."""
     (network,) = ensemble.networks
     height, width = settings.input.height, settings.input.width
     codes = []
@@ -94,11 +93,11 @@ def usual_path(file: Path, photos: Sequence[Photo], ensemble: Ensemble, settings
 
 
 def compare(
-    photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, repeats: int, folder: Path
+    photos: Sequence[Photo], logits: torch.Tensor, settings: Settings, repeats: int, folder: Path
 ) -> dict[str, Any]:
-    """Images a second of both ways, by the clock and by the processor's time, and whether their masks agree."""
+    """Images per second of both ways, in wall time and in CPU time, and the Dice between their masks."""
     ours, usuals = folder / "ours.csv.gz", folder / "usual.csv.gz"
-    ensemble = replaying(answers, settings)
+    ensemble = replaying(logits, settings)
     (network,) = ensemble.networks
     busy: dict[str, list[float]] = {"ours": [], "usual": []}
 
@@ -112,14 +111,14 @@ def compare(
         return run
 
     ways = {"ours": timed("ours", our_path, ours), "usual": timed("usual", usual_path, usuals)}
-    for way in ways.values():  # once for the page cache
+    for way in ways.values():  # warm the page cache
         way()
     for seconds in busy.values():
         seconds.clear()
     clock = in_turns(ways, repeats)
     same = agreement(ours, usuals, folder)
     if same < SAME:
-        raise Failure(f"the masks of the two ways agree only to a Dice of {same:.4f}; the comparison means nothing")
+        raise Failure(f"the Dice between the masks of both ways is only {same:.4f}; the comparison is meaningless")
     return {
         "images_per_second": {name: len(photos) / statistics.median(each) for name, each in clock.items()},
         "images_per_processor_second": {name: len(photos) / statistics.median(each) for name, each in busy.items()},
@@ -129,7 +128,7 @@ def compare(
 
 
 def agreement(shard: Path, usual_file: Path, folder: Path) -> float:
-    """The mean Dice of the masks of a shard and of a usual submission."""
+    """Mean Dice between the masks of a shard and of a usual submission."""
     joined = folder / "joined.csv.gz"
     submission_file.join(joined, [shard])
     pairs = zip(submission_file.read(joined), submission_file.read(usual_file), strict=True)
@@ -137,28 +136,27 @@ def agreement(shard: Path, usual_file: Path, folder: Path) -> float:
 
 
 class Stopwatch:
-    """Sums of processor time by name."""
+    """CPU seconds, summed by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     def run(self, name: str, work: Callable[[], Result]) -> Result:
-        """Do some work and add its time to a name's."""
+        """Run a function and add its CPU time to a name."""
         start = time.process_time()
         result = work()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - start
         return result
 
 
-def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, folder: Path) -> dict[str, float]:
-    """Milliseconds of processor time an image of each stage of our path, one after the other in one thread.
+def stages(photos: Sequence[Photo], logits: torch.Tensor, settings: Settings, folder: Path) -> dict[str, float]:
+    """CPU milliseconds per image of each stage of our path, run one after the other in one thread.
 
-    A batch at a time, as on the way itself: memory for all photos at once would have to be found by the kernel,
-    page by page, and that takes longer than the work.
+    Works batch by batch, as prediction does: allocating memory for all photos at once would take longer than the work.
     """
     frame = Frame.of(settings.input)
     size = settings.inference.batch_size
-    ensemble = replaying(answers, settings)
+    ensemble = replaying(logits, settings)
     watch = Stopwatch()
     decode = read_rgb if frame.fit == "pad" else partial(read_halved, at_least=(frame.height, frame.width))
     rows: list[tuple[str, str]] = []
@@ -167,7 +165,7 @@ def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, f
         for photo in batch:
             watch.run("read: decode", partial(decode, photo.path))
         images = [watch.run("read", partial(frame.read, photo.path)) for photo in batch]
-        levels = watch.run("answer: stack, sigmoid, round", partial(levels_of, ensemble, images))
+        levels = watch.run("predict: stack, sigmoid, round", partial(levels_of, ensemble, images))
         for photo, soft in zip(batch, levels, strict=True):
             full = watch.run("finish: enlarge", partial(frame.full_size, soft, shape_of(photo.path)))
             mask = watch.run("finish: threshold", partial(np.greater_equal, full, LEVEL))
@@ -179,17 +177,15 @@ def stages(photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, f
     return {"read: decode": found.pop("read: decode"), "read: resize": resize, **found}
 
 
-def usual_stages(
-    photos: Sequence[Photo], answers: torch.Tensor, settings: Settings, folder: Path
-) -> dict[str, float]:
-    """Milliseconds of processor time an image of each stage of the usual path."""
+def usual_stages(photos: Sequence[Photo], logits: torch.Tensor, settings: Settings, folder: Path) -> dict[str, float]:
+    """CPU milliseconds per image of each stage of the usual path."""
     watch = Stopwatch()
     codes = []
-    for photo, logits in zip(photos, answers, strict=True):
+    for photo, soft in zip(photos, logits, strict=True):
         watch.run(
-            "decode, resize, normalise", partial(usual.read, photo.path, settings.input.height, settings.input.width)
+            "decode, resize, normalize", partial(usual.read, photo.path, settings.input.height, settings.input.width)
         )
-        probabilities = watch.run("sigmoid", logits[0].sigmoid).numpy()
+        probabilities = watch.run("sigmoid", soft[0].sigmoid).numpy()
         mask = watch.run("enlarge, threshold", partial(usual.mask_of, probabilities, shape_of(photo.path)))
         codes.append(watch.run("encode", partial(usual.encode, mask)))
     names = [photo.img for photo in photos]
@@ -198,13 +194,13 @@ def usual_stages(
 
 
 def levels_of(ensemble: Ensemble, images: Sequence[Pixels]) -> Pixels:
-    """What the ensemble says of a batch, (N, h, w) uint8 levels."""
+    """The levels that an ensemble predicts for a batch, (N, h, w) uint8."""
     levels: Pixels = to_levels(ensemble.probabilities(torch.from_numpy(np.stack(images)))).numpy()
     return levels
 
 
 def reading(photos: Sequence[Photo], settings: Settings, repeats: int) -> dict[str, float]:
-    """Decoding at a fraction of the size against decoding in full: milliseconds, and the difference of the pixels."""
+    """Decoding at half size compared with full size: milliseconds, and the difference of the pixels."""
     frame, full = Frame.of(settings.input), FullDecode.of(settings.input)
     pairs = [(frame.read(photo.path), full.read(photo.path)) for photo in photos]
     differences = [np.abs(one.astype(np.int16) - other).mean() for one, other in pairs]
@@ -218,7 +214,7 @@ def reading(photos: Sequence[Photo], settings: Settings, repeats: int) -> dict[s
 
 
 def reading_dice(run_name: str, data: DataFolder, fold: int) -> dict[str, float]:
-    """The Dice of a trained fold on the photos it did not see, read in either way."""
+    """The Dice of a trained fold on its held-out photos, decoded at half size and at full size."""
     run = run_at(run_name)
     network, settings, _ = load_weights(run.best(fold))
     held_out = photos_by_fold(run.folds, data.train)[fold]
@@ -234,38 +230,38 @@ def reading_dice(run_name: str, data: DataFolder, fold: int) -> dict[str, float]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    arguments = parser("Time all that happens to a photo outside the network, on one core.")
+    arguments = parser("Time the work around the network on one core.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
-    arguments.add_argument("--run", help="a trained run: what the way of reading does to its Dice")
-    arguments.add_argument("--fold", type=int, default=0, help="which of its folds")
-    arguments.add_argument("--preset", default="cpu", help="whose input size")
+    arguments.add_argument("--run", help="a trained run: compare its Dice with photos decoded at full size")
+    arguments.add_argument("--fold", type=int, default=0, help="fold of that run")
+    arguments.add_argument("--preset", default="cpu", help="preset that defines the input size")
     arguments.add_argument("--images", type=int, default=64, help="number of photos")
-    arguments.add_argument("--repeats", type=int, default=5, help="measurements of each way")
+    arguments.add_argument("--repeats", type=int, default=5, help="number of repetitions")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
     photos = first(data.train, options.images)
     settings = settings_of(options.preset)
-    answers = soft_answers(photos, data, Frame.of(settings.input))
+    logits = true_logits(photos, data, Frame.of(settings.input))
     size = f"{settings.input.width} x {settings.input.height}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with one_core():
-            found = compare(photos, answers, settings, options.repeats, folder)
-            parts = stages(photos, answers, settings, folder)
-            usual_parts = usual_stages(photos, answers, settings, folder)
+            found = compare(photos, logits, settings, options.repeats, folder)
+            parts = stages(photos, logits, settings, folder)
+            usual_parts = usual_stages(photos, logits, settings, folder)
             ways = reading(photos, settings, options.repeats)
     if options.run:
         ways |= reading_dice(options.run, data, options.fold)
     print_rows(
-        f"{len(photos)} photos, input {size}, one core; images a second", found["images_per_second"], "images/s"
+        f"{len(photos)} photos, input {size}, one core; images per second", found["images_per_second"], "images/s"
     )
-    print_rows("by the processor's time", found["images_per_processor_second"], "images/s")
-    print_rows("our stages, processor time an image", parts, "ms")
-    print_rows("the usual stages, processor time an image", usual_parts, "ms")
+    print_rows("by CPU time", found["images_per_processor_second"], "images/s")
+    print_rows("our stages, CPU time per image", parts, "ms")
+    print_rows("the usual stages, CPU time per image", usual_parts, "ms")
     print_rows("reading a photo", ways, "", digits=5)
     targets = [
-        Target("ours / usual, images a second", found["times_as_fast"], 6),
-        Target("ours, images a second on one core", found["images_per_second"]["ours"], 80),
+        Target("ours / usual, images per second", found["times_as_fast"], 6),
+        Target("ours, images per second on one core", found["images_per_second"]["ours"], 80),
     ]
     result = {
         "data": str(data.root),

@@ -1,6 +1,4 @@
-"""The samples a second that a preset's loader prepares against those that its trainer takes:
-``python -m benchmarks.loader [--data DATA] [--presets demo cpu]``.
-"""
+"""Samples per second of a preset's data loader, compared with its training step."""
 
 import statistics
 import tempfile
@@ -27,14 +25,14 @@ from folds.trainer import Trainer
 
 
 def trainer_of(data: DataFolder, photos: Sequence[Photo], settings: Settings, folder: Path) -> Trainer:
-    """The trainer of a fold that learns from these photos, as ``make train`` makes it."""
+    """The trainer of a fold on these photos, built as in ``make train``."""
     held_out = [photo for photo in data.train if photo.car == data.train[0].car]
     learned = [photo for photo in photos if photo.car != held_out[0].car]
     return make_trainer(RunFolder(folder), settings, data, {0: held_out, 1: learned}, fold=0)
 
 
 def loaded_per_second(trainer: Trainer, epochs: int) -> float:
-    """Samples a second that come out of the trainer's loader when nobody is busy with them; the median of epochs."""
+    """Samples per second of the data loader alone; the median over epochs."""
     rates = []
     for epoch in range(epochs + 1):
         trainer.batches.epoch = epoch
@@ -45,12 +43,12 @@ def loaded_per_second(trainer: Trainer, epochs: int) -> float:
 
 
 def trained_per_second(trainer: Trainer, steps: int) -> float:
-    """Samples a second that the trainer's step takes when the next batch is always ready."""
+    """Samples per second of the training step if the next batch is always ready."""
     batch = next(iter(trainer.loader))
     trainer.network.train()
 
     def step() -> None:
-        float(trainer._step(repeat(batch)))  # a number on the host: a GPU has then done its work
+        float(trainer._step(repeat(batch)))  # float() waits for the GPU
 
     step()
     seconds = medians(in_turns({"step": step}, steps))["step"]
@@ -58,7 +56,7 @@ def trained_per_second(trainer: Trainer, steps: int) -> float:
 
 
 def stages(samples: Samples, settings: Settings) -> dict[str, float]:
-    """Milliseconds of processor time of each stage of a sample, in one process."""
+    """CPU milliseconds of each stage of a sample, in one process."""
     frame = Frame.of(settings.input)
     decode = read_rgb if frame.fit == "pad" else partial(read_halved, at_least=(frame.height, frame.width))
     ways: dict[str, list[Callable[[], Any]]] = {"decode": [], "read": [], "target": [], "augment": []}
@@ -77,17 +75,17 @@ def stages(samples: Samples, settings: Settings) -> dict[str, float]:
 
 
 def target_of(samples: Samples, photo: Photo) -> Pixels:
-    """The target of a photo, from its mask's row or file."""
+    """The target of a photo, from its row or its mask file."""
     return samples.frame.target(samples.data.truth(photo))
 
 
 def measure(
     preset: str, data: DataFolder, photos: Sequence[Photo], *, epochs: int, steps: int, folder: Path
 ) -> dict[str, Any]:
-    """One preset: its loader with and without the cache, its step, and a sample's stages."""
+    """Measure one preset: loader with and without cache, training step, stages of a sample."""
     described = settings_of(preset).network
     network: dict[str, Any] = {}
-    if described.weights != "none":  # nor none here, from which all layers learn, those too that the preset freezes
+    if described.weights != "none":  # with "none" the frozen layers would train as well
         network = {"network": {"weights": str(made_up_weights(described.encoder, folder))}}
     trainers = {
         cache: trainer_of(
@@ -97,11 +95,11 @@ def measure(
     }
     settings = settings_of(preset, network)
     rates = {
-        "loader, photos in memory": loaded_per_second(trainers[True], epochs),
-        "loader, photos read anew": loaded_per_second(trainers[False], epochs),
-        "trainer's step": trained_per_second(trainers[True], steps),
+        "loader, with cache": loaded_per_second(trainers[True], epochs),
+        "loader, without cache": loaded_per_second(trainers[False], epochs),
+        "training step": trained_per_second(trainers[True], steps),
     }
-    chosen = rates["loader, photos in memory" if settings.train.cache else "loader, photos read anew"]
+    chosen = rates["loader, with cache" if settings.train.cache else "loader, without cache"]
     samples = trainers[False].loader.dataset
     assert isinstance(samples, Samples)
     assert samples[Key(0, 0)][0].shape[:2] == (settings.input.height, settings.input.width)
@@ -113,7 +111,7 @@ def measure(
         "cache": settings.train.cache,
         "device": pick_device().type,
         "samples_per_second": rates,
-        "ratio": chosen / rates["trainer's step"],
+        "ratio": chosen / rates["training step"],
         "stages": stages(few, settings),
     }
 
@@ -130,12 +128,12 @@ def print_preset(found: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     gpu = pick_device().type == "cuda"
-    arguments = parser("Time a preset's loader against its trainer.")
+    arguments = parser("Time the data loader of a preset and its training step.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--presets", nargs="+", default=["gpu", "fullres"] if gpu else ["demo", "cpu"])
     arguments.add_argument("--images", type=int, default=64, help="number of photos")
-    arguments.add_argument("--epochs", type=int, default=3, help="measured passes of the loader")
-    arguments.add_argument("--steps", type=int, default=5, help="measured steps of the trainer")
+    arguments.add_argument("--epochs", type=int, default=3, help="measured epochs of the loader")
+    arguments.add_argument("--steps", type=int, default=5, help="measured training steps")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
     photos = first(data.train, options.images)
@@ -146,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
     for each in found:
         print_preset(each)
-    targets = [Target(f"loader / trainer's step, {each['preset']}", each["ratio"], 1) for each in found]
+    targets = [Target(f"loader / training step, {each['preset']}", each["ratio"], 1) for each in found]
     report("loader", {"data": str(data.root), "images": len(photos), "presets": found}, targets)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks work on: a data folder, many names for few images, runs."""
+"""Data for benchmarks: a data folder, many names for few photos, settings."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -16,21 +16,21 @@ ORDER = Order(cars=4, test_cars=2, seed=1)
 
 
 def data_folder(asked: Path | None) -> DataFolder:
-    """The folder that was asked for, else generated cars, which are made once."""
+    """The given folder, or generated cars, which are created once."""
     if asked is None:
         make(GENERATED, ORDER, os.cpu_count() or 1)
     return DataFolder(asked or GENERATED)
 
 
 def first(photos: Sequence[Photo], count: int) -> list[Photo]:
-    """Some photos, spread over all; the same again where there are fewer."""
+    """Some photos, spread over all; repeated if there are too few."""
     if count > len(photos):
         return [photo for photo, _ in zip(cycle(photos), range(count), strict=False)]
     return [photos[number * len(photos) // count] for number in range(count)]
 
 
 def full_names(data: DataFolder, count: int) -> list[str]:
-    """Names of test images: those of sample_submission_full.csv where it is there, else made up."""
+    """Names of test images: those of sample_submission_full.csv if it exists, else invented."""
     full = data.root / "sample_submission_full.csv"
     if full.is_file():
         return [img for _, img, _ in read_rle_rows(full)][:count]
@@ -38,12 +38,12 @@ def full_names(data: DataFolder, count: int) -> list[str]:
 
 
 def made_up_names(count: int) -> list[str]:
-    """Names of images as Carvana's are: 16 views a car."""
+    """Invented names in Carvana's format, 16 views for each car."""
     return [f"{number // 16:012x}_{number % 16 + 1:02d}.jpg" for number in range(count)]
 
 
 def link(source: Path, name: Path) -> None:
-    """Give a file another name: a hard link, or a symbolic one across file systems or where hard ones are refused."""
+    """Give a file another name by a hard link, or by a symbolic link if that fails."""
     try:
         name.hardlink_to(source)
     except OSError:
@@ -51,24 +51,24 @@ def link(source: Path, name: Path) -> None:
 
 
 def link_photos(names: Sequence[str], photos: Sequence[Photo], folder: Path) -> None:
-    """Give photos many names in a folder; they serve again and again."""
+    """Link photos under many names in a folder; photos are reused."""
     folder.mkdir(parents=True)
     for name, photo in zip(names, cycle(photos), strict=False):
         link(photo.path, folder / name)
 
 
 def settings_of(preset: str, *over: Tree) -> Settings:
-    """A preset's settings, with others over them."""
+    """The settings of a preset, with changes."""
     return resolve(merge(load_preset(preset), *over))
 
 
 def codes_of(data: DataFolder, most: int = 1000) -> list[str]:
-    """The run-length codes of training masks, spread over all."""
+    """RLEs of training masks, spread over all."""
     codes = [code for _, _, code in read_rle_rows(data.masks_csv)]
     step = max(1, len(codes) // most)
     return codes[::step][:most]
 
 
 def rows(names: Sequence[str], codes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Rows of a submission; the codes serve again and again."""
+    """Rows of a submission; RLEs are reused."""
     return zip(names, cycle(codes), strict=False)

@@ -1,4 +1,4 @@
-"""How the benchmarks measure, print and record: in turns, with the median, beside a description of the machine."""
+"""How benchmarks measure and report: alternating repetitions, medians, and a description of the machine."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Target:
-    """A figure and the limit it is held to; what ``make bench`` ends each table with."""
+    """A figure and its limit."""
 
     what: str
     value: float
@@ -34,22 +34,22 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether the figure is on the right side of its limit."""
+        """Whether the figure is within its limit."""
         return self.value <= self.limit if self.at_most else self.value >= self.limit
 
     def __str__(self) -> str:
-        """The line of the table."""
+        """A line of the table."""
         side = "at most" if self.at_most else "at least"
         return f"{self.what:56}{self.value:10.2f}   {side} {self.limit:g}: {'yes' if self.met else 'NO'}"
 
 
 def in_turns(ways: Mapping[str, Way], repeats: int, clock: Clock = time.perf_counter) -> dict[str, list[float]]:
-    """Seconds of each way, one after the other and then again, so that what slows the machine slows all of them.
+    """Seconds of each function. Repetitions alternate, so that a busy machine slows all functions equally.
 
     Args:
-        ways: what to measure, by name.
-        repeats: how often.
-        clock: ``time.perf_counter``, or ``time.process_time`` for what should not depend on a busy machine.
+        ways: functions by name.
+        repeats: number of repetitions.
+        clock: ``time.perf_counter``, or ``time.process_time`` for CPU time.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
@@ -61,33 +61,33 @@ def in_turns(ways: Mapping[str, Way], repeats: int, clock: Clock = time.perf_cou
 
 
 def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The median of each way."""
+    """The median of each function."""
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def median_ratio(first: Sequence[float], second: Sequence[float]) -> float:
-    """The median over the repeats of one way's time to the other's: each pair met the same machine."""
+    """The median over repetitions of the ratio of two times; each pair was measured at about the same time."""
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
 
 def peer(package: str) -> str | None:
-    """The version of a package that is measured beside ours, or None, with a word on how to get it."""
+    """The version of a package to compare with; None, and a hint, if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
-        print(f"{package} is not installed, and its rows are left out; {HOW_TO_GET_PEERS}")
+        print(f"{package} is not installed, so its rows are missing; {HOW_TO_GET_PEERS}")
         return None
 
 
 def print_rows(title: str, rows: Mapping[str, float], unit: str, digits: int = 2) -> None:
-    """A table of one figure a row."""
+    """Print a table with one figure in each row."""
     print(title)
     for name, value in rows.items():
         print(f"  {name:48}{value:14,.{digits}f} {unit}")
 
 
 def report(name: str, result: Mapping[str, Any], targets: Sequence[Target]) -> None:
-    """Print the targets, and write the result and the machine into benchmarks/results/."""
+    """Print the targets, and write the result and the machine to benchmarks/results/."""
     for target in targets:
         print(f"  {target}")
     recorded = [asdict(target) | {"met": target.met} for target in targets]
@@ -95,7 +95,7 @@ def report(name: str, result: Mapping[str, Any], targets: Sequence[Target]) -> N
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on besides the code, and the code's revision."""
+    """The machine, the package versions and the git revision."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),

@@ -1,8 +1,7 @@
-"""Prediction end to end against the time that its networks take by themselves on the same photos, and against
-segmentation-models-pytorch with ttach: ``python -m benchmarks.predict [--data DATA] [--run RUN]``.
+"""Prediction end to end, compared with the networks alone and with segmentation-models-pytorch and ttach.
 
-On a GPU also at 1024 x 1024 and at full size, with the peak of its memory. Without --run the networks are untrained:
-they compute, and a real mask stands in for their answer.
+Without --run the networks are untrained: they compute, and a real mask replaces their output. On a GPU the peak memory
+is measured as well.
 """
 
 import tempfile
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks import usual
 from benchmarks.material import data_folder, first, settings_of
 from benchmarks.measure import Target, in_turns, median_ratio, medians, peer, print_rows, report
-from benchmarks.stand_ins import Computing, soft_answers
+from benchmarks.stand_ins import Computing, true_logits
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
@@ -31,11 +30,11 @@ from folds.networks.build import make_network
 from inference.engine.ensemble import Ensemble, load_ensembles
 from inference.predict import predict_to
 
-VIEWS: list[TTA] = ["identity", "hflip"]
+TTAS: list[TTA] = ["identity", "hflip"]
 WHOLE = 100_064
 PEERS = ("segmentation-models-pytorch", "ttach")
 # The same encoder under both libraries' names; the decoder is segmentation-models-pytorch's own default.
-ENCODER = {  # as the peer's, which ends at full size
+ENCODER = {  # like the peer's, which ends at full size
     "name": "timm_unet",
     "encoder": "mobilenetv2_100",
     "weights": "none",
@@ -46,7 +45,7 @@ PEER_ENCODER = "mobilenet_v2"
 
 
 class Case(NamedTuple):
-    """Ensembles to measure, under their settings."""
+    """Ensembles to measure, with their settings."""
 
     name: str
     ensembles: list[Ensemble]
@@ -54,7 +53,7 @@ class Case(NamedTuple):
 
 
 def finish_on(device: torch.device) -> None:
-    """Wait until the device has done what it was given: a GPU answers before it has begun."""
+    """Wait until the device has finished; GPU calls return immediately."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -66,37 +65,37 @@ def trained(name: str) -> Case:
     chosen = settings.inference
     paths = sorted(run.root.glob("fold*/best.safetensors"))
     ensembles = load_ensembles(paths, chosen, device=pick_device())
-    return Case(f"run {run.name}, {len(paths)} folds, {len(chosen.tta)} views", ensembles, settings)
+    return Case(f"run {run.name}, {len(paths)} folds, {len(chosen.tta)} TTA", ensembles, settings)
 
 
 def untrained(preset: str, data: DataFolder, folds: int, compiled: bool) -> Case:
-    """As many networks of a preset as there are folds, two views."""
+    """One untrained network of a preset for each fold, with two TTA."""
     settings = settings_of(preset, {"network": {"weights": "none"}})
     ensemble = computing_ensemble([make_network(settings) for _ in range(folds)], data, settings, "auto")
     if compiled:
         ensemble.compile(settings.inference.batch_size)
-    name = f"preset {preset}{', compiled' if compiled else ''}, {folds} folds, {len(VIEWS)} views"
+    name = f"preset {preset}{', compiled' if compiled else ''}, {folds} folds, {len(TTAS)} TTA"
     return Case(name, [ensemble], settings)
 
 
 def computing_ensemble(
     networks: Sequence[nn.Module], data: DataFolder, settings: Settings, precision: Precision
 ) -> Ensemble:
-    """An ensemble of untrained networks with a real mask for their answer."""
+    """An ensemble of untrained networks whose output is a real mask."""
     frame = Frame.of(settings.input)
-    answer = soft_answers(data.train[:1], data, frame)
-    stand_ins = [Computing(network, answer) for network in networks]
-    return Ensemble(stand_ins, frame, VIEWS, device=pick_device(), precision=precision)
+    logits = true_logits(data.train[:1], data, frame)
+    stand_ins = [Computing(network, logits) for network in networks]
+    return Ensemble(stand_ins, frame, TTAS, device=pick_device(), precision=precision)
 
 
 def batches_of(photos: Sequence[Photo], frame: Frame, size: int, device: torch.device) -> list[Tensor]:
-    """The photos as the networks see them, on their device."""
+    """The photos in the frame of the networks, on their device."""
     images = [torch.from_numpy(frame.read(photo.path)) for photo in photos]
     return [torch.stack(images[at : at + size]).to(device) for at in range(0, len(images), size)]
 
 
 def networks_alone(work: Sequence[tuple[Ensemble, Sequence[Tensor]]]) -> None:
-    """All networks and views on batches that lie ready on the device; the answers stay there."""
+    """Run all networks and TTA on batches that are already on the device; the results stay there."""
     for ensemble, batches in work:
         for batch in batches:
             ensemble.probabilities(batch)
@@ -104,29 +103,29 @@ def networks_alone(work: Sequence[tuple[Ensemble, Sequence[Tensor]]]) -> None:
 
 
 def end_to_end(file: Path, photos: Sequence[Photo], case: Case) -> None:
-    """Photos on the disk to a shard of a submission on the disk."""
+    """From photos on disk to a shard of a submission on disk."""
     predict_to(file, photos, case.ensembles, threshold=0.5, settings=case.settings)
 
 
 def peak_of(way: Callable[[], object]) -> float:
-    """The most GPU memory, in GB, that is allocated while something is done."""
+    """Peak GPU memory of a function, in GB."""
     torch.cuda.reset_peak_memory_stats()
     way()
     return torch.cuda.max_memory_allocated() / 1e9
 
 
 def measure(case: Case, photos: Sequence[Photo], repeats: int, folder: Path) -> dict[str, Any]:
-    """The networks by themselves and the whole way, in turns."""
+    """Measure the networks alone and the whole prediction, alternating."""
     device = pick_device()
     size = case.settings.inference.batch_size
     whole = partial(end_to_end, folder / "shard.csv.gz", photos, case)
-    peak = peak_of(whole) if device.type == "cuda" else None  # before the batches of the other way lie there too
+    peak = peak_of(whole) if device.type == "cuda" else None  # before the batches for "networks alone" are allocated
     work = [(ensemble, batches_of(photos, ensemble.frame, size, device)) for ensemble in case.ensembles]
     ways: dict[str, Callable[[], object]] = {
         "networks alone": partial(networks_alone, work),
         "end to end": whole,
     }
-    for way in ways.values():  # the first time chooses kernels and fills caches
+    for way in ways.values():  # warm up
         way()
     seconds = in_turns(ways, repeats)
     rate = len(photos) / medians(seconds)["end to end"]
@@ -153,18 +152,17 @@ def print_case(found: dict[str, Any]) -> None:
 
 @torch.inference_mode()
 def plain_loop(file: Path, photos: Sequence[Photo], network: nn.Module, settings: Settings) -> None:
-    """The usual loop around a network that averages its own views: a batch after the other, one photo each time
-    it touches a file."""
+    """The usual loop around a network that averages its own TTA: batch by batch, without threads."""
     device = pick_device()
     size, height, width = settings.inference.batch_size, settings.input.height, settings.input.width
     codes = []
     for start in range(0, len(photos), size):
         batch = photos[start : start + size]
         images = torch.from_numpy(np.stack([usual.read(photo.path, height, width) for photo in batch])).to(device)
-        # ttach averages what it is given: the sigmoid comes before it, as here, or the logits are averaged.
-        answers = network(images).float().cpu().numpy()
-        for photo, answer in zip(batch, answers, strict=True):
-            codes.append(usual.encode(usual.mask_of(answer[0], shape_of(photo.path))))
+        # The sigmoid is inside the wrapped network: otherwise ttach would average logits.
+        probabilities = network(images).float().cpu().numpy()
+        for photo, soft in zip(batch, probabilities, strict=True):
+            codes.append(usual.encode(usual.mask_of(soft[0], shape_of(photo.path))))
     usual.write(file, [photo.img for photo in photos], codes)
 
 
@@ -173,8 +171,8 @@ def peer_network(data: DataFolder, settings: Settings) -> nn.Module:
     import segmentation_models_pytorch as smp  # type: ignore[import-not-found]
     import ttach  # type: ignore[import-not-found]
 
-    answer = soft_answers(data.train[:1], data, Frame.of(settings.input))
-    network = nn.Sequential(Computing(smp.Unet(PEER_ENCODER, encoder_weights=None), answer), nn.Sigmoid())
+    logits = true_logits(data.train[:1], data, Frame.of(settings.input))
+    network = nn.Sequential(Computing(smp.Unet(PEER_ENCODER, encoder_weights=None), logits), nn.Sigmoid())
     wrapped = ttach.SegmentationTTAWrapper(network, ttach.aliases.hflip_transform(), merge_mode="mean")
     made: nn.Module = wrapped.to(pick_device()).eval()
     return made
@@ -183,7 +181,7 @@ def peer_network(data: DataFolder, settings: Settings) -> nn.Module:
 def against_peer(
     data: DataFolder, photos: Sequence[Photo], preset: str, repeats: int, folder: Path
 ) -> dict[str, Any]:
-    """One network, two views, the same encoder and decoder sizes and the same input, images a second."""
+    """Images per second of one network with two TTA, with the same encoder, decoder and input as the peer."""
     settings = settings_of(preset, {"network": ENCODER})
     theirs = peer_network(data, settings)
     ways: dict[str, Callable[[], object]] = {
@@ -204,16 +202,19 @@ def against_peer(
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     gpu = pick_device().type == "cuda"
-    arguments = parser("Time prediction end to end against its networks alone.")
+    arguments = parser("Time prediction end to end and its networks alone.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--run", help="a trained run; by default untrained networks")
     arguments.add_argument(
-        "--presets", nargs="*", default=["gpu", "fullres"] if gpu else ["cpu"], help="of the untrained networks"
+        "--presets",
+        nargs="*",
+        default=["gpu", "fullres"] if gpu else ["cpu"],
+        help="presets of the untrained networks",
     )
-    arguments.add_argument("--folds", type=int, default=5, help="untrained networks")
-    arguments.add_argument("--compiled", action="store_true", help="the untrained networks by torch.compile too")
+    arguments.add_argument("--folds", type=int, default=5, help="number of untrained networks")
+    arguments.add_argument("--compiled", action="store_true", help="measure compiled networks as well")
     arguments.add_argument("--images", type=int, default=512 if gpu else 24, help="number of photos")
-    arguments.add_argument("--repeats", type=int, default=3, help="measurements of each way")
+    arguments.add_argument("--repeats", type=int, default=3, help="number of repetitions")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
     photos = first(data.train, options.images)
@@ -238,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             compared = against_peer(data, photos, options.presets[0], options.repeats, folder)
             packages = " with ".join(f"{package} {version}" for package, version in versions.items())
             print_rows(
-                f"{ENCODER['encoder']} U-Net, {compared['input']}, one network, two views; {packages}",
+                f"{ENCODER['encoder']} U-Net, {compared['input']}, one network, two TTA; {packages}",
                 compared["images_per_second"],
                 "images/s",
             )

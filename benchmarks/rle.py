@@ -1,9 +1,7 @@
-"""The run-length codec and its score against the encoder and the comparison that public solutions use, and against
-pycocotools: ``python -m benchmarks.rle [--data DATA]``.
+"""The RLE codec and the Dice of two RLEs, compared with the usual implementations and with pycocotools.
 
-What counts is the processor's time and not the clock's: on a busy machine the clock mostly measures how long a
-process waits for its turn, and the longer way waits more often. Each way is measured several times in a row, so that
-all of them find their mask in the processor's cache, as the pipeline does, which has just made it.
+Times are CPU times, because wall time is unreliable on a busy machine. Each function is repeated several times in a row,
+so that the mask is in the processor's cache, as in the pipeline.
 """
 
 import statistics
@@ -32,7 +30,7 @@ def decode_and_compare(first: str, second: str, shape: Shape) -> float:
 
 
 def ways_of(mask: Mask, code: str, other: str, with_peer: bool) -> dict[str, Way]:
-    """What is measured on one mask and its code, with the code of another mask to compare with."""
+    """The functions to measure on one mask and its RLE, with the RLE of another mask to compare with."""
     shape = (mask.shape[0], mask.shape[1])
     ways: dict[str, Way] = {
         "usual encode": lambda: usual.encode(mask),
@@ -44,37 +42,37 @@ def ways_of(mask: Mask, code: str, other: str, with_peer: bool) -> dict[str, Way
     if with_peer:
         from pycocotools import mask as coco  # type: ignore[import-untyped]
 
-        # It counts down the columns; the transposed view of a row-major mask is laid out just so.
+        # pycocotools is column-major: the transposed view of a row-major mask has that layout.
         ways[f"{PEER} encode, no text"] = lambda: coco.encode(mask.T)
     return ways
 
 
 def require_agreement(mask: Mask, code: str, other: str, with_peer: bool) -> None:
-    """Raise unless all ways to the same answer give the same answer; else the comparison would mean nothing."""
+    """Raise a Failure if two implementations give different results."""
     shape = (mask.shape[0], mask.shape[1])
     if not usual.encode(mask) == rle.encode(mask) == code:
-        raise Failure("the encoders disagree; the comparison means nothing")
+        raise Failure("the encoders disagree; the comparison is meaningless")
     if not np.array_equal(rle.decode(code, shape), mask):
-        raise Failure("the decoder does not give the mask back; the comparison means nothing")
+        raise Failure("decoding does not return the mask; the comparison is meaningless")
     if metrics.dice_rle(code, other) != decode_and_compare(code, other, shape):
-        raise Failure("Dice from the spans and Dice from the pixels disagree; the comparison means nothing")
+        raise Failure("Dice from the spans and Dice from the pixels disagree; the comparison is meaningless")
     if with_peer:
         require_agreement_with_peer(mask, code)
 
 
 def require_agreement_with_peer(mask: Mask, code: str) -> None:
-    """Raise unless our spans, in pycocotools' own form, are what it makes of the mask."""
+    """Raise a Failure if pycocotools encodes the mask differently."""
     from pycocotools import mask as coco
 
     edges = [0, *rle.parse(code).ravel().tolist()]
     counts = np.diff(edges + [mask.size] * (edges[-1] < mask.size)).tolist()
     size = list(mask.T.shape)
     if coco.frPyObjects({"counts": counts, "size": size}, *size) != coco.encode(mask.T):
-        raise Failure(f"the spans of rle.encode and of {PEER} differ; the comparison means nothing")
+        raise Failure(f"the spans of rle.encode and of {PEER} differ; the comparison is meaningless")
 
 
 def measure(codes: Sequence[str], shape: Shape, repeats: int, with_peer: bool) -> dict[str, list[float]]:
-    """Seconds of processor time of each way, over all masks and repeats."""
+    """CPU seconds of each function, over all masks and repetitions."""
     seconds: dict[str, list[float]] = {}
     for number, code in enumerate(codes):
         mask, other = rle.decode(code, shape), codes[number - 1]
@@ -85,7 +83,7 @@ def measure(codes: Sequence[str], shape: Shape, repeats: int, with_peer: bool) -
 
 
 def targets_of(times: Mapping[str, float]) -> list[Target]:
-    """How many times as fast one way is as another, and how many it should be."""
+    """Ratios of the times, with their targets."""
     encode = times["rle.encode"]
     targets = [
         Target("usual encode / rle.encode", times["usual encode"] / encode, 5),
@@ -98,10 +96,10 @@ def targets_of(times: Mapping[str, float]) -> list[Target]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    arguments = parser("Time the run-length codec and the score of spans.")
+    arguments = parser("Time the RLE codec and the Dice of two RLEs.")
     arguments.add_argument("--data", type=Path, help="data folder with train_masks.csv; by default generated cars")
     arguments.add_argument("--masks", type=int, default=32, help="number of masks")
-    arguments.add_argument("--repeats", type=int, default=10, help="measurements of each way on each mask")
+    arguments.add_argument("--repeats", type=int, default=10, help="number of repetitions for each mask")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
     shape = shape_of(data.train[0].path)
@@ -116,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "peer": f"{PEER} {version}" if version else None,
         "milliseconds": {name: 1000 * seconds for name, seconds in times.items()},
     }
-    title = f"{len(codes)} masks of {shape[1]} x {shape[0]}, {spans:.0f} spans each; median processor time"
+    title = f"{len(codes)} masks of {shape[1]} x {shape[0]}, {spans:.0f} spans each; median CPU time"
     print_rows(title + (f"; {PEER} {version}" if version else ""), result["milliseconds"], "ms", digits=3)
     report("rle", result, targets_of(times))
 

@@ -1,8 +1,7 @@
-"""The whole test set in one run: time, memory and disk; and the same again with kills, byte for byte:
-``python -m benchmarks.scale [--data DATA] [--images 100064] [--kills 3]``.
+"""Time, memory and disk of predicting the whole test set, and again with kills: the bytes must be equal.
 
-Every name is a link to one of the photos at hand, and a small network, trained for a minute, answers: what is
-measured is all the rest, from looking through the folder to the finished file.
+Every name is a link to one of the available photos. The network is small and trained for a minute, so that the rest of the
+prediction dominates, from listing the folder to the finished file.
 """
 
 import filecmp
@@ -23,7 +22,7 @@ from competition.data_folder import DataFolder
 from competition.run.folder import RunFolder
 from submissions import submission_file
 
-CARS = 4  # that the small network learns from
+CARS = 4  # for training the small network
 SMALL = [
     "split.folds=2",
     "input={height: 128, width: 192}",
@@ -34,7 +33,7 @@ SMALL = [
 
 
 def make_data(data: DataFolder, names: Sequence[str], root: Path) -> None:
-    """A data folder with all names in its test set, and a few cars to learn from."""
+    """A data folder with all names in its test set and a few training cars."""
     link_photos(names, data.test, root / "test")
     submission_file.write(root / "sample_submission.csv", ((name, "1 1") for name in names))
     cars = sorted({photo.car for photo in data.train})[:CARS]
@@ -46,7 +45,7 @@ def make_data(data: DataFolder, names: Sequence[str], root: Path) -> None:
 
 
 def predict(run: RunFolder, kill_after: float | None = None) -> Watched:
-    """``make predict`` of a run, watched."""
+    """Run ``make predict`` under observation."""
 
     def disk() -> int:
         return bytes_in(run.root, "*.csv.gz*")
@@ -55,13 +54,13 @@ def predict(run: RunFolder, kill_after: float | None = None) -> Watched:
 
 
 def predict_with_kills(run: RunFolder, seconds: float, kills: int, seed: int) -> dict[str, Any]:
-    """Predict, killed several times at random moments, and then to the end.
+    """Predict, killed several times at random moments, then to the end.
 
     Args:
-        run: a run that has not been predicted.
-        seconds: what it takes without kills.
-        kills: how many.
-        seed: of the moments.
+        run: a run without predictions.
+        seconds: duration without kills.
+        kills: number of kills.
+        seed: of the random moments.
     """
     random = np.random.default_rng(seed)
     moments = [float(seconds * part) for part in random.uniform(0.1, 0.9 / max(1, kills) + 0.1, kills)]
@@ -76,7 +75,7 @@ def predict_with_kills(run: RunFolder, seconds: float, kills: int, seed: int) ->
 
 
 def scan_seconds(root: Path) -> float:
-    """What it takes to look through the test set and its list of names."""
+    """Seconds to list the test set and to read its names."""
     start = time.perf_counter()
     data = DataFolder(root)
     assert len(data.test) == len(data.submission_names)
@@ -84,11 +83,11 @@ def scan_seconds(root: Path) -> float:
 
 
 def measure(data: DataFolder, names: Sequence[str], kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Make the data and the run, predict, and predict again with kills."""
+    """Create the data and the run, predict, and predict again with kills."""
     root, run, again = folder / "data", RunFolder(folder / "runs" / "whole"), RunFolder(folder / "runs" / "killed")
     make_data(data, names, root)
     train = ["--all", "--run", run.root, "--data", root, "--preset", "demo", "--set", *SMALL]
-    watch("folds.train", *train, threads=1)  # too small a network to share
+    watch("folds.train", *train, threads=1)  # the network is too small for several threads
     shutil.copytree(run.root, again.root)
     whole = predict(run)
     size = run.submission.stat().st_size
@@ -112,19 +111,19 @@ def measure(data: DataFolder, names: Sequence[str], kills: int, seed: int, folde
 
 
 def text_bytes(submission: Path) -> int:
-    """The length of all codes of a submission."""
+    """The total length of all RLEs of a submission."""
     return sum(len(code) for _, _, code in submission_file.read(submission))
 
 
 def require_identical(first: Path, second: Path) -> bool:
-    """Raise unless two files hold the same bytes."""
+    """Raise a Failure if two files differ."""
     if not filecmp.cmp(first, second, shallow=False):
-        raise Failure("a prediction that was killed gave other bytes than one that was not")
+        raise Failure("the prediction with kills differs from the one without")
     return True
 
 
 def targets_of(result: dict[str, Any]) -> list[Target]:
-    """What memory and disk are held to."""
+    """The targets for memory and disk."""
     memory = result["memory_mb"]
     return [
         Target("peak of the resident memory, MB", result["peak_mb"], 2000, at_most=True),
@@ -135,11 +134,13 @@ def targets_of(result: dict[str, Any]) -> list[Target]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    arguments = parser("Predict as many images as the test set has.")
+    arguments = parser("Predict as many images as the test set has, with and without kills.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--images", type=int, default=2000, help="100064 is the whole test set")
-    arguments.add_argument("--kills", type=int, default=1, help="of a second run; 0: no second run")
-    arguments.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
+    arguments.add_argument(
+        "--kills", type=int, default=1, help="number of kills of a second prediction; 0: no second prediction"
+    )
+    arguments.add_argument("--seed", type=int, default=1, help="seed of the moments of the kills")
     arguments.add_argument("--work", type=Path, help="folder for links and runs, best on DATA's disk")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     plain = {name: value for name, value in result.items() if isinstance(value, float)}
     print_rows(f"{len(names):,} images", plain | {f"memory_mb at {k}": v for k, v in result["memory_mb"].items()}, "")
     if result["kills"]:
-        print(f"  killed {result['kills']['killed']} times: the same bytes, after {result['kills']['seconds']:.1f} s")
+        print(f"  killed {result['kills']['killed']} times: same bytes, after {result['kills']['seconds']:.1f} s")
     report("scale", {"data": str(data.root), **result}, targets_of(result))
 
 

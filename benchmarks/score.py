@@ -1,7 +1,6 @@
-"""The offline CV's arithmetic and the validator on files of full size: ``python -m benchmarks.score [--data DATA]``.
+"""The time to score 5,088 out-of-fold masks and to validate a submission of 100,064 rows.
 
-The out-of-fold file has a row for each of the training set's 5,088 images, its masks a few pixels beside the true
-ones; the submission has all 100,064 rows, 870 MB of text.
+The out-of-fold masks are the true ones, shifted by a few pixels.
 """
 
 import statistics
@@ -24,18 +23,18 @@ from inference.score import score_file
 from submissions import submission_file
 
 FOLDS = 5
-CHECKED = 8  # rows whose Dice is counted again from the pixels
+CHECKED = 8  # rows whose Dice is checked against the pixels
 
 
 def shifted(code: str, shape: Shape, pixels: int) -> str:
-    """The code of a mask moved to the right; what leaves the last row is cut off."""
+    """The RLE of a mask shifted to the right; pixels that leave the image are cut off."""
     spans = rle.parse(code, shape) + pixels
     spans = spans[spans[:, 0] < shape[0] * shape[1]]
     return rle.to_text(spans.clip(max=shape[0] * shape[1]))
 
 
 def make_training_set(data: DataFolder, count: int, root: Path) -> DataFolder:
-    """A training set with as many names; photos, mask files and codes serve again and again."""
+    """A training set of this many names; photos, masks and RLEs are reused."""
     names = made_up_names(count)
     link_photos(names, data.train, root / "train")
     (root / "train_masks").mkdir()
@@ -50,14 +49,14 @@ def make_training_set(data: DataFolder, count: int, root: Path) -> DataFolder:
 
 
 def write_out_of_fold(file: Path, data: DataFolder) -> None:
-    """Every mask one to five pixels beside where it is."""
+    """Write every mask shifted by one to five pixels."""
     shape = shape_of(data.train[0].path)
     true = submission_file.read(data.masks_csv)
     submission_file.write(file, ((img, shifted(code, shape, 1 + line % 5)) for line, img, code in true))
 
 
 def by_fold(photos: Sequence[Photo]) -> dict[int, list[Photo]]:
-    """Whole cars in turn to the folds."""
+    """Assign whole cars to folds in turn."""
     cars = sorted({photo.car for photo in photos})
     fold_of = {car: number % FOLDS for number, car in enumerate(cars)}
     folds: dict[int, list[Photo]] = {}
@@ -67,7 +66,7 @@ def by_fold(photos: Sequence[Photo]) -> dict[int, list[Photo]]:
 
 
 def score_out_of_fold(data: DataFolder, count: int, folder: Path) -> dict[str, Any]:
-    """Seconds of scoring an out-of-fold file, from the data folder unread to all scores, and their mean."""
+    """Seconds to score an out-of-fold file, including reading the data folder, and the mean Dice."""
     file = folder / "oof.csv.gz"
     write_out_of_fold(file, make_training_set(data, count, folder / "train"))
     start = time.perf_counter()
@@ -84,7 +83,7 @@ def score_out_of_fold(data: DataFolder, count: int, folder: Path) -> dict[str, A
 
 
 def require_pixels_agree(file: Path, data: DataFolder, dice: dict[str, float]) -> None:
-    """Raise unless the pixels of the first masks have the Dice that their spans were given."""
+    """Raise a Failure if the Dice from the spans differs from the Dice from the pixels."""
     photos = {photo.img: photo for photo in data.train}
     for (_, img, code), _ in zip(submission_file.read(file), range(CHECKED), strict=False):
         truth = data.truth(photos[img])
@@ -93,12 +92,12 @@ def require_pixels_agree(file: Path, data: DataFolder, dice: dict[str, float]) -
 
 
 def validate_submission(data: DataFolder, count: int, folder: Path) -> dict[str, Any]:
-    """Seconds and memory of validating a submission, in a process of its own; and what writing it takes."""
+    """Seconds and memory to validate a submission in its own process, and seconds to write it."""
     names, codes = made_up_names(count), codes_of(data)
     named = folder / "named"
     named.mkdir()
     submission_file.write(named / "sample_submission.csv", rows(names, ["1 1"]))
-    # Where the photos are not at hand the validator takes Carvana's size; other data bring theirs.
+    # Without photos the validator assumes the size of Carvana's.
     if shape_of(data.train[0].path) != (1280, 1918):
         link_photos(names, data.train, named / "test")
     file = folder / "submission.csv.gz"
@@ -118,7 +117,7 @@ def validate_submission(data: DataFolder, count: int, folder: Path) -> dict[str,
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    arguments = parser("Time the score of an out-of-fold file and the validation of a submission.")
+    arguments = parser("Time scoring and validation of files of full size.")
     arguments.add_argument("--data", type=Path, help="data folder with train_masks.csv; by default generated cars")
     arguments.add_argument("--training", type=int, default=5088, help="rows of the out-of-fold file")
     arguments.add_argument("--images", type=int, default=100_064, help="rows of the submission")

@@ -1,4 +1,4 @@
-"""What most public solutions do with a photo before the network, and with the answer after it."""
+"""The usual preprocessing and postprocessing of public solutions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ STD = np.array([0.229, 0.224, 0.225])
 def read(path: Path, height: int, width: int) -> FloatArray:
     """A photo as (3, height, width) float32.
 
-    Normalised as segmentation-models-pytorch's ``preprocess_input`` does it, and converted as its examples do.
+    Normalized like ``preprocess_input`` of segmentation-models-pytorch, and converted as in its examples.
     """
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     image = cv2.resize(image, (width, height))
-    normalised = (image / 255.0 - MEAN) / STD
-    planes: FloatArray = normalised.transpose(2, 0, 1).astype(np.float32)
+    normalized = (image / 255.0 - MEAN) / STD
+    planes: FloatArray = normalized.transpose(2, 0, 1).astype(np.float32)
     return planes
 
 
@@ -35,7 +35,7 @@ def mask_of(probabilities: FloatArray, shape: Shape) -> NDArray[np.uint8]:
 
 
 def encode(mask: Mask) -> str:
-    """The run-length code of a mask."""
+    """The RLE of a mask."""
     pixels = np.concatenate([[0], mask.flatten(), [0]])
     runs = np.where(pixels[1:] != pixels[:-1])[0] + 1
     runs[1::2] -= runs[::2]

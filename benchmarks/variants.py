@@ -1,13 +1,10 @@
-"""The variants of a preset that ``benchmarks.ablation`` trains: each changes one of its choices.
-
-They are changes to ``cpu``: a pretrained MobileNetV2 U-Net that sees 576 x 384 pixels.
-"""
+"""The variants that ``benchmarks.ablation`` trains. Each changes one choice of preset ``cpu``."""
 
 from collections.abc import Mapping, Sequence
 
 Changes = Sequence[str]
 
-# The question, the variants that answer it, and what each sets over the preset.
+# Question -> variant -> changes to the preset.
 QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
     "loss": {
         "bce": ["loss.dice=0"],

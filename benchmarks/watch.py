@@ -1,4 +1,4 @@
-"""A command watched from outside: its time, its memory and its disk, sample by sample, and how it is killed."""
+"""Run a command and sample its memory and its disk usage; kill it if asked."""
 
 import fnmatch
 import os
@@ -20,12 +20,12 @@ INTERVAL = 0.05  # seconds between two samples
 
 @dataclass
 class Watched:
-    """What was seen of a command."""
+    """Measurements of a command."""
 
     seconds: float = 0.0
     killed: bool = False
-    memory: list[int] = field(default_factory=list)  # resident bytes, sample by sample
-    disk: list[int] = field(default_factory=list)  # bytes of the files that were watched, sample by sample
+    memory: list[int] = field(default_factory=list)  # resident bytes of each sample
+    disk: list[int] = field(default_factory=list)  # bytes on disk of each sample
 
     def memory_mb_at(self, part: float) -> float:
         """Resident memory after a part of the time, in [0, 1]."""
@@ -38,7 +38,7 @@ class Watched:
 
 
 def nothing() -> int:
-    """The size of no files."""
+    """The default of ``disk``: no files are measured."""
     return 0
 
 
@@ -49,17 +49,14 @@ def watch(
     kill_after: float | None = None,
     threads: int | None = None,
 ) -> Watched:
-    """Run ``python -m MODULE ARGUMENTS`` to its end, or to the moment when it is killed.
+    """Run ``python -m MODULE ARGUMENTS`` to its end, or until it is killed.
 
     Args:
-        module: of this project.
+        module: a module of this project.
         arguments: its command line.
-        disk: the bytes to watch.
-        kill_after: seconds until SIGKILL; None lets it end by itself.
-        threads: of its network; None leaves them as they are.
-
-    Raises:
-        Failure: it ended with an error; the line is its own last one.
+        disk: returns the bytes on disk.
+        kill_after: seconds until SIGKILL; None does not kill.
+        threads: OpenMP threads; None keeps the default.
     """
     seen, start = Watched(), time.perf_counter()
     command = [sys.executable, "-m", module, *map(str, arguments)]
@@ -82,16 +79,16 @@ def watch(
         if status and not seen.killed:
             output.seek(0)
             lines = output.read().split("\n")
-            said = next((line for line in reversed(lines) if line.strip()), "no word")
-            raise Failure(f"python -m {module} failed: {said}")
+            last = next((line for line in reversed(lines) if line.strip()), "no output")
+            raise Failure(f"python -m {module} failed: {last}")
     seen.memory = [sample for sample in seen.memory if sample]
     return seen
 
 
 def bytes_in(folder: Path, pattern: str = "*") -> int:
-    """The bytes of the files below a folder whose names match, as they are at this moment."""
+    """The current size of all matching files in a folder and its subfolders, in bytes."""
     total = 0
-    for inner, _, names in os.walk(folder):  # which passes over folders that are removed meanwhile
+    for inner, _, names in os.walk(folder):  # skips folders that are removed meanwhile
         for name in fnmatch.filter(names, pattern):
             try:
                 total += (Path(inner) / name).stat().st_size

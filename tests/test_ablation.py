@@ -38,7 +38,7 @@ SMALL = [
 OPTIONS = ["--preset", "demo", "--set", *SMALL, "--repeats", "2", "--ensemble", "3", "--minutes", "0.006"]
 PACES = {64: 100.0, 384: 10.0}  # images a second by the width of the input, so that no test depends on a clock
 TRAINED = ["bce", "smaller", "no-ema"]
-ROWS = ["preset", "one view", "ensemble of 3", *TRAINED]
+ROWS = ["preset", "no TTA", "ensemble of 3", *TRAINED]
 PRESET = load_preset("cpu")  # what the variants are described over
 
 
@@ -109,7 +109,7 @@ def test_every_variant_has_a_row_of_finite_numbers(done: tuple[Ablation, dict[st
     assert rows["smaller"]["input"] == "384 x 256"
     assert rows["no-ema"]["dice"] != rows["preset"]["dice"]
     assert rows["bce"]["gains"] == [0, 0]
-    assert rows["one view"]["gains"] == paired(rows["one view"]["dice"], rows["preset"]["dice"])
+    assert rows["no TTA"]["gains"] == paired(rows["no TTA"]["dice"], rows["preset"]["dice"])
 
 
 def test_the_unseen_cars_are_in_no_training_and_validate_none(
@@ -129,7 +129,7 @@ def test_the_ensemble_is_compared_with_the_mean_of_its_networks(done: tuple[Abla
     made, result = done
     row = next(row for row in result["rows"] if row["variant"] == "ensemble of 3")
     kept = [json.loads((made.runs / "preset" / f"fold{fold}" / "unseen.json").read_text()) for fold in range(3)]
-    mean = sum(each["dice"]["views"] for each in kept) / 3
+    mean = sum(each["dice"]["tta"] for each in kept) / 3
     assert row["gains"] == [pytest.approx(row["dice"][0] - mean)]
 
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_trained_is_reported_with_its_reason(
     over = ["--set", *small, network, f"data.leave_out=[{wrong}]", "--weights", missing]
     other = ["--run", str(made.folder / "other"), *over, "--markdown"]
     result = made.run(["lite0", "bce"], *other, "--epochs", "1", "--repeats", "1", "--ensemble", "0")
-    assert [row["variant"] for row in result["rows"]] == ["preset", "one view", "bce"]
+    assert [row["variant"] for row in result["rows"]] == ["preset", "no TTA", "bce"]
     assert [row["spread"] for row in result["rows"]] == [None] * 3
     assert "no file of weights" in result["not_run"]["lite0"]
     assert not (made.folder / "other" / "lite0" / "settings.yaml").exists()

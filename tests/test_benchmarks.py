@@ -81,11 +81,11 @@ def test_runs_that_differ_from_the_peers_are_refused():
 def test_two_ways_whose_masks_differ_are_refused(tiny_data, tmp_path, monkeypatch):
     data = DataFolder(tiny_data)
     photos, settings = data.train[:4], host_path.settings_of("demo")
-    answers = host_path.soft_answers(photos, data, host_path.Frame.of(settings.input))
-    assert host_path.compare(photos, answers, settings, 1, tmp_path)["agreement"] > host_path.SAME
+    logits = host_path.true_logits(photos, data, host_path.Frame.of(settings.input))
+    assert host_path.compare(photos, logits, settings, 1, tmp_path)["agreement"] > host_path.SAME
     monkeypatch.setattr(usual, "mask_of", lambda probabilities, shape: np.ones(shape, dtype=np.uint8))
     with pytest.raises(Failure, match="agree only"):
-        host_path.compare(photos, answers, settings, 1, tmp_path)
+        host_path.compare(photos, logits, settings, 1, tmp_path)
 
 
 def test_a_padded_photo_is_the_same_however_it_is_decoded(tiny_data):
