@@ -1,8 +1,8 @@
 """The ablation: train variants of a preset for the same time, and score them on cars of a separate test fold.
 
-The last fold of the split is the test fold. Every training leaves its cars out, and none is validated on them. The networks of a
-variant are those of folds 0, 1, ... after the last epoch, so nothing is selected on the test fold. Each variant is a run; the
-same command resumes an interrupted ablation.
+The last fold of the split is the test fold. Every training leaves its cars out, and none is validated on them.
+The networks of a variant are those of folds 0, 1, ... after the last epoch, so nothing is selected on the test fold.
+Each variant is a run; the same command resumes an interrupted ablation.
 """
 
 import json
@@ -116,7 +116,7 @@ class Protocol:
         return [
             *changed,
             f"data.leave_out={json.dumps([*left_out, *cars])}",
-        ]  # quoted, because a car's name may look like a number
+        ]  # quoted: a name may be digits
 
 
 @dataclass(frozen=True)
@@ -295,12 +295,12 @@ def trained_pace(run: RunFolder, fold: int) -> float:
 def scores_of(models: Sequence[Path], file: Path, protocol: Protocol) -> dict[str, float]:
     """The Dice of an ensemble on the test fold, with and without TTA; cached in a file."""
     chosen = protocol.inference
-    key = key_of(models=[sha256(model) for model in models], views=chosen.tta, precision=chosen.precision)
+    key = key_of(models=[sha256(model) for model in models], tta=chosen.tta, precision=chosen.precision)
     kept = read_json(file) if file.is_file() else {}
     if kept.get("key") != key:
         kept = {"key": key, "dice": {}}
         for name, tta in {"tta": chosen.tta, "no TTA": NO_TTA}.items():
-            ensembles = load_ensembles(models, chosen.model_copy(update={"views": views}), device=pick_device())
+            ensembles = load_ensembles(models, chosen.model_copy(update={"tta": tta}), device=pick_device())
             kept["dice"][name] = score_photos(protocol.unseen, ensembles, protocol.data, chosen, HALF).dice
         files.write_json(file, kept)
     dice: dict[str, float] = kept["dice"]
@@ -398,7 +398,7 @@ def add_arguments(arguments: ArgumentParser) -> None:
     arguments.add_argument("--run", default="ablation", metavar="NAME", help="folder of its runs, below runs/")
     arguments.add_argument("--repeats", type=int, default=3, help="networks of each variant, one for each fold")
     arguments.add_argument(
-        "--ensemble", type=int, default=0, help="networks of the preset in the ensemble, if more than repeats"
+        "--ensemble", type=int, default=0, help="networks in the ensemble row, if more than repeats"
     )
     arguments.add_argument("--minutes", type=float, default=3, help="duration of each training, rounded to epochs")
     arguments.add_argument("--epochs", type=int, help="epochs of each training, instead of minutes")

@@ -152,7 +152,7 @@ class Stopwatch:
 def stages(photos: Sequence[Photo], logits: torch.Tensor, settings: Settings, folder: Path) -> dict[str, float]:
     """CPU milliseconds per image of each stage of our path, run one after the other in one thread.
 
-    Works batch by batch, as prediction does: allocating memory for all photos at once would take longer than the work.
+    Works batch by batch, as prediction does: allocating memory for all photos at once would dominate.
     """
     frame = Frame.of(settings.input)
     size = settings.inference.batch_size

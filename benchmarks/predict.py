@@ -1,7 +1,7 @@
 """Prediction end to end, compared with the networks alone and with segmentation-models-pytorch and ttach.
 
-Without --run the networks are untrained: they compute, and a real mask replaces their output. On a GPU the peak memory
-is measured as well.
+Without --run the networks are untrained: they compute, and a real mask replaces their output. On a GPU the
+peak memory is measured as well.
 """
 
 import tempfile
@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--presets",
         nargs="*",
         default=["gpu", "fullres"] if gpu else ["cpu"],
-        help="presets of the untrained networks",
+        help="their presets",
     )
     arguments.add_argument("--folds", type=int, default=5, help="number of untrained networks")
     arguments.add_argument("--compiled", action="store_true", help="measure compiled networks as well")

@@ -1,7 +1,7 @@
 """The RLE codec and the Dice of two RLEs, compared with the usual implementations and with pycocotools.
 
-Times are CPU times, because wall time is unreliable on a busy machine. Each function is repeated several times in a row,
-so that the mask is in the processor's cache, as in the pipeline.
+Times are CPU times, because wall time is unreliable on a busy machine. Each function is repeated several times in a
+row, so that the mask is in the processor's cache, as in the pipeline.
 """
 
 import statistics

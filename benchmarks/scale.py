@@ -1,7 +1,7 @@
 """Time, memory and disk of predicting the whole test set, and again with kills: the bytes must be equal.
 
-Every name is a link to one of the available photos. The network is small and trained for a minute, so that the rest of the
-prediction dominates, from listing the folder to the finished file.
+Every name is a link to one of the available photos. The network is small and trained for a minute, so that the rest
+of the prediction dominates, from listing the folder to the finished file.
 """
 
 import filecmp
@@ -137,9 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Predict as many images as the test set has, with and without kills.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--images", type=int, default=2000, help="100064 is the whole test set")
-    arguments.add_argument(
-        "--kills", type=int, default=1, help="number of kills of a second prediction; 0: no second prediction"
-    )
+    arguments.add_argument("--kills", type=int, default=1, help="kills of a second prediction; 0: none")
     arguments.add_argument("--seed", type=int, default=1, help="seed of the moments of the kills")
     arguments.add_argument("--work", type=Path, help="folder for links and runs, best on DATA's disk")
     options = arguments.parse_args(argv)

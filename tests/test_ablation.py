@@ -185,7 +185,7 @@ def test_a_restart_does_only_what_is_missing(
     assert calls == [*["score_photos"] * 2, "train_fold", *["score_photos"] * 2]
 
 
-def test_other_views_are_scored_anew(done: tuple[Ablation, dict[str, Any]]) -> None:
+def test_other_tta_are_scored_again(done: tuple[Ablation, dict[str, Any]]) -> None:
     made, result = done
     again = made.run([], "--set", *SMALL, "inference.tta=[identity]")["rows"]
     assert again[0]["dice"] == result["rows"][1]["dice"] != result["rows"][0]["dice"]
