@@ -1,155 +1,112 @@
-"""What make hands on to the programs."""
+"""What make passes to the commands, and what it rejects itself."""
 
 import os
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# The tests are themselves started by make, whose variables must not reach the makes that are tested.
-OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "MESSAGE"))}
+MAKEFILE = (ROOT / "Makefile").read_text()
+# These tests may be started by make, whose variables must not reach the makes under test.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+PRINT_ARGUMENTS = 'printf "%s\\0" "$@"; echo'
 
 
-def dry_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``make -n`` with these arguments, where no package is missing."""
-    command = ["make", "-n", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=OUTSIDE | environment, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize(
-    ("variables", "arguments"),
-    [
-        (["RUN=cpu", "PRESET=cpu", "DATA=cpu"], "--run cpu --data cpu --preset cpu"),
-        (["RUNS=a b", "DATA=d"], "--runs a b --data d"),
-        (["RUNS=a b", "RUN=both"], "--runs a b --run both"),
-        (["SET=seed=1 inference.tta=[identity]"], "--run default --set seed=1 inference.tta=[identity]"),
-    ],
-)
-@pytest.mark.parametrize("target", ["score", "predict", "pseudo"])
-def test_what_is_named_is_handed_on(target: str, variables: list[str], arguments: str) -> None:
-    last = dry_run(target, *variables).stdout.splitlines()[-1]
-    assert " ".join(last.replace("'", "").split()).endswith(f"-m inference.{target} {arguments}")
-
-
-@pytest.mark.parametrize("target", ["train", "cv", "validate", "submit", "masks", "report"])
-def test_several_runs_are_refused_where_one_is_meant(target: str) -> None:
-    refused = dry_run(target, "RUNS=a b")
-    assert refused.returncode
-    assert "RUNS is for score, predict and pseudo" in refused.stderr
-    assert not refused.stdout
-
-
-@pytest.mark.parametrize(
-    ("target", "variable", "reason"),
-    [
-        ("cv", "HQ=1", "HQ is for data and check; a run learns from the hq photos by SET=data.hq=true"),
-        ("predict", "HQ=1", "HQ is for data and check"),
-        ("cv", "FOLD=3", "FOLD is for train; cv trains every fold that is not finished"),
-    ],
-)
-def test_what_a_target_does_not_read_is_refused(target: str, variable: str, reason: str) -> None:
-    refused = dry_run(target, variable)
-    assert refused.returncode
-    assert reason in refused.stderr
-    assert not refused.stdout
-
-
-@pytest.mark.parametrize(("value", "given"), [("1", True), ("yes", True), ("0", False), ("no", False), ("", False)])
-def test_a_switch_can_be_named_and_off(value: str, given: bool) -> None:
-    assert ("--dry-run" in dry_run("submit", f"DRY_RUN={value}").stdout) == given
-
-
-def test_a_missing_python_is_named_in_one_line(tmp_path: Path) -> None:
-    command = ["make", "setup", "PYTHON=nopython", f"VENV={tmp_path / 'venv'}"]
-    refused = subprocess.run(command, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=False)
-    assert refused.returncode
-    assert refused.stderr.splitlines()[0].startswith(
-        "error: Python 3.11 or newer is needed, and nopython is missing;"
+def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
-def handed_on(folder: Path, *arguments: str) -> list[str]:
-    """What reaches the program; in place of Python it is the shell's ``printf``."""
+def fake_venv(folder: Path, command: str) -> str:
+    """VENV=... of an environment in which pip installs nothing and Python is a shell command."""
     python = folder / "bin" / "python"
     python.parent.mkdir()
-    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.write_text(f'#!/bin/sh\n[ "$2" = pip ] && exit\n{command}\n')
     python.chmod(0o755)
-    command = ["make", *arguments, f"VENV={folder}"]
-    return subprocess.run(
-        command, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    return f"VENV={folder}"
 
 
-def test_a_message_reaches_the_program_as_it_is(tmp_path: Path) -> None:
-    message = 'five folds, "new" loss; it\'s `date` for $5 and $HOME'
-    assert f"--message={message}" in handed_on(tmp_path, "submit", f"MESSAGE={message}", "RUN=x")
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "data",
-        "synthetic",
-        "check",
-        "folds",
-        "train",
-        "cv",
-        "score",
-        "predict",
-        "pseudo",
-        "validate",
-        "submit",
-        "masks",
-        "report",
-    ],
-)
-def test_a_folder_reaches_the_program_as_it_is(tmp_path: Path, target: str) -> None:
-    folder = 'my cars/it\'s "new" (2); `date`'
-    given = handed_on(tmp_path, target, f"DATA={folder}")
-    assert given[given.index("--data") + 1] == folder
+def passed(folder: Path, *arguments: str) -> list[list[str]]:
+    """The arguments of every command that make runs."""
+    done = make(*arguments, fake_venv(folder, PRINT_ARGUMENTS))
+    assert done.returncode == 0, done.stderr
+    return [line.split("\0")[:-1] for line in done.stdout.splitlines() if "\0" in line]
 
 
 @pytest.mark.parametrize(
-    ("target", "variable", "option"),
+    ("line", "commands"),
     [
-        ("train", "PRESET", "--preset"),
-        ("settings", "PRESET", "--preset"),
-        ("train", "SETTINGS", "--settings"),
-        ("validate", "FILE", "--file"),
-        ("masks", "FILE", "--file"),
+        ("train", ["folds.train --fold 0"]),
+        ("train FOLD=2 RUN=x", ["folds.train --run=x --fold=2"]),
+        ("train FOLDS=3 SET='seed=2 a.b=1'", ["folds.train --fold 0 --set split.folds=3 --set seed=2 a.b=1"]),
+        ("cv DATA=d", ["folds.train --all --data=d", "inference.score --data=d"]),
+        ("cv NPROC=2", ["folds.launch --nproc 2 folds.train --all", "folds.launch --nproc 2 inference.score"]),
+        ("score RUNS='a b' DATA=d", ["inference.score --runs a b --data=d"]),
+        ("predict RUNS='a b' RUN=both", ["inference.predict --run=both --runs a b"]),
+        ("pseudo SET=inference.tta=[identity]", ["inference.pseudo --set inference.tta=[identity]"]),
+        ("settings PRESET=cpu", ["competition.settings --preset=cpu"]),
+        ("synthetic CARS=2 TEST_CARS=1 SEED=3", ["competition.studio --cars=2 --test-cars=1 --seed=3"]),
+        ("data HQ=1", ["competition.kaggle.download --hq"]),
+        ("submit DRY_RUN=1 FORCE=yes", ["submissions.submit --dry-run --force"]),
+        ("submit DRY_RUN=0 FORCE=", ["submissions.submit"]),
+        ("ablation VARIANTS='bce hard'", ["benchmarks.ablation --markdown --variants bce hard"]),
     ],
 )
-def test_a_file_reaches_the_program_as_it_is(tmp_path: Path, target: str, variable: str, option: str) -> None:
-    given = handed_on(tmp_path, target, f"{variable}=my files/a.yaml")
-    assert given[given.index(option) + 1] == "my files/a.yaml"
+def test_variables_become_options(tmp_path: Path, line: str, commands: list[str]) -> None:
+    assert [" ".join(words[1:]) for words in passed(tmp_path, *shlex.split(line))] == commands
 
 
-def test_a_folder_may_be_below_home(tmp_path: Path) -> None:
-    given = handed_on(tmp_path, "check", "DATA=~/my cars")
-    assert given[given.index("--data") + 1] == str(Path.home() / "my cars")
+@pytest.mark.parametrize(
+    ("target", "variable"),
+    [("cv", "DATA"), ("train", "PRESET"), ("train", "SETTINGS"), ("validate", "FILE"), ("submit", "MESSAGE")],
+)
+def test_values_are_quoted(tmp_path: Path, target: str, variable: str) -> None:
+    value = '-my cars/it\'s "new" (2), `date` for $5 and $HOME'
+    for words in passed(tmp_path, target, f"{variable}={value}"):
+        assert f"--{variable.lower()}={value}" in words
+
+
+def test_home_folder(tmp_path: Path) -> None:
+    assert f"--data={Path.home()}/my cars" in passed(tmp_path, "check", "DATA=~/my cars")[0]
+
+
+def test_setup_passes_options_to_pip(tmp_path: Path) -> None:
+    done = make("-n", "setup", f"VENV={tmp_path}", "PIP_OPTIONS=--index-url https://example.org/cpu")
+    assert "pip install --quiet --disable-pip-version-check --index-url https://example.org/cpu -r" in done.stdout
+
+
+@pytest.mark.parametrize("line", ["validate HQ=1", "check RUNS=a", "masks SIZE=64x64"])
+def test_command_rejects_variable_of_another_target(tmp_path: Path, line: str) -> None:
+    target, variable = line.split()
+    done = make(target, variable, fake_venv(tmp_path, f'exec {sys.executable} "$@"'))
+    assert done.returncode == 2
+    assert f"error: unrecognized arguments: --{variable.partition('=')[0].lower()}" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["a b", ""])
-def test_a_run_has_one_word(name: str) -> None:
-    refused = dry_run("cv", f"RUN={name}")
-    assert refused.returncode
-    assert refused.stderr.splitlines()[0].endswith(
-        f'RUN="{name}" is no name of a run, which is one word; several runs together are RUNS="a b".  Stop.'
-    )
-    assert not refused.stdout
+def test_run_is_one_word(name: str) -> None:
+    done = make("-n", "cv", f"RUN={name}")
+    assert done.returncode == 2
+    assert f'RUN="{name}" must be the name of one run, without spaces; for several runs use RUNS="a b"' in done.stderr
+    assert not done.stdout
 
 
 @pytest.mark.parametrize("given", ["FLOD=1", "fold=1", 'RNU=it\'s "$(error no)" $x', "FLOD:=1"])
-def test_an_unknown_variable_is_refused_in_one_line(given: str) -> None:
-    refused = dry_run("train", given, "SET=a.b='$x y'", 'MESSAGE=$(none) "')
-    [line] = refused.stderr.splitlines()
-    name = given.partition("=")[0].rstrip(":")
-    assert f"unknown variable {name}; there are " in line
-    assert " FOLD FOLDS " in line
-    assert refused.returncode
-    assert not refused.stdout
+def test_unknown_variable(given: str) -> None:
+    done = make("-n", "train", given, "SET=a.b='$x y'", 'MESSAGE=$(none) "')
+    assert done.returncode == 2
+    assert f"unknown variable {given.partition('=')[0].rstrip(':')}; the variables are " in done.stderr
+    assert not done.stdout
 
 
 @pytest.mark.parametrize(
@@ -162,18 +119,36 @@ def test_an_unknown_variable_is_refused_in_one_line(given: str) -> None:
         (["FLOD=1"], {"MAKELEVEL": "1"}),  # of a Makefile that calls this one
     ],
 )
-def test_what_is_not_the_user_s_mistake_is_no_unknown_variable(given: list[str], environment: dict[str, str]) -> None:
-    accepted = dry_run("train", *given, **environment)
-    assert (accepted.returncode, accepted.stderr) == (0, "")
+def test_variable_of_make_or_environment_is_no_error(given: list[str], environment: dict[str, str]) -> None:
+    done = make("-n", "train", *given, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_every_variable_of_the_makefile_and_the_readme_is_known() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    own = set(re.findall(r"^([A-Z_]+) :?= ", makefile, flags=re.MULTILINE))
-    read = set(re.findall(r"\$\(([A-Z_]+)\)", makefile)) - own - {"MAKECMDGOALS", "MAKELEVEL"}
-    lines = re.findall(r"\bmake [^`\n]*", (ROOT / "README.md").read_text())
-    named = {name for line in lines for name in re.findall(r" ([A-Z_]+)=", line)}
-    assert {"DATA", "RUN", "SIZE"} <= read
-    assert {"FOLD", "NPROC", "WEIGHTS"} <= named
-    known = dry_run("train", "FLOD=1").stderr.partition("there are ")[2].partition(".")[0].split()
-    assert (read | named | {"BENCHMARKS"}) == set(known)
+def test_every_variable_is_known() -> None:
+    own = set(re.findall(r"^([A-Z_]+) :?= ", MAKEFILE, flags=re.MULTILINE))
+    read = (
+        set(re.findall(r"(?:\$\(|call \w+,|value )([A-Z_]+)[,)]", MAKEFILE)) - own - {"MAKELEVEL", "HOME", "MODULE"}
+    )
+    known = make("-n", "train", "FLOD=1").stderr.partition("the variables are ")[2].partition(".")[0].split()
+    assert read | {"BENCHMARKS"} == set(known)
+
+
+def test_help_lists_every_target_and_variable() -> None:
+    listed = make("help").stdout
+    phony = re.search(r"\.PHONY: ((?:.*\\\n)*.*)", MAKEFILE)
+    assert phony is not None
+    for target in phony[1].replace("\\\n", " ").split():
+        assert re.search(rf"^  {target} ", listed, re.MULTILINE), target
+    assert {"DATA", "RUN", "RUNS", "SET", "PIP_OPTIONS"} <= set(re.findall(r"[A-Z_]{3,}", listed))
+
+
+@pytest.mark.parametrize("version", ["missing", "Python 3.8.1"])
+def test_python_that_is_missing_or_old(tmp_path: Path, version: str) -> None:
+    python = tmp_path / "some-python"
+    if version != "missing":
+        python.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo {version} && exit 0\nexit 1\n')
+        python.chmod(0o755)
+    done = make("setup", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}")
+    assert done.returncode == 2
+    assert f"error: Python 3.11 or newer is needed, and {python} is {version}; install it" in done.stderr
+    assert not (tmp_path / "venv").exists()

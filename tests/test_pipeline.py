@@ -68,28 +68,3 @@ def test_the_demo_killed_and_typed_again(checkout: Path) -> None:
     report = (run / "report.html").read_text()
     assert f"{cv['dice']:.4f}"[:6] in report
     assert not [path for path in run.rglob("*") if path.name.endswith(".part")], "nothing half written is left"
-
-
-def test_help_lists_every_target() -> None:
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    phony = re.search(r"\.PHONY: ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text())
-    assert phony is not None
-    for target in phony[1].replace("\\\n", " ").split():
-        assert re.search(rf"^  {target} ", listed, re.MULTILINE), target
-
-
-def test_an_old_python_is_refused_with_a_line(tmp_path: Path) -> None:
-    old = tmp_path / "python3"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.1" && exit 0\nexit 1\n')
-    old.chmod(0o755)
-    refused = subprocess.run(
-        ["make", "setup", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert refused.returncode != 0
-    assert "error: Python 3.11 or newer is needed" in refused.stderr
-    assert "3.8.1" in refused.stderr
-    assert not (tmp_path / "venv").exists()

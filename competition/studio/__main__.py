@@ -1,4 +1,4 @@
-"""Generate a data set: ``python -m competition.studio --data data/synthetic --cars 24 --test-cars 6``."""
+"""Generate a data set: ``python -m competition.studio --data data/synthetic --cars 20 --test-cars 4``."""
 
 import argparse
 import os
@@ -14,8 +14,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Photograph generated cars into a folder of Kaggle's layout."""
     options = parser("Photograph generated cars, 16 views each, into a folder of Kaggle's layout.")
     options.add_argument("--data", type=Path, default=Path("data/synthetic"), help="the folder to write")
-    options.add_argument("--cars", type=_count, default=24, help="training cars")
-    options.add_argument("--test-cars", type=_count, default=6, help="test cars")
+    options.add_argument("--cars", type=_count, default=20, help="training cars")
+    options.add_argument("--test-cars", type=_count, default=4, help="test cars")
     options.add_argument("--seed", type=int, default=1, help="the same seed gives the same bytes")
     options.add_argument("--workers", type=_count, default=os.cpu_count() or 1, help="processes")
     options.add_argument("--size", type=_size, default="1918x1280", help="width x height in pixels")
