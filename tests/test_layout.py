@@ -1,6 +1,7 @@
 """The layout: imports go one way and form no cycle, and one file names the files of a run."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -67,6 +68,11 @@ def test_imports_go_one_way() -> None:
     assert not wrong
 
 
+def test_no_import_cycle() -> None:
+    cycle = find_cycle({module: imported(path) & MODULES.keys() for module, path in MODULES.items()})
+    assert not cycle, " -> ".join([*cycle, cycle[0]])
+
+
 def test_find_cycle_finds_one() -> None:
     assert find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
     assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
@@ -77,6 +83,20 @@ def test_one_module_imports_kaggle() -> None:
         path for path in MODULES.values() if {name.split(".")[0] for name in imported(path)} & {"kaggle", "kagglesdk"}
     ]
     assert len(users) == 1
+
+
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_one_file_names_a_record(name: str) -> None:
+    files = [path for folder in (*MAY_IMPORT, "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    naming = [path for path in files if f'"{name}"' in path.read_text(encoding="utf-8") and path != Path(__file__)]
+    assert naming == [ROOT / "competition" / "run" / "folder.py"]
+
+
+def test_records_are_read_as_objects() -> None:
+    """A module that parses the JSON of a record itself would have to spell its keys."""
+    parses = re.compile(rf"(json\.loads?|read_json)\(.*{RECORDS}")
+    files = [*(ROOT / "benchmarks").glob("*.py"), *MODULES.values()]
+    assert not [path for path in files if parses.search(path.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("package", ["competition", "submissions"])
