@@ -1,5 +1,5 @@
-"""``python -m inference.evaluate --model runs/x/fold0/best.safetensors``: Dice and IoU of one network on the images
-that its training did not see."""
+"""``python -m inference.evaluate --model runs/x/fold0/best.safetensors``: Dice and IoU of one network on its held-out
+photos."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,76 +22,61 @@ from inference.engine.host_masks import level_of
 from inference.engine.stream import stream_spans
 
 
-def evaluate(model: Path, data_folder: Path | None, views: Sequence[TTA] | None, threshold: float) -> Scores:
-    """Score a checkpoint on its fold's held-out images, at full size.
+def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, threshold: float) -> Scores:
+    """Score a checkpoint on the held-out photos of its fold, at full size.
 
     Args:
-        model: a fold's best.safetensors, in its run's folder.
-        data_folder: the data; by default those the run was made from.
-        views: test-time augmentation; by default the run's own.
+        model: best.safetensors of a fold, in the folder of its run.
+        data_folder: by default the data folder of the run.
+        tta: test-time augmentations; by default those of the run.
         threshold: car is at or above it.
-
-    Raises:
-        Failure: the checkpoint, its run's split, or the data are missing or damaged, or the checkpoint was trained
-            with another split.
     """
     network, settings, provenance = load_weights(model)
     run = RunFolder(model.resolve().parent.parent)
     require_held_out(run, provenance.fold, model)
     data = data_of(run, data_folder, settings)
     held_out = photos_by_fold(run.folds, data.train)[provenance.fold]
-    chosen = settings.inference
+    how = settings.inference
     ensemble = Ensemble(
-        [network],
-        Frame.of(settings.input),
-        views or chosen.tta,
-        device=pick_device(),
-        precision=chosen.precision,
+        [network], Frame.of(settings.input), tta or how.tta, device=pick_device(), precision=how.precision
     )
-    return score_photos(held_out, [ensemble], data, chosen, threshold)
+    return score_photos(held_out, [ensemble], data, how, threshold)
 
 
 def score_photos(
-    photos: Sequence[Photo], ensembles: Sequence[Ensemble], data: DataFolder, settings: Inference, threshold: float
+    photos: Sequence[Photo], ensembles: Sequence[Ensemble], data: DataFolder, how: Inference, threshold: float
 ) -> Scores:
-    """Score networks that answer together on photos with masks, at full size.
+    """Score ensembles that predict together on photos with masks, at full size.
 
     Args:
         photos: of the training set.
         ensembles: the networks, by frame.
         data: where the masks are.
-        settings: of the batches and the threads that read; the ensembles have their views and precision already.
+        how: the batch size and the number of threads.
         threshold: car is at or above it.
-
-    Raises:
-        Failure: a photo or its mask is missing or damaged.
     """
 
     def count(photo: Photo, spans: Spans) -> metrics.Counts:
         return metrics.counts_of_spans(spans, data.truth_spans(photo))
 
-    counts = stream_spans(
-        photos,
-        ensembles,
-        count,
-        level=level_of(threshold),
-        batch_size=settings.batch_size,
-        readers=settings.readers,
-    )
+    level = level_of(threshold)
+    counts = stream_spans(photos, ensembles, count, level=level, batch_size=how.batch_size, readers=how.readers)
     return metrics.mean(list(counts))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Score a checkpoint."""
-    arguments = parser("Dice and IoU of one trained fold on the images it did not see.")
+    arguments = parser("Dice and IoU of one trained fold on its held-out photos.")
     arguments.add_argument("--model", type=Path, required=True, help="runs/<run>/fold<n>/best.safetensors")
-    arguments.add_argument("--data", type=Path, help="data folder; by default the run's own")
-    arguments.add_argument("--views", nargs="+", choices=list(FLIPS), help="by default the run's")
+    arguments.add_argument("--data", type=Path, help="data folder; by default that of the run")
+    arguments.add_argument(
+        "--tta", nargs="+", choices=list(FLIPS), help="test-time augmentations; by default those of the run"
+    )
     arguments.add_argument("--threshold", type=float, default=0.5, help="car is at or above it")
     options = arguments.parse_args(argv)
     if not 0 < options.threshold < 1:
         raise Failure(f"--threshold {options.threshold} is not between 0 and 1")
-    scores = evaluate(options.model, options.data, options.views, options.threshold)
+    scores = evaluate(options.model, options.data, options.tta, options.threshold)
     print(f"Dice {scores.dice:.5f}  IoU {scores.iou:.5f}  on {scores.images} held-out images")
 
 

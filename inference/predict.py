@@ -111,7 +111,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         print(f"{run.submission} is there: {facts['images']:,} images, {facts['networks']} networks")
         return
     parts = parts_of(run.root / "shards", facts, "what they would predict")
-    ensembles = load_ensembles(paths, chosen, device=device, shares=shares * len(folds))
+    ensembles = load_ensembles(paths, chosen, device=device, member_weights=shares * len(folds))
     require_unchanged(digests)
 
     def work(part: Sequence[Photo], file: Path) -> None:

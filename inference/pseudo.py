@@ -126,7 +126,7 @@ def predict_fold(
     digests = {path: sha256(path) for path in paths}
     key = key_of(checkpoints=list(digests.values()), shares=shares, level=level)
     ranks.require_same("what they would label", key)
-    ensembles = load_ensembles(paths, chosen, device=pick_device(), shares=shares)
+    ensembles = load_ensembles(paths, chosen, device=pick_device(), member_weights=shares)
     require_unchanged(digests)
 
     def work(part: Sequence[Photo], file: Path) -> None:

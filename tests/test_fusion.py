@@ -1,4 +1,4 @@
-"""Batch normalisation folded into convolutions: the same answers with fewer steps."""
+"""Batch normalization folded into convolutions: the same predictions with fewer steps."""
 
 import pytest
 import torch
@@ -6,11 +6,11 @@ from torch import nn
 
 from competition.settings.resolve import resolve
 from folds.networks.build import make_network
-from inference.engine.fusion import fused, stored_as
+from inference.engine.fusion import cast_weights, fuse_batch_norm
 
 
 def network_of(**chosen: object) -> nn.Module:
-    """A network whose normalisations have learned something."""
+    """A network whose batch normalizations have random statistics and weights."""
     torch.manual_seed(1)
     network = make_network(resolve({"input": {"height": 64, "width": 64}, "network": chosen}))
     with torch.no_grad():
@@ -27,7 +27,7 @@ def norms(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def answer(network: nn.Module) -> torch.Tensor:
+def logits_of(network: nn.Module) -> torch.Tensor:
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         return network(pixels)
@@ -42,18 +42,18 @@ TIMM = {"name": "timm_unet", "decoder": [16, 8, 8]}
         ({"width": 4, "depth": 2}, 0),
         ({**TIMM, "encoder": "mobilenetv2_100"}, 0),
         ({**TIMM, "encoder": "resnet18"}, 0),
-        ({**TIMM, "encoder": "tf_efficientnet_lite0"}, 0),  # its convolutions pad by the size of what they see
-        ({**TIMM, "encoder": "resnetv2_50d"}, None),  # normalises sums, which no convolution can take over
+        ({**TIMM, "encoder": "tf_efficientnet_lite0"}, 0),  # its convolutions pad by the size of their input
+        ({**TIMM, "encoder": "resnetv2_50d"}, None),  # normalizes sums, which no convolution can contain
         ({**TIMM, "encoder": "convnext_atto"}, 0),
     ],
 )
-def test_the_answers_stay(chosen: dict[str, object], left: int | None) -> None:
+def test_the_logits_stay_the_same(chosen: dict[str, object], left: int | None) -> None:
     network = network_of(**chosen)
-    before = answer(network)
+    before = logits_of(network)
     had = norms(network)
-    made = fused(network)
-    assert torch.allclose(answer(made), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
-    assert torch.equal(answer(network), before), "the original is not touched"
+    made = fuse_batch_norm(network)
+    assert torch.allclose(logits_of(made), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+    assert torch.equal(logits_of(network), before), "the original is not changed"
     assert norms(network) == had
     assert norms(made) == left if left is not None else 0 < norms(made) < had
 
@@ -72,8 +72,8 @@ class Twice(nn.Module):
         return self.norms[2](self.shared(self.norms[1](self.shared(x))))
 
 
-class Undecided(nn.Module):
-    """What it does depends on what it sees, so that it cannot be traced."""
+class DependsOnValues(nn.Module):
+    """Its steps depend on pixel values, so that it cannot be traced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,16 +84,16 @@ class Undecided(nn.Module):
         return x if x.mean() > 0 else -x
 
 
-@pytest.mark.parametrize("kind", [Twice, Undecided])
-def test_what_cannot_be_folded_stays(kind: type[nn.Module]) -> None:
+@pytest.mark.parametrize("kind", [Twice, DependsOnValues])
+def test_a_network_that_cannot_be_folded_stays_the_same(kind: type[nn.Module]) -> None:
     torch.manual_seed(3)
     network = kind().eval()
-    made = fused(network)
+    made = fuse_batch_norm(network)
     assert norms(made) == norms(network)
-    assert torch.equal(answer(made), answer(network))
+    assert torch.equal(logits_of(made), logits_of(network))
 
 
-def test_weights_are_kept_in_the_dtype_of_the_computation() -> None:
-    network = stored_as(fused(network_of(width=4, depth=1)), torch.bfloat16)
+def test_weights_are_cast_to_the_dtype_of_the_computation() -> None:
+    network = cast_weights(fuse_batch_norm(network_of(width=4, depth=1)), torch.bfloat16)
     kinds = {type(module): {p.dtype for p in module.parameters()} for module in network.modules()}
     assert kinds[nn.Conv2d] == {torch.bfloat16}

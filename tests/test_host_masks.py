@@ -5,7 +5,7 @@ import pytest
 
 from competition import metrics, rle
 from folds.frame import Frame
-from inference.engine.host_masks import Answer, dice_curve, full_size, full_size_components, spans_at
+from inference.engine.host_masks import Prediction, dice_curve, full_size, full_size_components, spans_at
 
 SMALL = Frame(32, 32, "resize")
 
@@ -15,34 +15,36 @@ def test_a_mask_is_the_pixels_at_or_above_the_level() -> None:
     assert rle.to_mask(spans_at(levels, 128), (1, 3)).tolist() == [[0, 1, 1]]
 
 
-def test_one_answer_is_enlarged_while_soft() -> None:
+def test_one_prediction_is_enlarged_while_soft() -> None:
     levels = np.zeros((32, 32), dtype=np.uint8)
     levels[:, 16:] = 255
-    full = full_size([Answer(levels, SMALL, 1)], (64, 96))
+    full = full_size([Prediction(levels, SMALL, 1)], (64, 96))
     assert full.shape == (64, 96)
     assert len(np.unique(full)) > 2, "the border must still be soft"
     assert (full[:, :46] == 0).all()
     assert (full[:, 50:] == 255).all()
 
 
-def test_padded_answers_are_cropped_back_exactly() -> None:
+def test_padded_predictions_are_cropped_back_exactly() -> None:
     levels = np.arange(32 * 32, dtype=np.uint32).astype(np.uint8).reshape(32, 32)
-    full = full_size([Answer(levels, Frame(32, 32, "pad"), 1)], (30, 31))
+    full = full_size([Prediction(levels, Frame(32, 32, "pad"), 1)], (30, 31))
     assert (full == levels[:30, :31]).all()
 
 
 @pytest.mark.parametrize("weights", [(1, 3), (0.25, 0.75)])
-def test_answers_of_several_frames_are_averaged_by_weight(weights: tuple[float, float]) -> None:
-    low = Answer(np.full((32, 32), 10, dtype=np.uint8), SMALL, weights[0])
-    high = Answer(np.full((64, 64), 50, dtype=np.uint8), Frame(64, 64, "resize"), weights[1])
+def test_predictions_of_several_frames_are_averaged_by_weight(weights: tuple[float, float]) -> None:
+    low = Prediction(np.full((32, 32), 10, dtype=np.uint8), SMALL, weights[0])
+    high = Prediction(np.full((64, 64), 50, dtype=np.uint8), Frame(64, 64, "resize"), weights[1])
     assert (full_size([low, high], (40, 50)) == 40).all()  # (10 + 3 * 50) / 4
 
 
-def test_components_of_several_frames_are_enlarged_each_by_itself() -> None:
+def test_components_of_several_frames_are_enlarged_one_by_one() -> None:
     random = np.random.default_rng(1)
     small, padded = (random.integers(0, 256, (count, 32, 32), dtype=np.uint8) for count in (3, 2))
-    answers = [Answer(each[0], Frame(32, 32, fit), 1, each) for each, fit in ((small, "resize"), (padded, "pad"))]
-    full = full_size_components(answers, (30, 31))
+    predictions = [
+        Prediction(each[0], Frame(32, 32, fit), 1, each) for each, fit in ((small, "resize"), (padded, "pad"))
+    ]
+    full = full_size_components(predictions, (30, 31))
     assert full.shape == (5, 30, 31)
     assert all(np.array_equal(full[place], SMALL.full_size(small[place], (30, 31))) for place in range(3))
     assert np.array_equal(full[3:], padded[:, :30, :31])

@@ -76,9 +76,9 @@ def test_what_is_measured() -> None:
 
 def test_weights_follow_the_components_of_ensembles() -> None:
     """The second run has a frame of its own, and its components come behind those of the others."""
-    first = Ensemble([Constant(0.0)] * 2, FRAME, ["identity", "hflip"], device=CPU, precision="fp32", places=[0, 2])
+    first = Ensemble([Constant(0.0)] * 2, FRAME, ["identity", "hflip"], device=CPU, precision="fp32", indices=[0, 2])
     other = Frame(64, 64, "pad")
-    second = Ensemble([Constant(0.0)], other, ["identity", "hflip"], device=CPU, precision="fp32", places=[1])
+    second = Ensemble([Constant(0.0)], other, ["identity", "hflip"], device=CPU, precision="fp32", indices=[1])
     rows = matrix([Mixture((0.5, 0.2, 0.3), (0.25, 0.75))], [first, second])
     assert rows == pytest.approx(np.array([[0.125, 0.075, 0.375, 0.225, 0.05, 0.15]]))
 
@@ -91,10 +91,10 @@ def test_components_are_the_answers_that_the_mean_is_made_of() -> None:
         ["identity", "hflip"],
         device=CPU,
         precision="fp32",
-        weights=[1.0, 0.5, 0.25],
+        member_weights=[1.0, 0.5, 0.25],
     )
     images = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
-    mean, components = together.answer(images, components=True)
+    mean, components = together.predict(images, components=True)
     assert components is not None
     assert components.shape == (2, 6, 32, 32)
     chances = torch.tensor(logits).sigmoid()

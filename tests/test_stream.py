@@ -1,5 +1,6 @@
-"""Photos in, results out."""
+"""Photos in, results out, in order."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from competition.rle import Spans
 from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine import host_masks
-from inference.engine.device_masks import BatchAnswer
+from inference.engine.device_masks import BatchPrediction
 from inference.engine.ensemble import Ensemble
-from inference.engine.host_masks import Answer
-from inference.engine.stream import on_host, spans_of_batch, stream_answers, stream_levels, stream_spans
+from inference.engine.host_masks import Prediction
+from inference.engine.stream import on_host, spans_of_batch, stream_levels, stream_predictions, stream_spans
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+RESIZE, PAD = Frame(32, 64, "resize"), Frame(64, 64, "pad")
 
 
 class Red(nn.Module):
@@ -50,39 +52,36 @@ def photos(tmp_path: Path) -> list[Photo]:
     return made
 
 
-def ensemble(network: nn.Module, frame: Frame | None = None, device: str = "cpu") -> Ensemble:
-    return Ensemble(
-        [network], frame or Frame(32, 64, "resize"), ["identity"], device=torch.device(device), precision="fp32"
-    )
+def ensemble(network: nn.Module, frame: Frame = RESIZE, device: str = "cpu") -> Ensemble:
+    return Ensemble([network], frame, ["identity"], device=torch.device(device), precision="fp32")
 
 
 def measure(photo: Photo, levels: Pixels) -> tuple[str, tuple[int, ...], int]:
+    """The name, the shape, and the number of car pixels in row 20."""
     return photo.img, levels.shape, int((levels >= 128)[20].sum())
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("frames", [[RESIZE], [RESIZE, PAD]])
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 16])
-def test_results_come_in_order_at_full_size(photos: list[Photo], batch_size: int, device: str) -> None:
-    group = ensemble(Red(), device=device)
-    results = list(stream_levels(photos, [group], measure, batch_size=batch_size, readers=3))
+def test_results_come_in_order_at_full_size(
+    photos: list[Photo], batch_size: int, frames: list[Frame], device: str
+) -> None:
+    ensembles = [ensemble(Red(), frame, device) for frame in frames]
+    results = list(stream_levels(photos, ensembles, measure, batch_size=batch_size, readers=3))
     assert [img for img, _, _ in results] == [photo.img for photo in photos]
     assert [shape for _, shape, _ in results] == [(40 + number, 60) for number in range(7)]
     assert [width for _, _, width in results] == pytest.approx([6 * number for number in range(7)], abs=1)
-    (network,) = group.networks
-    assert isinstance(network, Red)
-    assert sum(network.batches) == 7, "every photo goes through a network once, the last batch included"
-
-
-def test_frames_are_averaged(photos: list[Photo]) -> None:
-    groups = [ensemble(Red()), ensemble(Red(), Frame(64, 64, "pad"))]
-    results = list(stream_levels(photos, groups, measure, batch_size=2, readers=2))
-    assert [width for _, _, width in results] == pytest.approx([6 * number for number in range(7)], abs=1)
+    for each in ensembles:
+        (network,) = each.networks
+        assert isinstance(network, Red)
+        assert sum(network.batches) == 7, "every photo goes through a network once"
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("frames", [[Frame(32, 64, "resize")], [Frame(32, 64, "resize"), Frame(64, 64, "pad")]])
-def test_runs_are_those_of_the_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
-    groups = [ensemble(Red(), frame, device) for frame in frames]
+@pytest.mark.parametrize("frames", [[RESIZE], [RESIZE, PAD]])
+def test_spans_are_those_of_the_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
+    ensembles = [ensemble(Red(), frame, device) for frame in frames]
 
     def encode(photo: Photo, spans: Spans) -> tuple[str, str]:
         return photo.img, rle.to_text(spans)
@@ -90,44 +89,40 @@ def test_runs_are_those_of_the_levels(photos: list[Photo], frames: list[Frame], 
     def encode_levels(photo: Photo, levels: Pixels) -> tuple[str, str]:
         return photo.img, rle.encode(levels >= 100)
 
-    found = list(stream_spans(photos, groups, encode, level=100, batch_size=3, readers=2))
-    assert found == list(stream_levels(photos, groups, encode_levels, batch_size=3, readers=2))
+    found = list(stream_spans(photos, ensembles, encode, level=100, batch_size=3, readers=2))
+    assert found == list(stream_levels(photos, ensembles, encode_levels, batch_size=3, readers=2))
     assert sum(bool(code) for _, code in found) == 6, "all but the first have some red"
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_answers_come_with_their_components(photos: list[Photo], device: str) -> None:
-    frames = [Frame(32, 64, "resize"), Frame(64, 64, "pad")]
-    networks = [[Red(), Red()], [Red()]]
-    views = ["identity", "hflip", "vflip"]
-    groups = [
-        Ensemble(each, frame, views, device=torch.device(device), precision="fp32")  # type: ignore[arg-type]
-        for each, frame in zip(networks, frames, strict=True)
+def test_predictions_come_with_their_components(photos: list[Photo], device: str) -> None:
+    tta = ["identity", "hflip", "vflip"]
+    ensembles = [
+        Ensemble(networks, frame, tta, device=torch.device(device), precision="fp32")  # type: ignore[arg-type]
+        for networks, frame in (([Red(), Red()], RESIZE), ([Red()], PAD))
     ]
 
-    def compare(photo: Photo, answers: Sequence[Answer]) -> tuple[str, list[float]]:
-        assert [answer.weight for answer in answers] == [2, 1]
-        assert [np.shape(answer.components) for answer in answers] == [(6, 32, 64), (3, 64, 64)]
-        # A red square is one from all sides, so that every component says what the mean says.
-        return photo.img, [np.abs(answer.components - answer.levels.astype(int)).max() for answer in answers]
+    def compare(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, list[float]]:
+        assert [each.weight for each in predictions] == [2, 1]
+        assert [np.shape(each.components) for each in predictions] == [(6, 32, 64), (3, 64, 64)]
+        # Red pixels stay red in every flip, so that every component equals the mean.
+        return photo.img, [np.abs(each.components - each.levels.astype(int)).max() for each in predictions]
 
-    found = list(stream_answers(photos, groups, compare, batch_size=3, readers=2, components=True))
+    found = list(stream_predictions(photos, ensembles, compare, batch_size=3, readers=2, components=True))
     assert found == [(photo.img, [pytest.approx(0, abs=1)] * 2) for photo in photos]
 
 
-def test_a_batch_has_the_same_runs_on_the_device(photos: list[Photo]) -> None:
-    """What a GPU is told to do for a batch of several sizes, against what the host's threads do for each."""
+def test_a_gpu_batch_has_the_spans_that_the_host_finds(photos: list[Photo]) -> None:
+    """The function that a GPU runs for a batch of several sizes, compared with the host's for each photo."""
     random = torch.Generator().manual_seed(3)
-    frames = [Frame(32, 64, "resize"), Frame(64, 64, "pad")]
-    answers = [
-        BatchAnswer(to_levels(torch.rand(25, 1, frame.height, frame.width, generator=random)), frame, count)
-        for frame, count in zip(frames, (1, 3), strict=True)
+    predictions = [
+        BatchPrediction(to_levels(torch.rand(25, 1, frame.height, frame.width, generator=random)), frame, weight)
+        for frame, weight in ((RESIZE, 1), (PAD, 3))
     ]
     shapes = [shape_of(photo.path) for photo in photos]
     shapes += [shapes[2]] * 18  # more than are enlarged together
-    found = spans_of_batch(shapes, answers, 128)
-    said = zip(*map(on_host, answers), strict=True)
-    for spans, each, shape in zip(found, said, shapes, strict=True):
+    found = spans_of_batch(shapes, predictions, 128)
+    for spans, each, shape in zip(found, zip(*map(on_host, predictions), strict=True), shapes, strict=True):
         assert spans.tolist() == host_masks.spans_at(host_masks.full_size(each, shape), 128).tolist()
         assert len(spans) > 100
 
@@ -138,12 +133,26 @@ def test_a_damaged_photo_is_named(photos: list[Photo]) -> None:
         list(stream_levels(photos, [ensemble(Red())], measure, batch_size=2, readers=2))
 
 
-def test_an_error_while_finishing_is_raised(photos: list[Photo]) -> None:
-    def fail(photo: Photo, levels: Pixels) -> None:
+def test_an_error_in_finish_is_raised_and_stops_all_threads(photos: list[Photo]) -> None:
+    def fail(photo: Photo, _levels: Pixels) -> None:
         raise Failure(f"no room for {photo.img}")
 
+    before = threading.active_count()
+    network = Red()
     with pytest.raises(Failure, match="no room for car_00"):
-        list(stream_levels(photos, [ensemble(Red())], fail, batch_size=2, readers=2))
+        list(stream_levels(photos * 20, [ensemble(network)], fail, batch_size=2, readers=2))
+    assert threading.active_count() == before
+    assert sum(network.batches) < 20
+
+
+def test_only_a_few_batches_are_predicted_ahead(photos: list[Photo]) -> None:
+    group = ensemble(Red())
+    results = stream_levels(photos * 20, [group], measure, batch_size=2, readers=2)
+    next(results)
+    (network,) = group.networks
+    assert isinstance(network, Red)
+    assert len(network.batches) <= 4
+    assert sum(1 for _ in results) == 7 * 20 - 1
 
 
 def test_no_photos_give_no_results() -> None:

@@ -74,7 +74,7 @@ def measured_mixtures(shares: Shares, views: int, tried: Sequence[Shares]) -> li
 def matrix(mixtures: Sequence[Mixture], ensembles: Sequence[Ensemble]) -> FloatArray:
     """Mixtures as weights of the components, (K, P), in the order in which ensembles give these."""
     components = [
-        (run, view) for ensemble in ensembles for view in range(len(ensemble.tta)) for run in ensemble.places
+        (run, view) for ensemble in ensembles for view in range(len(ensemble.tta)) for run in ensemble.indices
     ]
     return np.array([[mixture.runs[run] * mixture.views[view] for run, view in components] for mixture in mixtures])
 

@@ -1,4 +1,4 @@
-"""The out-of-fold answers: every training image predicted by the networks that did not see its car, through the code
+"""Out-of-fold predictions: every training photo is predicted by the networks that did not see its car, with the code
 that predicts the test set.
 """
 
@@ -19,8 +19,8 @@ from folds.device import pick_device
 from inference.cv.mixtures import Mixture, Shares, dice_of_mixtures, matrix
 from inference.cv.tuning import Scores, Tuning
 from inference.engine.ensemble import Ensemble, load_ensembles
-from inference.engine.host_masks import LEVELS, Answer, dice_curve, full_size, full_size_components, spans_at
-from inference.engine.stream import stream_answers
+from inference.engine.host_masks import LEVELS, Prediction, dice_curve, full_size, full_size_components, spans_at
+from inference.engine.stream import stream_predictions
 from inference.members import checkpoints
 from inference.shards import key_of, numbers_of, require_unchanged, run_shards, write_with_numbers
 
@@ -90,7 +90,7 @@ def predict_out_of_fold(
     shards: list[Path] = []
     for fold, photos in by_fold.items():
         paths, shares = checkpoints(members, fold), chosen.shares_of_fold[fold]
-        ensembles = load_ensembles(paths, how, device=device, shares=shares)
+        ensembles = load_ensembles(paths, how, device=device, member_weights=shares)
         require_unchanged({path: digests[path] for path in paths})
 
         def work(
@@ -123,17 +123,17 @@ def predict_shard(
     its Dice by each mixture behind."""
     weights = matrix(mixtures, ensembles)
 
-    def finish(photo: Photo, answers: Sequence[Answer]) -> tuple[str, str, NDArray[np.float64]]:
+    def finish(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, NDArray[np.float64]]:
         truth, shape = data.truth_spans(photo), shape_of(photo.path)
-        levels = full_size(answers, shape)
+        levels = full_size(predictions, shape)
         numbers = dice_curve(levels, truth)
         if mixtures:
-            components = full_size_components(answers, shape)
+            components = full_size_components(predictions, shape)
             numbers = np.concatenate([numbers, dice_of_mixtures(components, weights, truth)])
         return photo.img, rle.to_text(spans_at(levels, level)), numbers
 
     how = settings.inference
-    answered = stream_answers(
+    answered = stream_predictions(
         photos, ensembles, finish, batch_size=how.batch_size, readers=how.readers, components=bool(mixtures)
     )
     write_with_numbers(file, answered)

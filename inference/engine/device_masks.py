@@ -1,6 +1,6 @@
-"""Averaged probabilities to spans on the device that made them: a GPU sends back the spans' ends, and no picture.
+"""Averaged probabilities to spans on the device that computed them: a GPU sends back the ends of the spans, no image.
 
-The arithmetic is that of ``masks``, pixel for pixel, so that both give the same spans for the same probabilities.
+The arithmetic is that of ``host_masks``, pixel for pixel, so that both give the same spans for equal levels.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from competition.rle import Shape, Spans
 from folds.frame import Frame
 
 
-class BatchAnswer(NamedTuple):
-    """What the networks of one frame say of a batch: ``masks.Answer`` with one more dimension, N, in front."""
+class BatchPrediction(NamedTuple):
+    """What one ensemble predicts for a batch: ``host_masks.Prediction`` with one more dimension, N, in front."""
 
     levels: Tensor
     frame: Frame
@@ -24,38 +24,38 @@ class BatchAnswer(NamedTuple):
     components: Tensor | None = None
 
 
-def full_size(answers: Sequence[BatchAnswer], shape: Shape) -> Tensor:
-    """The answers for photos of one (H, W), each enlarged and then averaged by weight: (N, H, W) uint8."""
-    enlarged = [in_shape(answer, shape) for answer in answers]
-    if len(answers) == 1:
+def full_size(predictions: Sequence[BatchPrediction], shape: Shape) -> Tensor:
+    """The weighted mean of predictions for photos of one (H, W), each enlarged before: (N, H, W) uint8."""
+    enlarged = [enlarge_in_frame(prediction, shape) for prediction in predictions]
+    if len(predictions) == 1:
         return enlarged[0]
     total = torch.zeros_like(enlarged[0], dtype=torch.float32)
-    for answer, levels in zip(answers, enlarged, strict=True):
-        total += answer.weight * levels.float()
-    # A tensor, since a GPU would multiply by the reciprocal of a number, which rounds otherwise than the host.
-    weights = torch.full((), sum(answer.weight for answer in answers), device=total.device)
+    for prediction, levels in zip(predictions, enlarged, strict=True):
+        total += prediction.weight * levels.float()
+    # A GPU would multiply by the reciprocal of a Python number, which rounds differently from the host's division.
+    weights = torch.full((), sum(prediction.weight for prediction in predictions), device=total.device)
     return (total / weights).round().to(torch.uint8)
 
 
-def in_shape(answer: BatchAnswer, shape: Shape) -> Tensor:
-    """Levels in the (H, W) of the photos, still soft: what ``Frame.full_size`` does to each."""
-    if answer.frame.fit == "pad":
-        return answer.levels[:, : shape[0], : shape[1]]
-    return enlarge(answer.levels, shape)
+def enlarge_in_frame(prediction: BatchPrediction, shape: Shape) -> Tensor:
+    """Soft levels in the (H, W) of the photos: ``Frame.full_size`` for a batch."""
+    if prediction.frame.fit == "pad":
+        return prediction.levels[:, : shape[0], : shape[1]]
+    return enlarge(prediction.levels, shape)
 
 
 def enlarge(levels: Tensor, shape: Shape) -> Tensor:
-    """Bilinear interpolation of (N, h, w) uint8 to (N, H, W), as cv2.resize does with INTER_LINEAR_EXACT.
+    """Bilinear interpolation of (N, h, w) uint8 to (N, H, W), equal to cv2.resize with INTER_LINEAR_EXACT.
 
-    OpenCV defines that mode in whole numbers, alike on every processor: weights are rounded to 1/256, and the sum,
-    exact in 24 bits, is rounded once at the end.
+    OpenCV defines this mode in integers, so that it is the same on every processor: weights are rounded to 1/256, and
+    the sum, exact in 24 bits, is rounded once at the end.
     """
     if tuple(levels.shape[1:]) == shape:
         return levels
-    above, below, part = _neighbours(levels.shape[1], shape[0], levels.device)
+    above, below, down = _neighbours(levels.shape[1], shape[0], levels.device)
     left, right, across = _neighbours(levels.shape[2], shape[1], levels.device)
-    whole = levels.int()
-    rows = whole[:, above] * (256 - part)[:, None] + whole[:, below] * part[:, None]
+    integers = levels.int()
+    rows = integers[:, above] * (256 - down)[:, None] + integers[:, below] * down[:, None]
     pixels = rows[:, :, left] * (256 - across) + rows[:, :, right] * across
     return ((pixels + (1 << 15)) >> 16).to(torch.uint8)
 

@@ -1,6 +1,6 @@
-"""Averaged probabilities to masks: enlarged while soft, averaged, and thresholded once, at full size.
+"""Averaged probabilities to masks: enlarged while soft, averaged, and thresholded once at full size.
 
-Probabilities travel as uint8 levels: level l is probability l / 255. A mask is the pixels at or above a level.
+Probabilities are stored as uint8 levels: level l is probability l / 255. A mask is the pixels at or above a level.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ LEVELS = 256
 FloatArray = NDArray[np.float64]
 
 
-class Answer(NamedTuple):
-    """What the networks of one frame say of a photo.
+class Prediction(NamedTuple):
+    """What one ensemble predicts for a photo.
 
     Attributes:
-        levels: (h, w) uint8, their mean.
-        frame: the frame.
-        weight: how much they count beside those of other frames: their number, where all networks count the same.
-        components: (P, h, w) uint8, what the mean is made of, where that is asked for.
+        levels: (h, w) uint8, the mean of its components.
+        frame: of its networks.
+        weight: the sum of the member weights of its networks, by which it is averaged with other ensembles.
+        components: (P, h, w) uint8, the levels of each network for each tta; None if not requested.
     """
 
     levels: Pixels
@@ -40,24 +40,24 @@ def level_of(threshold: float) -> int:
     return int(np.ceil(threshold * (LEVELS - 1)))
 
 
-def full_size(answers: Sequence[Answer], shape: Shape) -> Pixels:
-    """The answers for one photo, each enlarged to its (H, W) and then averaged by weight; uint8 levels."""
-    if len(answers) == 1:
-        return answers[0].frame.full_size(answers[0].levels, shape)
+def full_size(predictions: Sequence[Prediction], shape: Shape) -> Pixels:
+    """The weighted mean of predictions for one photo, each enlarged to its (H, W) before; uint8 levels."""
+    if len(predictions) == 1:
+        return predictions[0].frame.full_size(predictions[0].levels, shape)
     total = np.zeros(shape, dtype=np.float32)
-    for answer in answers:
-        total += np.float32(answer.weight) * answer.frame.full_size(answer.levels, shape)
-    mean: Pixels = np.rint(total / sum(answer.weight for answer in answers)).astype(np.uint8)
+    for prediction in predictions:
+        total += np.float32(prediction.weight) * prediction.frame.full_size(prediction.levels, shape)
+    mean: Pixels = np.rint(total / sum(prediction.weight for prediction in predictions)).astype(np.uint8)
     return mean
 
 
-def full_size_components(answers: Sequence[Answer], shape: Shape) -> Pixels:
-    """The components of the answers for one photo, each enlarged to its (H, W) by itself: (P, H, W) uint8."""
+def full_size_components(predictions: Sequence[Prediction], shape: Shape) -> Pixels:
+    """The components of predictions for one photo, each enlarged to its (H, W): (P, H, W) uint8."""
     enlarged = [
-        answer.frame.full_size(levels, shape)
-        for answer in answers
-        if answer.components is not None
-        for levels in answer.components
+        prediction.frame.full_size(levels, shape)
+        for prediction in predictions
+        if prediction.components is not None
+        for levels in prediction.components
     ]
     return np.stack(enlarged)
 

@@ -1,7 +1,7 @@
-"""Copies to and from a GPU while its networks compute: uploads run ahead of them, results are fetched behind them.
+"""Copies to and from a GPU that run while its networks compute: uploads ahead of them, downloads behind them.
 
-Work that is given to a GPU is done later, stream by stream: what one stream is given is done in order, and two
-streams go on side by side. On a CPU everything is done at once, and nothing of this is needed.
+A GPU works through each of its streams in order, and through several streams at the same time. A CPU computes
+everything at once and needs nothing of this.
 """
 
 from collections.abc import Iterator
@@ -15,36 +15,36 @@ Mark = torch.cuda.Event | None
 
 
 class Overlap:
-    """The side streams of a device; its current stream is that of the networks."""
+    """The side streams of a device; the networks compute in its current stream."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.uploads, self.fetches = _side_streams(device)
 
     def staging(self, *shape: int) -> Tensor:
-        """A uint8 tensor on the host from which an upload needs no detour: pinned, where there is a GPU."""
+        """A uint8 tensor on the host to upload from; pinned if there is a GPU, so that the copy is asynchronous."""
         return torch.empty(shape, dtype=torch.uint8, pin_memory=self.uploads is not None)
 
     def upload(self, images: Tensor) -> Tensor:
-        """Images on the device, in time for what the networks are given next."""
+        """Copy images to the device; later work of the networks waits for the copy."""
         if self.uploads is None:
             return images
         with torch.cuda.stream(self.uploads):
             uploaded = images.to(self.device, non_blocking=True)
         networks = torch.cuda.current_stream(self.device)
         networks.wait_stream(self.uploads)
-        uploaded.record_stream(networks)  # its memory must outlive what the networks do with it
+        uploaded.record_stream(networks)  # keeps its memory until the networks have used it
         return uploaded
 
     def mark(self) -> Mark:
-        """The place in the networks' work up to which a later ``fetching`` waits."""
+        """The current position in the work of the networks, for ``fetching`` to wait for."""
         return torch.cuda.current_stream(self.device).record_event() if self.fetches is not None else None
 
     @contextmanager
     def fetching(self, mark: Mark) -> Iterator[None]:
-        """Work that waits for what the networks were given before the mark, and for nothing that came after it.
+        """A context whose work on the device waits for the networks up to the mark, and not for what came after it.
 
-        The block must end with its results on the host: then what they were made of may be freed.
+        The block must end with its results on the host; its inputs may be freed then.
         """
         if self.fetches is None or mark is None:
             yield
@@ -56,7 +56,7 @@ class Overlap:
 
 @lru_cache
 def _side_streams(device: torch.device) -> tuple[torch.cuda.Stream | None, torch.cuda.Stream | None]:
-    """The same two for all shards: a stream does not take the memory that another one has freed."""
+    """The same two streams for all shards, because a stream cannot reuse memory that another stream has freed."""
     return _side_stream(device), _side_stream(device)
 
 

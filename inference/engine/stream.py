@@ -1,14 +1,14 @@
-"""Photos in, results out, in order: reading, the networks and finishing go on at the same time.
+"""Photos in, results out, in order. Reading, the networks and finishing run at the same time.
 
-An image is decoded once for each frame, all networks and views see it together, and no more than a few batches are
-in memory whatever their number. The networks are given their next batch before the last one's answer is awaited, so
-that a GPU never waits for the host where the host can keep up.
+Each photo is decoded once for each frame. Only a few batches are in memory, however many photos there are.
+The networks are given their next batch before the predictions of the last one are fetched, so that a GPU does not
+wait for the host.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,65 +19,61 @@ from competition.images import Pixels, shape_of
 from competition.rle import Shape, Spans
 from folds.frame import Frame
 from folds.validation import to_levels
-from inference.engine import device_masks, host_masks
-from inference.engine.device_masks import BatchAnswer
+from inference.engine import device_masks
+from inference.engine.device_masks import BatchPrediction
 from inference.engine.ensemble import Ensemble
-from inference.engine.host_masks import Answer
+from inference.engine.host_masks import Prediction, full_size, spans_at
 from inference.engine.overlap import Mark, Overlap
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-# What is left to do for each photo of a batch whose networks have answered.
-Conclude = Callable[[Sequence[Photo], Sequence[BatchAnswer]], Sequence[Callable[[], Result]]]
-AT_FULL_SIZE = 8  # photos that are enlarged together: five pictures of 4 bytes a pixel of each lie on the device
-READ_AHEAD = 2  # batches that are being read while one is with the networks
+# Brings the predictions of a batch, one of each ensemble, from the device to the host: one item for each photo.
+Fetch = Callable[[Sequence[Photo], Sequence[BatchPrediction]], Iterable[Item]]
+AT_FULL_SIZE = 8  # photos that are enlarged together on a GPU; each needs five images of 4 bytes a pixel there
+READ_AHEAD = 2  # batches that are read while another one is with the networks
 
 
 class Reading(NamedTuple):
-    """A batch on its way from the disk into the memory that the device is sent it from."""
+    """A batch that is being read into pinned memory."""
 
     images: Tensor
     reads: list[Future[None]]
 
 
-class Asked(NamedTuple):
-    """A batch that the networks have been given."""
+class Predicted(NamedTuple):
+    """A batch that the networks have been given; the predictions are complete when the device reaches the mark."""
 
     photos: Sequence[Photo]
-    answers: list[BatchAnswer]
+    predictions: list[BatchPrediction]
     mark: Mark
 
 
-def stream_answers(
+def stream_predictions(
     photos: Sequence[Photo],
     ensembles: Sequence[Ensemble],
-    finish: Callable[[Photo, Sequence[Answer]], Result],
+    finish: Callable[[Photo, Sequence[Prediction]], Result],
     *,
     batch_size: int,
     readers: int,
     components: bool = False,
 ) -> Iterator[Result]:
-    """Predict photos, up to the answers of the ensembles.
+    """Predict photos, and finish each in a thread.
 
     Args:
         photos: what to predict.
         ensembles: the networks, by frame.
-        finish: called in a thread with each photo and what each ensemble says of it.
+        finish: gets each photo and one prediction of each ensemble.
         batch_size: photos that go through the networks together.
         readers: threads that read, and as many that finish. OpenCV and numpy release the interpreter's lock.
-        components: whether the answers come with their components.
+        components: whether the predictions come with their components.
 
     Yields:
         What ``finish`` returns, in the order of the photos.
-
-    Raises:
-        Failure: a photo cannot be read, or whatever ``finish`` raises.
     """
-
-    def conclude(batch: Sequence[Photo], answers: Sequence[BatchAnswer]) -> list[Callable[[], Result]]:
-        said = zip(*[on_host(answer) for answer in answers], strict=True)
-        return [partial(finish, photo, each) for photo, each in zip(batch, said, strict=True)]
-
-    yield from _stream(photos, ensembles, conclude, batch_size=batch_size, readers=readers, components=components)
+    items = predict_photos(
+        photos, ensembles, fetch_predictions, batch_size=batch_size, readers=readers, components=components
+    )
+    return finish_in_threads(items, finish, threads=readers, ahead=READ_AHEAD * batch_size)
 
 
 def stream_levels(
@@ -88,16 +84,12 @@ def stream_levels(
     batch_size: int,
     readers: int,
 ) -> Iterator[Result]:
-    """Predict photos, up to soft levels at full size.
+    """``stream_predictions`` whose ``finish`` gets the mean prediction at full size, (H, W) uint8 levels."""
 
-    ``finish`` is called in a thread with each photo and its (H, W) uint8 levels, the average of the ensembles'
-    answers. The other arguments, the results and what is raised are those of ``stream_answers``.
-    """
+    def finish_levels(photo: Photo, predictions: Sequence[Prediction]) -> Result:
+        return finish(photo, full_size(predictions, shape_of(photo.path)))
 
-    def enlarged(photo: Photo, answers: Sequence[Answer]) -> Result:
-        return finish(photo, host_masks.full_size(answers, shape_of(photo.path)))
-
-    yield from stream_answers(photos, ensembles, enlarged, batch_size=batch_size, readers=readers)
+    return stream_predictions(photos, ensembles, finish_levels, batch_size=batch_size, readers=readers)
 
 
 def stream_spans(
@@ -109,38 +101,124 @@ def stream_spans(
     batch_size: int,
     readers: int,
 ) -> Iterator[Result]:
-    """Predict photos, up to the spans of the pixels at or above a level: on a GPU, only their ends come back.
+    """``stream_predictions`` whose ``finish`` gets the spans of the pixels at or above a level.
 
-    The other arguments, the results and what is raised are those of ``stream_answers``.
+    A GPU finds the spans itself, and no image is copied back.
     """
-    if ensembles[0].device.type == "cpu":  # where each thread enlarges in the processor's cache
+    if ensembles[0].device.type == "cpu":
 
         def finish_levels(photo: Photo, levels: Pixels) -> Result:
-            return finish(photo, host_masks.spans_at(levels, level))
+            return finish(photo, spans_at(levels, level))
 
-        yield from stream_levels(photos, ensembles, finish_levels, batch_size=batch_size, readers=readers)
-        return
+        return stream_levels(photos, ensembles, finish_levels, batch_size=batch_size, readers=readers)
 
-    def conclude(batch: Sequence[Photo], answers: Sequence[BatchAnswer]) -> list[Callable[[], Result]]:
-        spans = spans_of_batch([shape_of(photo.path) for photo in batch], answers, level)
-        return [partial(finish, photo, each) for photo, each in zip(batch, spans, strict=True)]
+    def fetch_spans(batch: Sequence[Photo], predictions: Sequence[BatchPrediction]) -> list[Spans]:
+        return spans_of_batch([shape_of(photo.path) for photo in batch], predictions, level)
 
-    yield from _stream(photos, ensembles, conclude, batch_size=batch_size, readers=readers)
-
-
-def on_host(answer: BatchAnswer) -> list[Answer]:
-    """The answers for each photo of a batch, in the host's memory."""
-    levels = answer.levels.cpu().numpy()
-    components = [None] * len(levels) if answer.components is None else answer.components.cpu().numpy()
-    return [Answer(mean, answer.frame, answer.weight, each) for mean, each in zip(levels, components, strict=True)]
+    items = predict_photos(photos, ensembles, fetch_spans, batch_size=batch_size, readers=readers)
+    return finish_in_threads(items, finish, threads=readers, ahead=READ_AHEAD * batch_size)
 
 
-def spans_of_batch(shapes: Sequence[Shape], answers: Sequence[BatchAnswer], level: int) -> list[Spans]:
-    """The spans at a level for each photo of a batch, found on the device.
+def predict_photos(
+    photos: Sequence[Photo],
+    ensembles: Sequence[Ensemble],
+    fetch: Fetch[Item],
+    *,
+    batch_size: int,
+    readers: int,
+    components: bool = False,
+) -> Generator[tuple[Photo, Item]]:
+    """Predict photos batch by batch; yields each photo and what ``fetch`` returns for it, in order."""
+    batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
+    overlap = Overlap(ensembles[0].device)
+
+    def fetched(batch: Predicted) -> Iterator[tuple[Photo, Item]]:
+        with overlap.fetching(batch.mark):
+            items = fetch(batch.photos, batch.predictions)
+        return zip(batch.photos, items, strict=True)
+
+    with ThreadPoolExecutor(readers) as pool:
+
+        def read(batch: Sequence[Photo]) -> list[Reading]:
+            return [read_batch(batch, ensemble.frame, overlap, pool) for ensemble in ensembles]
+
+        try:
+            reading = deque(read(batch) for batch in batches[:READ_AHEAD])
+            before: Predicted | None = None
+            for number, batch in enumerate(batches):
+                images = reading.popleft()
+                if number + READ_AHEAD < len(batches):
+                    reading.append(read(batches[number + READ_AHEAD]))
+                predictions = [
+                    predict_batch(ensemble, each, overlap, components)
+                    for ensemble, each in zip(ensembles, images, strict=True)
+                ]
+                mark = overlap.mark()
+                if before:
+                    yield from fetched(before)
+                before = Predicted(batch, predictions, mark)
+            if before:
+                yield from fetched(before)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error, or when the caller stops early
+
+
+def finish_in_threads(
+    items: Generator[tuple[Photo, Item]], finish: Callable[[Photo, Item], Result], *, threads: int, ahead: int
+) -> Iterator[Result]:
+    """Call ``finish`` in threads; yields the results in order, with at most ``ahead`` that are not yet taken."""
+    results: deque[Future[Result]] = deque()
+    with closing(items), ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                results.append(pool.submit(finish, *item))
+                if len(results) > ahead:
+                    yield results.popleft().result()
+            while results:
+                yield results.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error, or when the caller stops early
+
+
+def read_batch(batch: Sequence[Photo], frame: Frame, overlap: Overlap, pool: ThreadPoolExecutor) -> Reading:
+    """Begin to read a batch, each photo directly into its place in (N, h, w, 3) uint8 RGB."""
+    images = overlap.staging(len(batch), frame.height, frame.width, 3)
+    pixels = images.numpy()
+
+    def read(index: int, path: Path) -> None:
+        pixels[index] = frame.read(path)
+
+    return Reading(images, [pool.submit(read, index, photo.path) for index, photo in enumerate(batch)])
+
+
+def predict_batch(ensemble: Ensemble, reading: Reading, overlap: Overlap, components: bool) -> BatchPrediction:
+    """Give a batch to an ensemble as soon as it is read; on a GPU this does not wait for the prediction."""
+    for read in reading.reads:
+        read.result()
+    mean, each = ensemble.predict(overlap.upload(reading.images), components=components)
+    return BatchPrediction(to_levels(mean), ensemble.frame, sum(ensemble.member_weights), each)
+
+
+def fetch_predictions(
+    _photos: Sequence[Photo], predictions: Sequence[BatchPrediction]
+) -> Iterator[tuple[Prediction, ...]]:
+    """Copy the predictions of a batch to the host: one of each ensemble for each photo."""
+    return zip(*map(on_host, predictions), strict=True)
+
+
+def on_host(batch: BatchPrediction) -> list[Prediction]:
+    """The prediction for each photo of a batch, in the host's memory."""
+    levels = batch.levels.cpu().numpy()
+    components = [None] * len(levels) if batch.components is None else batch.components.cpu().numpy()
+    return [Prediction(mean, batch.frame, batch.weight, each) for mean, each in zip(levels, components, strict=True)]
+
+
+def spans_of_batch(shapes: Sequence[Shape], predictions: Sequence[BatchPrediction], level: int) -> list[Spans]:
+    """The spans at or above a level for each photo of a batch, found on the device.
 
     Args:
-        shapes: the (H, W) of each photo; those of one shape are done together.
-        answers: for all of them.
+        shapes: the (H, W) of each photo; photos of one shape are done together.
+        predictions: of each ensemble.
         level: car is at or above it.
     """
     spans: dict[int, Spans] = {}
@@ -148,72 +226,6 @@ def spans_of_batch(shapes: Sequence[Shape], answers: Sequence[BatchAnswer], leve
         alike = [index for index, each in enumerate(shapes) if each == shape]
         for start in range(0, len(alike), AT_FULL_SIZE):
             chosen = alike[start : start + AT_FULL_SIZE]
-            part = [answer._replace(levels=answer.levels[chosen]) for answer in answers]
+            part = [prediction._replace(levels=prediction.levels[chosen]) for prediction in predictions]
             spans |= zip(chosen, device_masks.spans_at(device_masks.full_size(part, shape), level), strict=True)
     return [spans[index] for index in range(len(shapes))]
-
-
-def _stream(
-    photos: Sequence[Photo],
-    ensembles: Sequence[Ensemble],
-    conclude: Conclude[Result],
-    *,
-    batch_size: int,
-    readers: int,
-    components: bool = False,
-) -> Iterator[Result]:
-    batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
-    overlap = Overlap(ensembles[0].device)
-    reading: deque[list[Reading]] = deque()
-    asked: deque[Asked] = deque()
-    finishing: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(readers) as read_pool, ThreadPoolExecutor(readers) as finish_pool:
-
-        def read(batch: Sequence[Photo]) -> list[Reading]:
-            return [_read(batch, ensemble.frame, overlap, read_pool) for ensemble in ensembles]
-
-        def finish_oldest() -> None:
-            photos, answers, mark = asked.popleft()
-            with overlap.fetching(mark):
-                left = conclude(photos, answers)
-            finishing.extend(finish_pool.submit(each) for each in left)
-
-        try:
-            reading.extend(read(batch) for batch in batches[:READ_AHEAD])
-            for number, batch in enumerate(batches):
-                images = reading.popleft()
-                if number + READ_AHEAD < len(batches):
-                    reading.append(read(batches[number + READ_AHEAD]))
-                answers = [_ask(*pair, overlap, components) for pair in zip(ensembles, images, strict=True)]
-                asked.append(Asked(batch, answers, overlap.mark()))
-                if len(asked) > 1:
-                    finish_oldest()
-                while len(finishing) > READ_AHEAD * batch_size:
-                    yield finishing.popleft().result()
-            while asked:
-                finish_oldest()
-            while finishing:
-                yield finishing.popleft().result()
-        finally:
-            # After an error, or when the caller stops early, what has not begun must not run.
-            read_pool.shutdown(cancel_futures=True)
-            finish_pool.shutdown(cancel_futures=True)
-
-
-def _read(batch: Sequence[Photo], frame: Frame, overlap: Overlap, pool: ThreadPoolExecutor) -> Reading:
-    """Begin to read a batch, each photo straight into its place."""
-    images = overlap.staging(len(batch), frame.height, frame.width, 3)
-    places = images.numpy()
-
-    def read(index: int, path: Path) -> None:
-        places[index] = frame.read(path)
-
-    return Reading(images, [pool.submit(read, index, photo.path) for index, photo in enumerate(batch)])
-
-
-def _ask(ensemble: Ensemble, reading: Reading, overlap: Overlap, components: bool) -> BatchAnswer:
-    """Give a batch to an ensemble; on a GPU the answer is there once the device has come to it."""
-    for read in reading.reads:
-        read.result()
-    mean, each = ensemble.answer(overlap.upload(reading.images), components=components)
-    return BatchAnswer(to_levels(mean), ensemble.frame, sum(ensemble.weights), each)
