@@ -27,79 +27,61 @@ def test_set_beats_file_beats_preset_beats_default() -> None:
     resolved = resolve(merge(preset, file, parse_assignments(["train.epochs=4"]))).train
     assert (resolved.epochs, resolved.lr, resolved.batch_size) == (4, 0.3, 2)
     assert resolved.weight_decay == Settings().train.weight_decay
-    assert preset == {"train": {"epochs": 2, "lr": 0.2, "batch_size": 2}}  # merging changes nothing it was given
+    assert preset == {"train": {"epochs": 2, "lr": 0.2, "batch_size": 2}}  # merge copies
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_resolves_and_says_something(name: str) -> None:
+def test_every_preset_resolves_and_differs_from_the_defaults(name: str) -> None:
     assert flat(resolve(load_preset(name))) != flat(Settings())
 
 
-def test_the_presets_that_the_commands_name_are_there() -> None:
-    assert {"demo", "cpu", "gpu", "fullres"} <= set(preset_names())
+def test_preset_names() -> None:
+    assert {"demo", "cpu", "scratch", "gpu", "fullres"} <= set(preset_names())
 
 
 @pytest.mark.parametrize(
-    ("assignment", "complaint"),
+    ("assignment", "message"),
     [
         ("train.epoch=5", "unknown setting train.epoch; did you mean train.epochs?"),
         ("epochs=5", "unknown setting epochs; did you mean train.epochs?"),
-        ("lr=1", "unknown setting lr; did you mean train.lr?"),
         ("precision=bf16", "unknown setting precision; did you mean train.precision or inference.precision?"),
         ("trian.epochs=5", "unknown setting trian; did you mean train?"),
-        ("data.zzzzzzzz=5", "unknown setting data.zzzzzzzz; `data` has hq"),
+        ("data.zzzzzzzz=5", "unknown setting data.zzzzzzzz; the settings of `data` are hq"),
         (
             "zzz.y=5",
-            "unknown setting zzz; there are seed, data, split, input, augment, network, loss, train, inference",
+            "unknown setting zzz; the sections are seed, data, split, input, augment, network, loss, ",
         ),
         ("train.epochs=0", "train.epochs=0 is not allowed: a whole number, at least 1"),
         ("train.epochs=2.5", "train.epochs=2.5 is not allowed: a whole number, at least 1"),
-        ("train.epochs=many", "train.epochs='many' is not allowed: a whole number, at least 1"),
         ("train.epochs=", "train.epochs=None is not allowed: a whole number, at least 1"),
-        ("train.epochs.x=1", "train.epochs={'x': 1} is not allowed: a whole number, at least 1"),
         ("train.batch_size=0", "train.batch_size=0 is not allowed: auto or a whole number, at least 1"),
-        ("train.batch_size=most", "train.batch_size='most' is not allowed: auto or a whole number, at least 1"),
         ("train.batch_size=true", "train.batch_size=True is not allowed: auto or a whole number, at least 1"),
         ("loss.targets=round", "loss.targets='round' is not allowed: one of soft, hard"),
         ("train.workers=yes", "train.workers=True is not allowed: a whole number, at least 0, at most 64"),
-        ("train.lr=true", "train.lr=True is not allowed: a number, above 0, at most 10"),
-        ("network.stem=true", "network.stem=True is not allowed: one of 1, 2, 4"),
         ("network.stem=3", "network.stem=3 is not allowed: one of 1, 2, 4"),
         ("train.lr=0", "train.lr=0 is not allowed: a number, above 0, at most 10"),
         ("train.lr=nan", "train.lr=nan is not allowed: a number, above 0, at most 10"),
-        ("train.lr=-.inf", "train.lr=-inf is not allowed: a number, above 0, at most 10"),
         ("train.ema=1", "train.ema=1 is not allowed: a number, at least 0, below 1"),
         (
             "input.height=100",
             "input.height=100 is not allowed: a whole number, at least 32, at most 4096, a multiple of 32",
         ),
         ("data.hq=maybe", "data.hq='maybe' is not allowed: true or false"),
-        ("train.optimizer=adam", "train.optimizer='adam' is not allowed: one of adamw, sgd"),
         ("network.weights=[1]", "network.weights=['1'] is not allowed: text"),
-        ("network.weights=", "network.weights=None is not allowed: text"),
         ("network={weights: 1}", 'network.weights=1 is not allowed: text; put it in quotes, such as "2"'),
         ("data={pseudo: 2026-11-24}", "data.pseudo=datetime.date(2026, 11, 24) is not allowed: text; put it in"),
         ("inference.threshold=0", "inference.threshold=0 is not allowed: auto or a number, above 0, below 1"),
-        ("inference.threshold=low", "inference.threshold='low' is not allowed: auto or a number, above 0, below 1"),
         (
             "inference.member_weights=best",
             "inference.member_weights='best' is not allowed: one of auto, equal or a list such as [a, b], each a",
         ),
         (
-            "inference.member_weights=[1, -1]",
-            "inference.member_weights=[1, -1] is not allowed: one of auto, equal or a list",
-        ),
-        (
             "inference.member_weights=[0, 0]",
-            "inference.member_weights=[0.0, 0.0] leaves no run to answer; give one of them a weight",
+            "inference.member_weights=[0.0, 0.0] gives every run weight 0",
         ),
         (
             "inference.tta=[]",
             "inference.tta=[] is not allowed: a list such as [a, b], each one of identity, hflip",
-        ),
-        (
-            "inference.tta=hflip",
-            "inference.tta='hflip' is not allowed: a list such as [a, b], each one of identity",
         ),
         ("inference.tta=[identity, up]", "inference.tta='up' is not allowed: a list such as [a, b], each one of"),
         (
@@ -111,32 +93,29 @@ def test_the_presets_that_the_commands_name_are_there() -> None:
         ("loss={bce: 0, dice: 1, boundary: 3}", "loss.boundary weights the pixels of loss.bce, which is 0; give"),
         ("loss.boundary_width=40", "loss.boundary_width=40 has no middle pixel; 41 has"),
         ("augment.crop=[64]", "augment.crop=[64] is not allowed: 0 or a list such as [a, b], each a whole number"),
-        ("augment.crop=64", "augment.crop=64 is not allowed: 0 or a list such as [a, b], each a whole number"),
         (
             "augment.crop=[64, 512]",
             "augment.crop=[64, 512] is larger than the input of height 256 and width 384 that it is cut from; give",
         ),
         ("train.milestones=[0.5, 2]", "train.milestones=2 is not allowed: a list such as [a, b], each a number, at"),
-        ("train.schedule=steps", "train.schedule='steps' is not allowed: one of onecycle, cosine, step, constant"),
         ("data.leave_out=1", "data.leave_out='1' is not allowed: a list such as [a, b], each text"),
         ("data={leave_out: [1]}", "data.leave_out=1 is not allowed: a list such as [a, b], each text; put it in quo"),
-        ("seed=-1", "seed=-1 is not allowed: a whole number, at least 0"),
     ],
 )
-def test_what_is_refused_and_how(assignment: str, complaint: str) -> None:
-    with pytest.raises(Failure) as refusal:
+def test_wrong_setting(assignment: str, message: str) -> None:
+    with pytest.raises(Failure) as failure:
         resolve(parse_assignments([assignment]))
-    assert str(refusal.value).startswith(complaint)
+    assert str(failure.value).startswith(message)
 
 
-def test_all_complaints_at_once() -> None:
-    with pytest.raises(Failure) as refusal:
+def test_all_errors_at_once() -> None:
+    with pytest.raises(Failure) as failure:
         resolve(parse_assignments(["train.epochs=0", "seed=x", "train.nope=1"]))
-    assert all(name in str(refusal.value) for name in ("train.epochs=0", "seed='x'", "unknown setting train.nope"))
+    assert all(name in str(failure.value) for name in ("train.epochs=0", "seed='x'", "unknown setting train.nope"))
 
 
 @pytest.mark.parametrize("tree", [{1: 2}, {True: {}}, {"train": {True: 3}}])
-def test_a_name_that_yaml_does_not_read_as_text_is_refused(tree: dict[str, Any]) -> None:
+def test_name_that_is_not_text(tree: dict[str, Any]) -> None:
     with pytest.raises(Failure, match="unknown setting"):
         resolve(tree)
 
@@ -145,33 +124,23 @@ def test_a_name_that_yaml_does_not_read_as_text_is_refused(tree: dict[str, Any])
     ("assignment", "name", "value"),
     [
         ("train.lr=1e-4", "train.lr", 1e-4),
-        ("train.lr=1", "train.lr", 1.0),
         ("data.hq=yes", "data.hq", True),
         ("train.batch_size=auto", "train.batch_size", "auto"),
-        ("train.batch_size=16", "train.batch_size", 16),
         ("inference.threshold=0.4", "inference.threshold", 0.4),
-        ("inference.threshold=auto", "inference.threshold", "auto"),
-        ("inference.member_weights=equal", "inference.member_weights", "equal"),
         ("inference.member_weights=[1, 0.5]", "inference.member_weights", [1.0, 0.5]),
         ("inference.tta=[identity, rot180]", "inference.tta", ["identity", "rot180"]),
         ("network.decoder=[8,4]", "network.decoder", [8, 4]),
         ("augment.crop=[64, 96]", "augment.crop", [64, 96]),
-        ("augment.crop=0", "augment.crop", 0),
-        ("data.leave_out=[a_01.jpg, b]", "data.leave_out", ["a_01.jpg", "b"]),
         ("data.leave_out=[351583208425, 0123, 1e5]", "data.leave_out", ["351583208425", "0123", "1e5"]),
-        ("data.leave_out=[]", "data.leave_out", []),
-        ("data={leave_out: ['351583208425']}", "data.leave_out", ["351583208425"]),
         ("data.pseudo=2", "data.pseudo", "2"),
         ("data.pseudo='2'", "data.pseudo", "2"),
-        ("data.pseudo=0123", "data.pseudo", "0123"),
         ("data.pseudo=1e5", "data.pseudo", "1e5"),
-        ("data.pseudo=yes", "data.pseudo", "yes"),
         ("network.init_from=2026-11-24", "network.init_from", "2026-11-24"),
         ("network.weights=/a/b=c.safetensors", "network.weights", "/a/b=c.safetensors"),
         ("input={height: 64, width: 96}", "input.width", 96),
     ],
 )
-def test_values_on_the_command_line(assignment: str, name: str, value: object) -> None:
+def test_value_of_an_assignment(assignment: str, name: str, value: object) -> None:
     assert flat(resolve(parse_assignments([assignment])))[name] == value
 
 
@@ -182,7 +151,7 @@ def test_values_on_the_command_line(assignment: str, name: str, value: object) -
         (["=5"], "SET takes section.name=value"),
         (["train.epochs=["], r"the value in 'train.epochs=\[' is not YAML"),
         (["train.epochs=2020-13-45"], "the value in 'train.epochs=2020-13-45' is not YAML: month"),
-        (["train.epochs=1", "train.epochs.x=1"], "already gave a plain value"),
+        (["train.epochs=1", "train.epochs.x=1"], "an earlier assignment gives it a value"),
     ],
 )
 def test_malformed_assignments(assignments: list[str], reason: str) -> None:
@@ -196,19 +165,24 @@ def test_a_later_assignment_wins() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("gpuu", "did you mean gpu?"), ("zzz", "there are cpu, demo"), ("", "there are"), ("/etc", "no pr")],
+    [
+        ("gpuu", "did you mean gpu?"),
+        ("zzz", "the presets are cpu, demo"),
+        ("", "no preset ''"),
+        ("/etc", "no preset"),
+    ],
 )
-def test_an_unknown_preset(name: str, hint: str) -> None:
-    with pytest.raises(Failure) as refusal:
+def test_unknown_preset(name: str, hint: str) -> None:
+    with pytest.raises(Failure) as failure:
         load_preset(name)
-    assert hint in str(refusal.value)
+    assert hint in str(failure.value)
 
 
-def test_a_preset_of_ones_own_by_relative_or_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preset_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.yaml").write_text("train: {epochs: 7}")
     monkeypatch.chdir(tmp_path)
     assert load_preset("mine.yaml") == load_preset(str(tmp_path / "mine.yaml")) == {"train": {"epochs": 7}}
-    packaged = Path(__file__).parent.parent / "competition" / "presets" / "cpu.yaml"
+    packaged = Path(__file__).parent.parent / "competition" / "settings" / "presets" / "cpu.yaml"
     assert load_preset(str(packaged)) == load_preset("cpu")
     with pytest.raises(Failure, match=r"cannot read no\.yaml: no such file"):
         load_preset("no.yaml")
@@ -218,19 +192,19 @@ def test_a_preset_of_ones_own_by_relative_or_absolute_path(tmp_path: Path, monke
     ("content", "reason"),
     [
         (b"a: [", "is not YAML"),
-        (b"- 1", "must hold settings by section"),
+        (b"- 1", "must contain settings by section"),
         (b"\xff\xfe\x00", "is not YAML"),
         (b"a: 2020-13-45", "is not YAML"),
     ],
 )
-def test_a_bad_yaml_file(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_bad_yaml_file(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
     with pytest.raises(Failure, match=f"{path} {reason}"):
         load_yaml(path)
 
 
-def test_an_empty_yaml_file_sets_nothing(tmp_path: Path) -> None:
+def test_empty_yaml_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("# nothing\n")
     assert load_yaml(tmp_path / "a.yaml") == {}
 
@@ -243,7 +217,7 @@ def test_an_empty_yaml_file_sets_nothing(tmp_path: Path) -> None:
     weights=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20),
     decoder=st.lists(st.integers(1, 512), min_size=1, max_size=6),
 )
-def test_settings_come_back_from_yaml(**values: Any) -> None:
+def test_settings_survive_yaml(**values: Any) -> None:
     made = resolve(
         {
             "train": {"lr": values["lr"], "epochs": values["epochs"]},
@@ -255,12 +229,12 @@ def test_settings_come_back_from_yaml(**values: Any) -> None:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_presets_come_back_from_yaml(name: str) -> None:
+def test_preset_survives_yaml(name: str) -> None:
     made = resolve(load_preset(name))
     assert resolve(yaml.safe_load(to_yaml(made))) == made
 
 
-def test_the_table_explains_every_setting() -> None:
+def test_table_explains_every_setting() -> None:
     lines = table(Settings()).splitlines()
     for name, default in flat(Settings()).items():
         row = next(line for line in lines if line.startswith(f"| `{name}` |"))
@@ -271,23 +245,23 @@ def test_the_table_explains_every_setting() -> None:
 
 
 @pytest.mark.parametrize("name", ["cpu", None])
-def test_the_listing_can_be_given_to_set(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_listing_is_valid_input_of_set(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     main(["--preset", name] if name else [])
     printed = capsys.readouterr().out
     values = [line.split()[0] for line in printed.splitlines() if not line.startswith(" ")]
     assert resolve(parse_assignments(values)) == resolve(load_preset(name) if name else {})
-    assert ("\ntrain.epochs=6    (by default 20)\n    passes over" in printed) == (name == "cpu")
-    assert ("(by default" in printed) == (name == "cpu")
+    assert ("\ntrain.epochs=6    (default 20)\n    passes over" in printed) == (name == "cpu")
+    assert ("(default" in printed) == (name == "cpu")
 
 
-def test_the_listing_explains_every_setting_in_lines_of_a_width() -> None:
+def test_listing_is_wrapped() -> None:
     text = listing(Settings(), 60)
     assert max(map(len, text.splitlines())) <= 60
     words = " ".join(text.split())
-    assert "seed=1 of everything random [a whole number, at least 0, at most 2147483647] data.hq=false read" in words
+    assert "training [a whole number, at least 0, at most 2147483647] data.hq=false read" in words
     assert "None [" not in words
 
 
-def test_the_table_has_a_preset_s_values(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--markdown", "--preset", "cpu"])
     assert "| `train.epochs` | `6` | a whole number, at least 1 | passes over" in capsys.readouterr().out

@@ -116,11 +116,6 @@ def test_group_normalisation(channels: int, groups: int) -> None:
     assert torch.allclose(block(images)[:1], block(images[:1]), atol=1e-4)
 
 
-def test_without_normalisation_the_convolutions_have_biases() -> None:
-    names = DoubleConvolution(3, 5, "none").state_dict().keys()
-    assert set(names) == {"0.weight", "0.bias", "3.weight", "3.bias"}
-
-
 def test_channels_last_computes_the_same() -> None:
     network = UNet(8, 2, stem=2).eval()
     image = pixels(32, 48, count=2)

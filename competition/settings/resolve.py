@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from competition.command import Failure, os_reason
-from competition.settings.describe import complaints, is_text
+from competition.settings.describe import error_messages, is_text
 from competition.settings.schema import Settings
 
 PRESETS = Path(__file__).parent / "presets"
@@ -18,49 +18,42 @@ Tree = dict[str, Any]
 
 
 def preset_names() -> list[str]:
-    """The presets there are."""
+    """Return the names of the presets."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def load_preset(name: str) -> Tree:
-    """What a preset, by name or as a YAML file of one's own, sets.
-
-    Raises:
-        Failure: there is no such preset or file, or it is not a YAML mapping.
-    """
+    """Read a preset, by its name or from a YAML file."""
     if name.endswith((".yaml", ".yml")):
         return load_yaml(Path(name))
     if name not in preset_names():
         near = difflib.get_close_matches(name, preset_names(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise Failure(
-            f"no preset {name!r}; {hint}there are {', '.join(preset_names())}, or name a .yaml file of your own"
+            f"no preset {name!r}; {hint}the presets are {', '.join(preset_names())}; a .yaml file is possible too"
         )
     return load_yaml(PRESETS / f"{name}.yaml")
 
 
 def load_yaml(path: Path) -> Tree:
-    """A YAML file of settings as nested dicts; raises Failure where it is unreadable or not a mapping."""
+    """Read a YAML file of settings as nested dicts."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that no calendar has
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
         raise Failure(f"{path} is not YAML: {error}") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise Failure(f"{path} must hold settings by section, such as `train: {{epochs: 20}}`")
+        raise Failure(f"{path} must contain settings by section, such as `train: {{epochs: 20}}`")
     return tree
 
 
 def parse_assignments(assignments: Iterable[str]) -> Tree:
-    """``["train.epochs=50", "inference.tta=[identity]"]`` as nested dicts; values are read as YAML.
+    """Parse ``["train.epochs=50", "inference.tta=[identity]"]`` into nested dicts; values are YAML.
 
-    Text stays as it is written: a run may be called 2, a car 0351583208425, and neither is a number.
-
-    Raises:
-        Failure: an assignment is not of the form section.name=value.
+    Values of text settings are not converted: 2 can be the name of a run, and 0351583208425 a car.
     """
     tree: Tree = {}
     for assignment in assignments:
@@ -72,19 +65,21 @@ def parse_assignments(assignments: Iterable[str]) -> Tree:
         except (yaml.YAMLError, ValueError) as error:
             raise Failure(f"the value in {assignment!r} is not YAML: {error}") from error
         if isinstance(parsed, str) and not is_text(name):
-            parsed = _scientific(parsed)
+            parsed = _number_or_text(parsed)
         *sections, leaf = name.split(".")
         branch = tree
         for section in sections:
             branch = branch.setdefault(section, {})
             if not isinstance(branch, dict):
-                raise Failure(f"{assignment!r} sets what an earlier assignment already gave a plain value")
+                raise Failure(
+                    f"{assignment!r} needs a section, but an earlier assignment gives it a value; remove one"
+                )
         branch[leaf] = parsed
     return tree
 
 
 def merge(*trees: Mapping[str, Any]) -> Tree:
-    """Nested dicts laid over each other; a later one wins."""
+    """Merge nested dicts; a later one overrides an earlier one."""
     merged: Tree = {}
     for tree in trees:
         for name, value in tree.items():
@@ -94,25 +89,20 @@ def merge(*trees: Mapping[str, Any]) -> Tree:
 
 
 def resolve(tree: Mapping[str, Any]) -> Settings:
-    """Check nested dicts against the schema and fill in the defaults.
-
-    Raises:
-        Failure: a setting is unknown or its value is not allowed. The line gives its dotted name, and the nearest
-            valid name or the values allowed.
-    """
+    """Check nested dicts against the schema and fill in the defaults."""
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        raise Failure("; ".join(complaints(error))) from error
+        raise Failure("; ".join(error_messages(error))) from error
 
 
 def to_yaml(settings: Settings) -> str:
-    """Settings as the YAML text of a run's settings.yaml."""
+    """Return settings as YAML, the content of settings.yaml."""
     return yaml.safe_dump(settings.model_dump(), sort_keys=False)
 
 
-def _scientific(text: str) -> str | float:
-    """YAML 1.1 reads 1e-4 as a string; people mean a number."""
+def _number_or_text(text: str) -> str | float:
+    """Convert numbers such as 1e-4, which YAML 1.1 reads as text."""
     try:
         return float(text)
     except ValueError:

@@ -38,15 +38,15 @@ class DoubleConvolution(nn.Sequential):
     Args:
         channels_in: channels of the input.
         channels: channels of the output.
-        norm: batch, group (Wu and He, 2018), which does not depend on the batch, or none.
+        norm: batch, or group (Wu and He, 2018), which does not depend on the batch.
     """
 
     def __init__(self, channels_in: int, channels: int, norm: Norm = "batch") -> None:
         super().__init__(
-            nn.Conv2d(channels_in, channels, 3, padding=1, bias=norm == "none"),
+            nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
             normalisation(norm, channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             normalisation(norm, channels),
             nn.ReLU(inplace=True),
         )
@@ -54,9 +54,7 @@ class DoubleConvolution(nn.Sequential):
 
 def normalisation(norm: Norm, channels: int) -> nn.Module:
     """A layer that normalises (N, channels, H, W); groups are 8, or as many as divide the channels."""
-    if norm == "batch":
-        return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(math.gcd(channels, 8), channels) if norm == "group" else nn.Identity()
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(math.gcd(channels, 8), channels)
 
 
 class UNet(nn.Module):
