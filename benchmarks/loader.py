@@ -48,7 +48,7 @@ def trained_per_second(trainer: Trainer, steps: int) -> float:
     trainer.network.train()
 
     def step() -> None:
-        float(trainer._step(repeat(batch)))  # float() waits for the GPU
+        float(trainer.train_step(repeat(batch)))  # float() waits for the GPU
 
     step()
     seconds = medians(in_turns({"step": step}, steps))["step"]

@@ -20,7 +20,7 @@ from competition.run.open import add_run_arguments, open_run
 from competition.run.records import record_run, require_same_data
 from competition.settings.schema import Settings
 from folds import ranks
-from folds.batch_size import automatic_batch_size, sample_size
+from folds.batch_size import automatic_batch_size
 from folds.device import default_preset, describe_device
 from folds.frame import Frame
 from folds.leave_out import require_known, without
@@ -58,7 +58,7 @@ def require_suitable(network: torch.nn.Module, settings: Settings) -> None:
     The network is moved to the meta device, where a forward pass computes only shapes.
     """
     network.to("meta")
-    for height, width in dict.fromkeys([sample_size(settings), (settings.input.height, settings.input.width)]):
+    for height, width in dict.fromkeys([settings.sample_size, (settings.input.height, settings.input.width)]):
         try:
             with torch.device("meta"), torch.no_grad():
                 network(torch.zeros(2, 3, height, width, dtype=torch.uint8))

@@ -1,7 +1,8 @@
-"""The device, and the precision it computes in."""
+"""The device, its precision, and its memory."""
 
 import ctypes
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -11,29 +12,25 @@ from folds import ranks
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_BLOCK = 32 * 2**20  # bytes; glibc rejects more
-NEVER = 2**31 - 1
+LARGEST_MMAP_THRESHOLD = 32 * 2**20  # bytes; glibc accepts no larger one
+LARGEST_TRIM_THRESHOLD = 2**31 - 1
 
 
 def pick_device() -> torch.device:
-    """The GPU where there is one, else the CPU; of several processes each has a GPU of its own.
-
-    Raises:
-        Failure: this machine has more processes than GPUs.
-    """
+    """The GPU if there is one, else the CPU; each rank of this machine has its own GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if ranks.world() == 1:
         return torch.device("cuda")
     number, count = ranks.local_rank(), torch.cuda.device_count()
     if number >= count:
-        raise Failure(f"there are more processes than GPUs on this machine; NPROC={count} at most")
+        raise Failure(f"there are more processes than GPUs on this machine; use at most NPROC={count}")
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
 
 
 def describe_device() -> str:
-    """The device in words, for the record of a run."""
+    """The name of the device, for messages and for the record of a run."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
@@ -41,17 +38,17 @@ def describe_device() -> str:
 
 
 def cpu_threads(device: torch.device) -> int | None:
-    """How many threads a network computes with, on which its last bits depend on a CPU; None on a GPU."""
+    """The number of threads of a network on a CPU, on which its last bits depend; None on a GPU."""
     return torch.get_num_threads() if device.type == "cpu" else None
 
 
 def default_preset() -> str:
-    """The preset of a new run for which none is named."""
+    """The preset of a new run if the user names none."""
     return "gpu" if torch.cuda.is_available() else "cpu"
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """What "auto" means on a device: bf16 where it computes in it, else fp16 on a GPU and fp32 on a CPU."""
+    """Resolve "auto": bf16 if the device computes in it, else fp16 on a GPU and fp32 on a CPU."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -61,27 +58,38 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """What convolutions compute in."""
+    """The dtype of convolutions."""
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     return dtypes[resolve_precision(precision, device)]
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which the network computes."""
+    """The context in which networks compute."""
     dtype = autocast_dtype(precision, device)
     if dtype == torch.float32:
         return torch.autocast(device.type, enabled=False)
     return torch.autocast(device.type, dtype)
 
 
-def keep_freed_memory() -> bool:
-    """Make glibc keep the memory that this process frees; returns False with another C library.
+@contextmanager
+def out_of_memory(what: str, advice: str) -> Iterator[None]:
+    """Turn torch's error when the GPU runs out of memory into a Failure: ``what`` ran out, and what to do."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise Failure(f"{what} runs out of memory on {describe_device()}; {advice}") from error
 
-    A training step on a CPU frees large tensors. By default glibc returns many of them to the system, which has to
-    clear pages again for the next step. The peak does not change.
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep freed memory for the next training step; False if the C library has no such setting.
+
+    A training step on a CPU frees large tensors. By default glibc returns them to the system, which must clear new
+    pages in the next step. The peak memory does not change.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK) and mallopt(M_TRIM_THRESHOLD, NEVER))
+    return bool(
+        mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD) and mallopt(M_TRIM_THRESHOLD, LARGEST_TRIM_THRESHOLD)
+    )

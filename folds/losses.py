@@ -1,58 +1,107 @@
-"""The loss: binary cross-entropy on logits, heavier near the outline where asked for, and Dice."""
+"""The loss: a weighted sum of terms.
+
+To add a term, write its function here with ``@term`` and its weight, formula and description in
+``competition.settings.schema.Loss``, as a field of the same name. Settings, help and report follow from that field.
+"""
 
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from competition.settings.schema import Loss
+from competition.settings.schema import Loss, Precision
+from folds.device import autocast
+
+Term = Callable[[Tensor, Tensor, Loss], Tensor]
+
+TERMS: dict[str, Term] = {}
 
 
-def bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean binary cross-entropy of (N, 1, H, W) logits against a soft target in [0, 1] of the same shape."""
-    return F.binary_cross_entropy_with_logits(logits, target)
+def term(function: Term) -> Term:
+    """Register a term under the name of its function.
+
+    A term takes logits and targets in [0, 1], both (N, 1, H, W) float32, and the settings; it returns a scalar.
+    """
+    TERMS[function.__name__] = function
+    return function
 
 
-def weighted_bce(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Binary cross-entropy averaged with weights over the pixels of each image, and then over the images.
+def batch_loss(network: nn.Module, image: Tensor, target: Tensor, settings: Loss, precision: Precision) -> Tensor:
+    """The loss of a batch: (N, h, w, 3) uint8 images and (N, h, w) uint8 targets on the network's device."""
+    with autocast(precision, image.device):
+        logits = network(image.permute(0, 3, 1, 2))
+    return segmentation_loss(settings, logits, target.unsqueeze(1).float() / 255)
 
-    Dividing by the sum of the weights keeps the loss, and with it the learning rate, at the scale of ``bce``. By
-    image and not by batch: the mean of two halves of a batch is then that of the batch.
+
+def segmentation_loss(settings: Loss, logits: Tensor, target: Tensor) -> Tensor:
+    """The weighted sum of the terms, a scalar in float32.
 
     Args:
-        logits, target, weights: (N, 1, H, W) each.
+        settings: weights of the terms, of which those with weight 0 are not computed; and the kind of target.
+        logits: (N, 1, H, W), any float dtype.
+        target: (N, 1, H, W), in [0, 1].
     """
+    logits, target = logits.float(), target.float()
+    if settings.targets == "hard":
+        target = (target >= 0.5).float()
+    weights = settings.weights()
+    return torch.stack([weight * TERMS[name](logits, target, settings) for name, weight in weights.items()]).sum()
+
+
+@term
+def bce(logits: Tensor, target: Tensor, settings: Loss) -> Tensor:
+    """Binary cross-entropy; with ``settings.boundary`` above 1, pixels near the outline have that weight.
+
+    The weighted loss is divided by the sum of the weights of each image, so its scale stays that of the plain loss,
+    and a batch has the mean loss of its halves.
+    """
+    if settings.boundary == 1:
+        return F.binary_cross_entropy_with_logits(logits, target)
+    weights = boundary_weights(target, settings.boundary, settings.boundary_width)
     losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return ((losses * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)).mean()
 
 
-def boundary_weights(target: Tensor, weight: float, width: int) -> Tensor:
-    """Pixel weights: ``weight`` where the window around a pixel is neither all car nor all background, else 1.
+@term
+def dice(logits: Tensor, target: Tensor, _settings: Loss) -> Tensor:
+    """1 - soft Dice of each image, averaged over the images as in the competition's score.
 
-    The winners of Carvana weighted a border of 41 pixels three times (Giannakopoulos, 2017, with an average pool).
-    The window is cut off at the image's border, which therefore is no outline.
+    Soft Dice has squares in the denominator (Milletari et al., V-Net, 2016): for a soft target it is 1 only where the
+    prediction equals the target.
+    """
+    probabilities = logits.sigmoid().flatten(1)
+    target = target.flatten(1)
+    overlap = 2 * (probabilities * target).sum(1)
+    total = probabilities.square().sum(1) + target.square().sum(1)
+    return (1 - (overlap + 1) / (total + 1)).mean()
+
+
+def boundary_weights(target: Tensor, weight: float, width: int) -> Tensor:
+    """``weight`` for each pixel whose window contains both car and background, 1 for the others.
+
+    The winners of Carvana gave a border of 41 pixels weight 3 (Giannakopoulos, 2017, with an average pool). Windows
+    are clipped at the border of the image, so the border does not count as an outline.
 
     Args:
-        target: (N, 1, H, W) float, soft: a pixel on the outline is neither car nor background.
+        target: (N, 1, H, W) float; soft pixels count as both car and background.
         weight: near the outline.
         width: side of the square window in pixels, odd.
 
     Returns:
-        (N, 1, H, W), of target's dtype.
+        (N, 1, H, W), of the dtype of ``target``.
     """
     radius = width // 2
     padded = F.pad(target, (radius, radius, radius, radius), mode="replicate")
-    mixed = extreme(padded, width, torch.maximum) > extreme(padded, width, torch.minimum)
+    mixed = sliding(torch.maximum, padded, width) > sliding(torch.minimum, padded, width)
     return 1 + (weight - 1) * mixed.to(target.dtype)
 
 
-def extreme(padded: Tensor, width: int, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The maximum or minimum in every square window of (N, C, H, W), which shrinks by width - 1.
+def sliding(of_two: Callable[[Tensor, Tensor], Tensor], padded: Tensor, width: int) -> Tensor:
+    """The maximum or minimum of every square window of (N, C, H, W); H and W shrink by ``width - 1``.
 
-    Columns first, then rows, and each by doubling: two windows that overlap make one of up to twice the length. 41
-    pixels take 6 passes over memory, where max_pool2d takes 41 comparisons a pixel: the weights of 1024 x 1024 pixels
-    take 8 ms on one core in place of 300.
+    Each dimension is reduced by doubling: two overlapping windows make one of up to twice the length. A width of 41
+    takes 6 passes per dimension, where max_pool2d compares 41 pixels: 8 ms for 1024 x 1024 on one core, not 300 ms.
     """
     for dim in (2, 3):
         length = 1
@@ -64,42 +113,5 @@ def extreme(padded: Tensor, width: int, of_two: Callable[[Tensor, Tensor], Tenso
     return padded
 
 
-def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """1 - soft Dice, of each image by itself as the competition does, and then the mean.
-
-    Soft Dice after Milletari et al., V-Net (2016), with squares in the denominator: for a soft target it is 1 where
-    the prediction equals the target, and not elsewhere.
-    """
-    probabilities = logits.sigmoid().flatten(1)
-    target = target.flatten(1)
-    overlap = 2 * (probabilities * target).sum(1)
-    total = probabilities.square().sum(1) + target.square().sum(1)
-    return (1 - (overlap + 1) / (total + 1)).mean()
-
-
-def segmentation_loss(settings: Loss, logits: Tensor, target: Tensor) -> Tensor:
-    """The weighted sum of the terms, in float32 whatever the network computed in.
-
-    Args:
-        settings: the weights, of which terms of weight 0 are not computed, and whether the target is rounded.
-        logits: (N, 1, H, W), any float dtype.
-        target: (N, 1, H, W), in [0, 1].
-
-    Returns:
-        A scalar.
-    """
-    logits, target = logits.float(), target.float()
-    if settings.targets == "hard":
-        target = (target >= 0.5).float()
-    terms = ((settings.bce, cross_entropy(settings)), (settings.dice, dice_loss))
-    weighted = [weight * term(logits, target) for weight, term in terms if weight]
-    return torch.stack(weighted).sum()
-
-
-def cross_entropy(settings: Loss) -> Callable[[Tensor, Tensor], Tensor]:
-    """The cross-entropy that settings describe: plain, or heavier near the outline."""
-    if settings.boundary == 1:
-        return bce
-    return lambda logits, target: weighted_bce(
-        logits, target, boundary_weights(target, settings.boundary, settings.boundary_width)
-    )
+if TERMS.keys() != Loss.formulas().keys():
+    raise TypeError(f"terms {sorted(TERMS)} do not match the fields of Loss, {sorted(Loss.formulas())}")

@@ -77,7 +77,7 @@ def fit(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fo
         print(describe(trainer), flush=True)
         trainer.fit()
     assert trainer.best is not None
-    return Epoch.model_validate(trainer.best)
+    return trainer.best
 
 
 def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> Trainer:
@@ -118,12 +118,12 @@ def first_network(run: RunFolder, settings: Settings, fold: int) -> nn.Module:
 
 def describe(trainer: Trainer) -> str:
     """One line: where the training starts, on how many images, on which device, and the network's size."""
-    resumes = trainer.epoch or trainer.update
+    resumes = trainer.state.epoch or trainer.state.update
     processes = f"{ranks.world()} x " if ranks.world() > 1 else ""
     frame, settings = trainer.settings.input, trainer.settings.train
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     return (
-        f"fold {trainer.fold} {f'resumes in epoch {trainer.epoch + 1}' if resumes else 'begins'}: "
+        f"fold {trainer.fold} {f'resumes in epoch {trainer.state.epoch + 1}' if resumes else 'begins'}: "
         f"{len(trainer.loader.dataset)} images, "  # type: ignore[arg-type]
         f"{processes}{describe_device()}, {resolve_precision(settings.precision, trainer.device)}, "
         f"{frame.width} x {frame.height}, {parameters / 1e6:.2f} M parameters"

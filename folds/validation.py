@@ -9,17 +9,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from competition import metrics, rle
-from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, shape_of
 from competition.metrics import Scores
 from competition.rle import Spans
 from competition.settings.schema import Precision
 from folds import ranks
-from folds.device import autocast, describe_device
+from folds.device import autocast, out_of_memory
 from folds.frame import Frame
 from folds.leakage import held_out_key
-from folds.samples import leave_signals_to_the_trainer
+from folds.samples import start_process_group
 
 HALF = 128  # the level of probability 0.5 among 0..255
 
@@ -61,7 +60,7 @@ class Validation:
             HeldOut(self.photos, frame),
             batch_size=batch_size,
             num_workers=workers,
-            worker_init_fn=leave_signals_to_the_trainer,
+            worker_init_fn=start_process_group,
             generator=torch.Generator(),  # its own: each start of a loader draws a number, here from the network's
         )
         with ThreadPoolExecutor() as pool:
@@ -88,16 +87,13 @@ class Validation:
 
     def levels(self, network: nn.Module, batch: Tensor, device: torch.device, precision: Precision) -> Pixels:
         """The network's answers to a batch, (N, h, w) uint8 levels in its frame."""
-        try:
+        with out_of_memory(
+            f"validation with inference.batch_size={self.loader.batch_size}",
+            "run the same command with SET=inference.batch_size=1 to resume, or start a new RUN with a smaller input",
+        ):
             with autocast(precision, device):
                 logits = network(batch.to(device).permute(0, 3, 1, 2))
             return to_levels(logits.float().sigmoid()).cpu().numpy()
-        except torch.cuda.OutOfMemoryError as error:
-            raise Failure(
-                f"validation with inference.batch_size={self.loader.batch_size} does not fit the memory of "
-                f"{describe_device()}; the same command goes on with SET=inference.batch_size=1, or name a new RUN "
-                "with a smaller input.height and input.width"
-            ) from error
 
     def count(self, index: int, levels: Pixels) -> metrics.Counts:
         """The pixels of one photo's answer, (h, w) uint8 levels in the network's frame, against its mask."""

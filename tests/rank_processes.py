@@ -22,7 +22,7 @@ from competition.command import run_command
 from competition.data_folder import DataFolder
 from competition.run.folder import RunFolder
 from competition.settings.resolve import resolve
-from folds import batch_size, ranks, trainer
+from folds import batch_size, ranks
 from folds.begin import ensure_split
 from folds.train import make_trainer
 from folds.trainer import Trainer
@@ -94,7 +94,7 @@ def predict_and_die(arguments: list[str], parts: list[int]) -> None:
 def train_and_die(module_arguments: list[str], rank: int, step: int) -> None:
     """One rank is killed in a step."""
     steps = []
-    update = Trainer._step
+    update = Trainer.train_step
 
     def die(self: Trainer, batches: Any) -> Tensor:
         steps.append(1)
@@ -102,20 +102,20 @@ def train_and_die(module_arguments: list[str], rank: int, step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return update(self, batches)
 
-    Trainer._step = die  # type: ignore[method-assign]
+    Trainer.train_step = die  # type: ignore[method-assign]
     command("folds.train", module_arguments)
 
 
 def train_and_spoil(arguments: list[str], rank: int, step: int) -> None:
     """The loss of one rank is no number in a step."""
     losses = []
-    plain = trainer.segmentation_loss
+    plain = losses.segmentation_loss
 
     def spoil(*arguments: Any) -> Tensor:
         losses.append(1)
         return plain(*arguments) * (float("nan") if len(losses) == step and ranks.rank() == rank else 1)
 
-    trainer.segmentation_loss = spoil
+    losses.segmentation_loss = spoil
     command("folds.train", arguments)
 
 
@@ -135,14 +135,14 @@ def compare(root: Path, data: Path, tree: dict[str, Any], plain: bool, answer: P
         if plain:
             made = without_norms(made)
         made.fit()
-        states = [made.network.state_dict(), made.ema.module.state_dict() if made.ema else {}]
+        states = [made.network.state_dict(), made.state.evaluated.state_dict()]
         hashes = ranks.gathered([hash_of(state) for state in states])
         finite = ranks.gathered(all(bool(torch.isfinite(each).all()) for state in states for each in state.values()))
         assert made.best is not None
         if ranks.first():
             weights = [parameter.detach().flatten().tolist() for parameter in made.network.parameters()]
-            content = {"hashes": hashes, "finite": finite, "weights": weights, "best": made.best}
-            answer.write_text(json.dumps(content | {"history": made.history}))
+            content = {"hashes": hashes, "finite": finite, "weights": weights, "dice": made.best.dice}
+            answer.write_text(json.dumps(content | {"loss": [epoch.loss for epoch in made.state.history]}))
 
 
 def without_norms(made: Trainer) -> Trainer:

@@ -14,7 +14,7 @@ from competition.command import Failure
 from competition.settings.resolve import resolve
 from competition.settings.schema import Settings
 from folds import batch_size
-from folds.batch_size import automatic_batch_size, fits_memory, largest, largest_that_fits, rehearse
+from folds.batch_size import automatic_batch_size, fits_memory, largest_power_of_two, largest_that_fits, trial_steps
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -89,7 +89,7 @@ def test_the_largest_power_of_two(room: int, at_most: int, found: int, tried: li
         asked.append(size)
         return size <= room
 
-    assert largest(fits, at_most) == found
+    assert largest_power_of_two(fits, at_most) == found
     assert asked == tried
 
 
@@ -134,7 +134,7 @@ def test_the_rehearsal_has_in_memory_what_the_trainer_has(
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note)
-    rehearse(settings, CPU, 4)
+    trial_steps(settings, CPU, 4)
     assert network.steps == [(shape, networks, False), (shape, networks, True)]
     assert states == [0, 2]
 
@@ -169,7 +169,7 @@ def test_a_tenth_of_what_a_gpu_has_for_the_process_is_spared(
     answers |= {"mem_get_info": (60, 200), "memory_reserved": 40, "max_memory_reserved": peak}
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
-    monkeypatch.setattr(batch_size, "rehearse", lambda *_: None)
+    monkeypatch.setattr(batch_size, "trial_steps", lambda *_: None)
     assert fits_memory(settings_with(), torch.device("cuda"), 4) == fits
 
 
@@ -196,14 +196,14 @@ def test_one_process_without_memory_for_an_image_ends_all_with_one_line(tmp_path
     ended = together(2, batch_size_of, [8, 0], 1000, folder=tmp_path)
     assert [status for status, _, _ in ended] == [1, 1]
     said = [line for _, _, err in ended for line in err.splitlines() if line.startswith("error")]
-    assert [line[:34] for line in said] == ["error: not one image of 384 x 256 "]
+    assert [line.partition(" does")[0] for line in said] == ["error: a single image of 384 x 256"]
 
 
 def test_what_to_do_where_not_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_size, "pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(batch_size, "largest_that_fits", lambda *_: 0)
     monkeypatch.setattr(batch_size, "describe_device", lambda: "A100")
-    with pytest.raises(Failure, match=r"not one image of 64 x 32 can .* A100 in fp32; give a smaller input.height"):
+    with pytest.raises(Failure, match=r"a single image of 64 x 32 does .* A100 in fp32; use a smaller input.height"):
         automatic_batch_size(settings_with(), 1000)
 
 
@@ -215,7 +215,7 @@ def test_on_a_gpu() -> None:
     states, allocated = torch.cuda.get_rng_state(), torch.cuda.memory_allocated()
     assert largest_that_fits(settings, device, at_most=8) == 8
     torch.cuda.reset_peak_memory_stats()
-    rehearse(settings, device, 4)
+    trial_steps(settings, device, 4)
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(torch.cuda.max_memory_reserved() / total)

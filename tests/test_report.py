@@ -403,7 +403,7 @@ def test_what_a_training_began_with_is_said(tmp_path, data):
     assert "U-Net, width 32, depth 4, stem 1, from run first" in page.texts
     assert "2 folds of cars, those of run first" in page.texts
     assert any(text.endswith("), and pseudo-labels of run first") for text in page.texts)
-    assert "binary cross-entropy (3 × near the outline) + 0.5 × (1 − Dice), hard targets" in page.texts
+    assert "binary cross-entropy + 0.5 × (1 − Dice), weight 3 near the outline, hard targets" in page.texts
     assert "2 h 0 min for 6 epochs" in page.texts
 
 

@@ -152,8 +152,8 @@ def test_stopped_by_signals_with_workers(tiny_data: Path, tmp_path: Path, refere
         status, _, err = training.end(number)
         assert status == 143, err
         epoch, update = progress(run)
-        expected = rf"stopped by {name} in epoch {epoch + 1} at step {update} of 2, which is saved; the same command"
-        assert re.fullmatch(rf"{expected} goes on from there\n", err), err
+        expected = rf"stopped by {name} in epoch {epoch + 1} at step {update} of 2; it is saved, and the same command"
+        assert re.fullmatch(rf"{expected} resumes there\n", err), err
     train(arguments_of(run, tiny_data, workers=1))
     assert_same_end(run, reference)
 

@@ -89,7 +89,7 @@ def test_preset_names() -> None:
             "network.decoder=0 is not allowed: a list such as [a, b], each a whole number, at",
         ),
         ("train=5", "train=5 is not allowed: it is a section with the settings epochs, batch_size,"),
-        ("loss.bce=0", "loss.bce and loss.dice cannot both be 0"),
+        ("loss.bce=0", "loss.bce and loss.dice cannot all be 0"),
         ("loss={bce: 0, dice: 1, boundary: 3}", "loss.boundary weights the pixels of loss.bce, which is 0; give"),
         ("loss.boundary_width=40", "loss.boundary_width=40 has no middle pixel; 41 has"),
         ("augment.crop=[64]", "augment.crop=[64] is not allowed: 0 or a list such as [a, b], each a whole number"),

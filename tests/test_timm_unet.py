@@ -10,7 +10,7 @@ from torch import Tensor
 from competition.command import Failure
 from competition.settings.schema import Train
 from folds.networks.timm_unet import ScSE, TimmUNet
-from folds.trainer import make_optimizer
+from folds.optimizer import make_optimizer
 
 
 @pytest.fixture(autouse=True)

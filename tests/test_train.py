@@ -256,7 +256,7 @@ def test_a_full_disk_is_said_and_the_next_call_goes_on(
     tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """last.pt no longer fits after a few of its updates; what was saved before is where it goes on."""
-    from folds import trainer
+    from folds import training_state
 
     saves = []
 
@@ -265,9 +265,9 @@ def test_a_full_disk_is_said_and_the_next_call_goes_on(
         with full_disk(10_000) if len(saves) == 4 else nullcontext():
             save_state(path, state)
 
-    save_state = trainer.save_state
+    save_state = training_state.save_state
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_state", save)
+        patched.setattr(training_state, "save_state", save)
         with pytest.raises(Failure, match=r"cannot write .*last.pt: "):
             train(arguments_of(run, tiny_data))
     state = load_state(run.last(0))

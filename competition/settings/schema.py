@@ -127,29 +127,45 @@ class Network(Section):
     )
 
 
-class Loss(Section):
-    """The weights of the terms of the loss and of the pixels in them, and the target of all."""
+def loss_term(weight: float, formula: str, description: str) -> Any:
+    """The weight of a term of the loss; ``folds.losses`` has a function of the same name."""
+    return Field(weight, ge=0, description=description, json_schema_extra={"formula": formula})
 
-    bce: float = Field(1.0, ge=0, description="binary cross-entropy on logits")
-    dice: float = Field(0.0, ge=0, description="1 - soft Dice, per image")
+
+class Loss(Section):
+    """The weights of the terms of the loss, the weights of pixels, and the kind of target."""
+
+    bce: float = loss_term(1.0, "binary cross-entropy", "weight of the binary cross-entropy")
+    dice: float = loss_term(0.0, "(1 − Dice)", "weight of 1 - soft Dice, computed per image")
     boundary: float = Field(
-        1.0, ge=1, le=100, description="weight in bce of the pixels near the outline, where all others have 1"
+        1.0, ge=1, le=100, description="weight in loss.bce of pixels near the outline; other pixels have weight 1"
     )
     boundary_width: int = Field(
         41,
         ge=3,
         le=1023,
-        description="near is a square window of so many pixels of the input that the outline crosses",
+        description="side in input pixels of a square window; a pixel is near if its window has car and background",
     )
     targets: Literal["soft", "hard"] = Field(
         "soft",
-        description="soft: the part of a pixel that is car; hard: that part rounded to car (half or more) or not",
+        description="soft: the part of a pixel that is car, 0 to 1; hard: 1 if at least half of it is car, else 0",
     )
 
+    @classmethod
+    def formulas(cls) -> dict[str, str]:
+        """The formula of each term, by its name."""
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return {name: str(extra["formula"]) for name, extra in extras.items() if isinstance(extra, dict)}
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each term that has one above 0, by its name."""
+        return {name: weight for name in self.formulas() if (weight := getattr(self, name))}
+
     @model_validator(mode="after")
-    def _not_nothing(self) -> Self:
-        if self.bce == self.dice == 0:
-            raise ValueError("loss.bce and loss.dice cannot both be 0; one of them has to train the network")
+    def _has_a_term(self) -> Self:
+        if not self.weights():
+            names = [f"loss.{name}" for name in self.formulas()]
+            raise ValueError(f"{' and '.join(names)} cannot all be 0; give one of them a weight above 0")
         return self
 
     @model_validator(mode="after")
@@ -258,6 +274,12 @@ class Settings(Section):
                 "it is cut from; give a smaller crop or a larger input"
             )
         return self
+
+    @property
+    def sample_size(self) -> tuple[int, int]:
+        """Height and width of a training sample: the crop, or the whole input."""
+        crop = self.augment.crop
+        return (crop[0], crop[1]) if crop else (self.input.height, self.input.width)
 
     def with_batch_size(self, size: BatchSize) -> Self:
         """Return a copy with this ``train.batch_size``."""

@@ -75,13 +75,12 @@ def _fit(settings: Settings) -> str:
 
 
 def _loss(settings: Settings) -> str:
-    loss = settings.loss
-    outline = f" ({loss.boundary:g} × near the outline)" if loss.boundary > 1 else ""
-    terms = {f"binary cross-entropy{outline}": loss.bce, "(1 − Dice)": loss.dice}
-    sum_of_terms = " + ".join(
-        name if weight == 1 else f"{weight:g} × {name}" for name, weight in terms.items() if weight
-    )
-    return sum_of_terms if loss.targets == "soft" else f"{sum_of_terms}, {loss.targets} targets"
+    loss, formulas = settings.loss, settings.loss.formulas()
+    terms = [
+        formulas[name] if weight == 1 else f"{weight:g} × {formulas[name]}" for name, weight in loss.weights().items()
+    ]
+    boundary = f", weight {loss.boundary:g} near the outline" if loss.boundary > 1 else ""
+    return " + ".join(terms) + boundary + (", hard targets" if loss.targets == "hard" else "")
 
 
 def _batch(settings: Settings) -> str:

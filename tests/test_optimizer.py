@@ -1,12 +1,23 @@
-"""The learning rates, worked out by hand."""
+"""The optimizer, and the learning rates computed by hand."""
 
 import math
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from competition.settings.schema import Train
-from folds.schedule import learning_rate
+from folds.optimizer import learning_rate, make_optimizer
+
+
+def test_biases_and_norms_have_no_weight_decay() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    decayed, others = make_optimizer(network, Train(weight_decay=0.3)).param_groups
+    assert [parameter.ndim for parameter in decayed["params"]] == [4]
+    assert [parameter.ndim for parameter in others["params"]] == [1, 1, 1]
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    assert isinstance(make_optimizer(network, Train(optimizer="sgd")), torch.optim.SGD)
 
 
 def test_onecycle_by_hand() -> None:
@@ -14,7 +25,7 @@ def test_onecycle_by_hand() -> None:
     rates = [learning_rate(settings, update, 100) for update in range(100)]
     assert rates[0] == pytest.approx(0.04 + 0.96 * (1 - math.cos(math.pi / 11)) / 2)
     assert rates[10] == max(rates) == 1.0
-    assert rates[55] == pytest.approx(0.5), "half way down the cosine"
+    assert rates[55] == pytest.approx(0.5), "halfway down the cosine"
     assert rates[99] == pytest.approx((1 + math.cos(math.pi * 89 / 90)) / 2)
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)
@@ -41,7 +52,7 @@ def test_step_by_hand() -> None:
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "step", "constant"])
 @pytest.mark.parametrize(("warmup", "updates"), [(0, 1), (0.9, 1), (0.5, 2), (0.99, 7)])
-def test_short_trainings_have_a_rate(schedule: Any, warmup: float, updates: int) -> None:
+def test_short_trainings_have_a_positive_rate(schedule: Any, warmup: float, updates: int) -> None:
     settings = Train(lr=0.3, schedule=schedule, warmup=warmup)
     for update in range(updates):
         assert 0 < learning_rate(settings, update, updates) <= 0.3
