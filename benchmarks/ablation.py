@@ -8,7 +8,6 @@ Each variant is a run; the same command resumes an interrupted ablation.
 import json
 import statistics
 import tempfile
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -42,23 +41,6 @@ HALF = 0.5
 NO_TTA: list[TTA] = ["identity"]
 
 
-class Deadline:
-    """The time after which no further training is started.
-
-    Args:
-        minutes: from now; None is never.
-    """
-
-    def __init__(self, minutes: float | None) -> None:
-        self.minutes = minutes
-        self.start = time.monotonic()
-
-    def require(self) -> None:
-        """Raise a Failure if the time is over."""
-        if self.minutes is not None and time.monotonic() - self.start >= 60 * self.minutes:
-            raise Failure(f"--minutes-in-all={self.minutes:g} are over; the same command with more goes on")
-
-
 class Pace(NamedTuple):
     """The images of an epoch, and the images per second of the training."""
 
@@ -84,7 +66,6 @@ class Protocol:
         inference: TTA and other settings of the scoring.
         minutes: duration of each training.
         epochs: of each training, instead of minutes.
-        deadline: of the whole ablation.
     """
 
     preset: str
@@ -96,7 +77,6 @@ class Protocol:
     inference: Inference
     minutes: float
     epochs: int | None
-    deadline: Deadline
 
     @property
     def unseen(self) -> list[Photo]:
@@ -199,7 +179,6 @@ def protocol_of(options: Namespace) -> Protocol:
         inference=settings.inference,
         minutes=options.minutes,
         epochs=options.epochs,
-        deadline=Deadline(options.minutes_in_all),
     )
 
 
@@ -212,7 +191,6 @@ def pace_of(variant: str, settings: Settings, protocol: Protocol) -> Pace:
     key = key_of(work=work(settings), data=str(protocol.data.root.resolve()))
     kept = read_json(file) if file.is_file() else {}
     if kept.get("key") != key:
-        protocol.deadline.require()
         kept = {"key": key, "pace": measured_pace(settings, protocol)._asdict()}
         files.write_json(file, kept)
     return Pace(**kept["pace"])
@@ -257,7 +235,6 @@ def begin(variant: str, changes: Changes, protocol: Protocol) -> tuple[RunFolder
     )
     run, settings, _ = open_run(arguments, protocol.preset)
     if not run.settings.is_file():
-        protocol.deadline.require()
         require_possible(run, settings, protocol.data, fold=None)
     if ensure_split(run, settings, protocol.data) != protocol.by_fold:
         raise Failure(f"{run.folds} is another split than that of these data and settings; name a new RUN")
@@ -268,14 +245,13 @@ def train_variant(variant: str, changes: Changes, folds: Sequence[int], protocol
     """Train and score the networks of a variant that are not finished.
 
     Raises:
-        Failure: whatever ``begin`` or the training refuse, or the deadline has passed.
+        Failure: whatever ``begin`` or the training refuse.
     """
     run, settings = begin(variant, changes, protocol)
     networks = []
     for fold in folds:
         if best_of_finished(run, settings, fold) is None:
-            protocol.deadline.require()
-            print(f"{variant}:", flush=True)
+                print(f"{variant}:", flush=True)
             train_fold(run, settings, protocol.data, protocol.by_fold, fold)
         scores = scores_of([run.best(fold)], run.fold(fold) / "unseen.json", protocol)
         network = Trained(settings, fold, trained_pace(run, fold), scores["tta"], scores["no TTA"])
@@ -402,7 +378,6 @@ def add_arguments(arguments: ArgumentParser) -> None:
     )
     arguments.add_argument("--minutes", type=float, default=3, help="duration of each training, rounded to epochs")
     arguments.add_argument("--epochs", type=int, help="epochs of each training, instead of minutes")
-    arguments.add_argument("--minutes-in-all", type=float, help="after this time no further training is started")
     arguments.add_argument("--markdown", action="store_true", help="print the table in Markdown as well")
 
 
