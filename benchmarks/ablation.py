@@ -251,7 +251,7 @@ def train_variant(variant: str, changes: Changes, folds: Sequence[int], protocol
     networks = []
     for fold in folds:
         if best_of_finished(run, settings, fold) is None:
-                print(f"{variant}:", flush=True)
+            print(f"{variant}:", flush=True)
             train_fold(run, settings, protocol.data, protocol.by_fold, fold)
         scores = scores_of([run.best(fold)], run.fold(fold) / "unseen.json", protocol)
         network = Trained(settings, fold, trained_pace(run, fold), scores["tta"], scores["no TTA"])
