@@ -21,7 +21,3 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     run_command(main)
-
-
-if __name__ == "__main__":
-    run_command(main)
