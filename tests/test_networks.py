@@ -1,4 +1,4 @@
-"""The network that the settings describe."""
+"""The network of a run's settings."""
 
 from typing import Any
 
@@ -43,17 +43,16 @@ def test_unet_with_group_normalisation() -> None:
         ("timm_unet", "unet", "depth", 5, 4),
     ],
 )
-def test_what_a_network_does_not_have_is_refused(
+def test_settings_of_the_other_network_are_an_error(
     network: str, other: str, name: str, value: object, default: object
 ) -> None:
     settings = resolve({"network": {"name": network, name: value}})
     with pytest.raises(Failure) as caught:
         make_network(settings)
     assert str(caught.value) == (
-        f"network.{name}={str(value).replace(' ', '')} means nothing to network.name={network}; "
-        f'SET=network.name={other} for a network that has it, or SET="network.{name}={default}"'
+        f"network.{name}={str(value).replace(' ', '')} has no effect with network.name={network}; "
+        f'use SET=network.name={other}, or the default: SET="network.{name}={default}"'
     )
-    make_network(settings, pretrained=False)  # of a checkpoint from before
 
 
 def test_a_preset_of_timm_names_all_that_a_unet_does_not_have() -> None:
@@ -72,12 +71,12 @@ def test_a_timm_unet_by_its_settings() -> None:
 @pytest.mark.parametrize(
     ("size", "reason"),
     [
-        ({"height": 96}, "input.height=96 is not a multiple of 64, as this network needs; 128 is"),
-        ({"width": 224}, "input.width=224 is not a multiple of 64, as this network needs; 256 is"),
-        ({"height": 32}, "input.height=32 is not a multiple of 64, as this network needs; 64 is"),
+        ({"height": 96}, "input.height=96 is not a multiple of 64, which this network needs; use 128"),
+        ({"width": 224}, "input.width=224 is not a multiple of 64, which this network needs; use 256"),
+        ({"height": 32}, "input.height=32 is not a multiple of 64, which this network needs; use 64"),
     ],
 )
-def test_a_size_that_does_not_halve_is_refused(size: dict[str, int], reason: str) -> None:
+def test_a_size_that_is_not_a_multiple(size: dict[str, int], reason: str) -> None:
     tree: dict[str, Any] = {"input": {"height": 128, "width": 128} | size, "network": {"width": 4, "depth": 6}}
     with pytest.raises(Failure, match=reason):
         make_network(resolve(tree))
@@ -86,11 +85,11 @@ def test_a_size_that_does_not_halve_is_refused(size: dict[str, int], reason: str
 @pytest.mark.parametrize(
     ("crop", "reason"),
     [
-        ([96, 64], "the height of augment.crop=96 is not a multiple of 64, as this network needs; 128 is"),
-        ([64, 100], "the width of augment.crop=100 is not a multiple of 64, as this network needs; 128 is"),
+        ([96, 64], "the height of augment.crop=96 is not a multiple of 64, which this network needs; use 128"),
+        ([64, 100], "the width of augment.crop=100 is not a multiple of 64, which this network needs; use 128"),
     ],
 )
-def test_a_crop_that_does_not_halve_is_refused(crop: list[int], reason: str) -> None:
+def test_a_crop_that_is_not_a_multiple(crop: list[int], reason: str) -> None:
     tree: dict[str, Any] = {"input": {"height": 128, "width": 128}, "network": {"width": 4, "depth": 6}}
     make_network(resolve(tree | {"augment": {"crop": [64, 128]}}))
     with pytest.raises(Failure, match=reason):
@@ -107,7 +106,7 @@ def test_the_decoder_by_its_settings() -> None:
     assert (kinds.count(torch.nn.GroupNorm), kinds.count(ScSE), kinds.count(torch.nn.BatchNorm2d)) == (10, 5, 0)
 
 
-def test_weights_are_not_fetched_where_a_checkpoint_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_not_downloaded_if_a_checkpoint_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def recorded(name: str, weights: str) -> object:
@@ -142,7 +141,7 @@ def test_every_preset_has_a_network_that_fits_its_frame(preset: str) -> None:
     ("over", "learns"), [({"weights": "none"}, True), ({"weights": "hub"}, False), ({"init_from": "first"}, False)]
 )
 def test_only_layers_that_were_given_weights_are_frozen(over: dict[str, str], learns: bool) -> None:
-    """Where the first weights are random, what PRESET=cpu freezes would stay so."""
+    """With random initial weights, the layers that PRESET=cpu freezes would stay random."""
     settings = resolve(merge(load_preset("cpu"), {"network": over | {"weights": over.get("weights", "none")}}))
     network = make_network(settings, pretrained=False)
     assert all(value.requires_grad for value in network.parameters()) is learns

@@ -30,7 +30,7 @@ def seeded() -> None:
 
 @pytest.mark.parametrize("weights", ["none", "hub"])
 def test_an_unknown_encoder_is_refused_with_names_like_it(weights: str) -> None:
-    with pytest.raises(Failure, match=r"network.encoder='resnet1' is no timm encoder.*resnet18") as refused:
+    with pytest.raises(Failure, match=r"network.encoder='resnet1' is not a timm encoder.*resnet18") as refused:
         TimmUNet("resnet1", weights, [8])
     assert "\n" not in str(refused.value)
 
@@ -112,14 +112,14 @@ def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
 
 def test_fewer_tensors_are_refused() -> None:
     ours = {"a": torch.zeros(2), "b": torch.zeros(3)}
-    with pytest.raises(Failure, match="holds 1 tensors, the encoder 2"):
+    with pytest.raises(Failure, match="has 1 tensors, and the encoder 2"):
         match_weights({"x": torch.zeros(2)}, ours, Path("w.pth"), "net")
     with pytest.raises(Failure, match=r"its y has shape \(4,\), where b has \(3,\)"):
         match_weights({"x": torch.zeros(2), "y": torch.zeros(4)}, ours, Path("w.pth"), "net")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"no file of weights .*none.pth; network.weights is hub, none, or a file"):
+    with pytest.raises(Failure, match=r"there is no file .*none.pth; network.weights is hub, none, or a file"):
         TimmUNet("mobilenetv2_100", str(tmp_path / "none.pth"), [8])
 
 
@@ -135,7 +135,7 @@ class Trap:
 
 def test_a_file_that_needs_unpickling_is_refused_and_not_run(tmp_path: Path) -> None:
     torch.save({"state_dict": Trap(tmp_path / "sprung")}, tmp_path / "w.pth")
-    with pytest.raises(Failure, match="is no readable file of weights"):
+    with pytest.raises(Failure, match="is not a readable file of weights"):
         read_weights(tmp_path / "w.pth")
     assert not (tmp_path / "sprung").exists()
 
@@ -143,7 +143,7 @@ def test_a_file_that_needs_unpickling_is_refused_and_not_run(tmp_path: Path) -> 
 @pytest.mark.parametrize(("name", "content"), [("w.pth", b""), ("w.pth", b"text"), ("w.safetensors", b"text")])
 def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(Failure, match=r"is no readable file of weights \(.+\)") as refused:
+    with pytest.raises(Failure, match=r"is not a readable file of weights \(.+\)") as refused:
         read_weights(tmp_path / name)
     assert "\n" not in str(refused.value)
 
@@ -151,18 +151,21 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes) ->
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1, 2], {"a": torch.zeros(1), "epoch": 3}])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(Failure, match="holds no state dict of tensors"):
+    with pytest.raises(Failure, match="does not contain a state dict of tensors"):
         read_weights(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize(
     ("encoder", "reason"),
     [
-        ("resnet18.nonsense", r"for network.encoder=resnet18.nonsense \(Invalid .*\); there are resnet18.a1_in1k"),
+        (
+            "resnet18.nonsense",
+            r"for network.encoder=resnet18.nonsense \(Invalid .*\); similar names: resnet18.a1_in1k",
+        ),
         ("coatnet_0_224", r"for network.encoder=coatnet_0_224 \(none were published\); "),
     ],
 )
-def test_weights_that_no_hub_has_are_not_blamed_on_the_network(encoder: str, reason: str) -> None:
+def test_weights_that_timm_has_not_published(encoder: str, reason: str) -> None:
     with pytest.raises(Failure, match=f"timm has no pretrained weights {reason}") as refused:
         TimmUNet(encoder, "hub", [8])
     assert "\n" not in str(refused.value)
@@ -172,10 +175,10 @@ def test_weights_that_no_hub_has_are_not_blamed_on_the_network(encoder: str, rea
     ("weights", "reason"),
     [
         ("hub", "cannot load hf-hub:a/b's pretrained weights from timm's hub"),
-        ("none", "cannot load hf-hub:a/b from the hub, which alone knows what it is"),
+        ("none", "cannot load the configuration of hf-hub:a/b from the hub"),
         (
             "w.pth",
-            "network.encoder=hf-hub:a/b is the hub's, and network.weights=w.pth a file; name one of timm's own",
+            "network.encoder=hf-hub:a/b is on the hub, but network.weights=w.pth is a file; use one of timm's own",
         ),
     ],
 )
@@ -189,13 +192,13 @@ def test_an_encoder_of_the_hub_that_cannot_be_reached(
 
 
 def offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's client without a network and with nothing of before."""
+    """The hub's client in offline mode with an empty cache."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))
 
 
-def test_an_unreachable_hub_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_one_line_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offline(tmp_path, monkeypatch)
     began = time.monotonic()
     with pytest.raises(Failure, match=r"cannot load resnet18's pretrained weights from timm's hub") as refused:
@@ -231,7 +234,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Make a port of this machine the hub, with nothing fetched before."""
+    """Use a port of this machine as the hub, with an empty cache."""
 
     def set_port(port: int) -> None:
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, f"http://127.0.0.1:{port}")
@@ -250,18 +253,17 @@ def closed_port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_a_hub_that_does_not_answer_is_asked_once(
+def test_a_hub_that_does_not_respond_is_asked_once(
     hub_at: Callable[[int], None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub_at(closed_port())
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it must not try again"))
-    with pytest.raises(Failure, match=r"timm's hub \(ConnectError: .*refused.*\); fetch them on a machine"):
+    with pytest.raises(Failure, match=r"timm's hub \(ConnectError: .*refused.*\); download them on a machine"):
         make_encoder("test_resnet", "hub")
     assert capfd.readouterr() == ("", "")
-    assert not constants.HF_HUB_OFFLINE
 
 
-def test_what_was_fetched_before_needs_no_hub(hub_at: Callable[[int], None], tmp_path: Path) -> None:
+def test_cached_weights_need_no_hub(hub_at: Callable[[int], None], tmp_path: Path) -> None:
     hub_at(closed_port())
     repository = tmp_path / "models--timm--test_resnet.r160_in1k"
     snapshot = repository / "snapshots" / "abc"
@@ -275,9 +277,7 @@ def test_what_was_fetched_before_needs_no_hub(hub_at: Callable[[int], None], tmp
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_hub_that_answers_gives_the_weights_it_has(
-    hub_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, there: bool
-) -> None:
+def test_weights_from_the_hub(hub_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     weights = trained("test_resnet")
     monkeypatch.setattr(Hub, "files", {"/model.safetensors": safetensors.torch.save(weights)} if there else {})
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:

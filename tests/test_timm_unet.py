@@ -1,4 +1,4 @@
-"""The decoder on timm's encoders."""
+"""The U-Net decoder on timm encoders."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def answer(network: TimmUNet, height: int, width: int) -> Tensor:
+def logits_of(network: TimmUNet, height: int, width: int) -> Tensor:
     with torch.inference_mode():
         logits: Tensor = network.eval()(torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8))
     return logits
@@ -28,7 +28,7 @@ def answer(network: TimmUNet, height: int, width: int) -> Tensor:
 def test_every_pixel_gets_a_logit(encoder: str) -> None:
     network = TimmUNet(encoder, "none", [16, 12, 8, 8, 4])
     assert network.divisor == 32
-    logits = answer(network, 64, 96)
+    logits = logits_of(network, 64, 96)
     assert logits.shape == (1, 1, 64, 96)
     assert torch.isfinite(logits).all()
 
@@ -37,10 +37,10 @@ def test_every_pixel_gets_a_logit(encoder: str) -> None:
 def test_a_shorter_decoder_is_enlarged_to_full_size(levels: int) -> None:
     network = TimmUNet("resnet18", "none", [8] * levels)
     assert len(network.blocks) == levels
-    assert answer(network, 64, 64).shape == (1, 1, 64, 64)
+    assert logits_of(network, 64, 64).shape == (1, 1, 64, 64)
 
 
-def test_more_levels_than_the_encoder_halves_are_refused() -> None:
+def test_more_levels_than_the_encoder_has() -> None:
     with pytest.raises(Failure, match=r"network.decoder has 6 levels, but resnet18 halves the size only 5 times"):
         TimmUNet("resnet18", "none", [8] * 6)
 
@@ -53,7 +53,7 @@ def test_skip_connections_join_where_the_encoder_has_a_feature() -> None:
     assert [block[0].in_channels for block in sparse.blocks] == [320 + 160, 40 + 80, 30 + 40, 20, 10 + 3]
 
 
-def test_the_defaults_are_the_network_that_old_checkpoints_hold() -> None:
+def test_names_of_the_decoder_parameters() -> None:
     names = [name for name in TimmUNet("resnet18", "none", [8, 4]).state_dict() if not name.startswith("encoder.")]
     norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
     block = ["0.weight", *(f"1.{part}" for part in norm), "3.weight", *(f"4.{part}" for part in norm)]
@@ -61,9 +61,9 @@ def test_the_defaults_are_the_network_that_old_checkpoints_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"norm": "group"}, {"norm": "none"}, {"attention": "scse"}, {"enlarge": "bilinear"}, {"detail": 6}]
+    "options", [{"norm": "group"}, {"attention": "scse"}, {"enlarge": "bilinear"}, {"detail": 6}]
 )
-def test_every_option_answers_and_all_of_it_learns(options: dict[str, Any]) -> None:
+def test_every_option_gives_logits_and_trains_all_parameters(options: dict[str, Any]) -> None:
     network = TimmUNet("resnet10t", "none", [16, 12, 8, 8, 4], **options)
     logits = network(torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8))
     assert logits.shape == (2, 1, 64, 96)
@@ -92,7 +92,7 @@ def test_bilinear_enlargement_is_smooth() -> None:
         torch.manual_seed(1)
         network = TimmUNet("resnet10t", "none", [4], enlarge=enlarge)  # type: ignore[arg-type]
         network.blocks[0].register_forward_pre_hook(lambda _, inputs, name=enlarge: seen.update({name: inputs[0]}))
-        answer(network, 64, 64)
+        logits_of(network, 64, 64)
     steps = (seen["nearest"][:, :512, 0, 1], seen["bilinear"][:, :512, 0, 1])
     ends = seen["nearest"][:, :512, 0, 0], seen["nearest"][:, :512, 0, 2]
     assert torch.equal(steps[0], ends[0])
@@ -113,25 +113,25 @@ def test_detail_draws_one_pixel_at_full_size() -> None:
     assert torch.nonzero(changed).amax(0).tolist() == [10, 10]
 
 
-def test_detail_without_a_place_is_refused() -> None:
-    reason = "network.detail=4 joins the last level of a decoder of 5, but network.decoder has 4; give it 5 channels"
+def test_detail_needs_the_last_level() -> None:
+    reason = "network.detail=4 needs a decoder of 5 levels, but network.decoder has 4; give it 5 channels"
     with pytest.raises(Failure, match=reason), torch.device("meta"):
         TimmUNet("resnet18", "none", [8] * 4, detail=4)
 
 
-def test_squares_of_pixels_join_at_the_last_level_and_leave_it_as_pixels() -> None:
-    """With a stem of 2, 12 channels join the encoder's own at half size, and the head answers for 4 pixels."""
+def test_the_stem_joins_the_last_level_by_space_to_depth() -> None:
+    """With stem 2, 12 channels join the encoder's feature at half size, and the head has 4 logits per position."""
     network = TimmUNet("resnet18", "none", [40, 30, 20, 10], stem=2)
     assert [block[0].in_channels for block in network.blocks] == [512 + 256, 40 + 128, 30 + 64, 20 + 64 + 12]
-    assert answer(network, 64, 96).shape == (1, 1, 64, 96)
+    assert logits_of(network, 64, 96).shape == (1, 1, 64, 96)
     detailed = TimmUNet("resnet18", "none", [8] * 4, stem=2, detail=6)
     assert detailed.blocks[-1][0].in_channels == 8 + 64 + 6
-    assert answer(detailed, 64, 64).shape == (1, 1, 64, 64)
+    assert logits_of(detailed, 64, 64).shape == (1, 1, 64, 64)
 
 
 @pytest.mark.parametrize("stem", [1, 2])
-def test_one_pixel_of_the_photo_reaches_the_answer_in_its_place(stem: int) -> None:
-    """All else shut off, the head repeats the photo's red: no pixel is moved by the way in and out."""
+def test_one_pixel_of_the_photo_reaches_the_logit_at_its_place(stem: int) -> None:
+    """With all other weights 0, the head repeats the red channel: space-to-depth and back move no pixel."""
     network = TimmUNet("resnet18", "none", [3 * stem**2] * (6 - stem), stem=stem).eval()
     block = network.blocks[-1]
     for name, value in network.blocks[-1].named_parameters():
@@ -141,8 +141,8 @@ def test_one_pixel_of_the_photo_reaches_the_answer_in_its_place(stem: int) -> No
                 value.data[channel, channel - 3 * stem**2 if name == "0.weight" else channel, 1, 1] = 1
     torch.nn.init.zeros_(network.head.weight)
     torch.nn.init.zeros_(network.head.bias)
-    for square in range(stem**2):
-        network.head.weight.data[square, square] = 1
+    for part in range(stem**2):
+        network.head.weight.data[part, part] = 1
     assert block[0].in_channels > 3 * stem**2
     dark = torch.zeros(1, 3, 32, 64, dtype=torch.uint8)
     lit = dark.clone()
@@ -160,7 +160,7 @@ def test_one_pixel_of_the_photo_reaches_the_answer_in_its_place(stem: int) -> No
         ("convnext_atto", 1, {"stem_0", "stem_1", "stages_0"}),
     ],
 )
-def test_what_is_frozen_stays_and_all_else_learns(encoder: str, freeze: int, frozen: set[str]) -> None:
+def test_frozen_layers_keep_their_values_and_all_others_learn(encoder: str, freeze: int, frozen: set[str]) -> None:
     network = TimmUNet(encoder, "none", [8] * 5, freeze=freeze).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = make_optimizer(network, Train(optimizer="sgd", lr=0.1, weight_decay=0.1))
@@ -175,7 +175,7 @@ def test_what_is_frozen_stays_and_all_else_learns(encoder: str, freeze: int, fro
     }
 
 
-def test_what_is_frozen_stays_so_with_synchronised_normalisations() -> None:
+def test_frozen_layers_stay_frozen_with_sync_batch_norm() -> None:
     network = convert_sync_batchnorm(TimmUNet("resnet18", "none", [8], freeze=1)).train()
     assert isinstance(network.encoder.bn1, torch.nn.SyncBatchNorm)
     assert not network.encoder.bn1.training
@@ -183,14 +183,14 @@ def test_what_is_frozen_stays_so_with_synchronised_normalisations() -> None:
     assert network.encoder.layer1[0].bn1.training
 
 
-def test_more_frozen_than_there_is_is_refused() -> None:
-    with pytest.raises(Failure, match=r"network.freeze=6, but resnet18 has 5 features; freeze that many or fewer"):
+def test_more_frozen_features_than_there_are() -> None:
+    with pytest.raises(Failure, match=r"network.freeze=6, but resnet18 has only 5 features; freeze at most 5"):
         TimmUNet("resnet18", "none", [8], freeze=6)
 
 
 @pytest.mark.parametrize(("stem", "levels", "wanted"), [(2, 5, 4), (4, 4, 3), (2, 3, 4)])
-def test_a_decoder_that_does_not_end_at_the_stem_is_refused(stem: int, levels: int, wanted: int) -> None:
-    reason = f"network.stem={stem} makes pixels of .* resnet18 reaches with {wanted} levels, not {levels}; give"
+def test_the_decoder_must_end_at_the_stem(stem: int, levels: int, wanted: int) -> None:
+    reason = f"network.stem={stem} with resnet18 needs a decoder of {wanted} levels, .* has {levels}; give"
     with pytest.raises(Failure, match=reason), torch.device("meta"):
         TimmUNet("resnet18", "none", [8] * levels, stem=stem)
 

@@ -54,7 +54,7 @@ def test_parameters_counted_by_hand() -> None:
     assert sum(parameter.numel() for parameter in UNet(4, 1).parameters()) == weights + norms + head
 
 
-def test_a_stem_takes_and_gives_squares_of_pixels() -> None:
+def test_the_stem_is_space_to_depth() -> None:
     network = UNet(4, 1, stem=4)
     assert network.contracting[0][0].in_channels == 3 * 16
     assert network.head.out_channels == 16

@@ -1,1 +1,1 @@
-"""The networks: a U-Net of our own, and the same decoder on timm's encoders."""
+"""The networks: a plain U-Net, and a U-Net decoder on timm encoders."""

@@ -1,4 +1,4 @@
-"""The network that the settings describe."""
+"""The network of a run's settings."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from folds.networks.unet import UNet
 if TYPE_CHECKING:
     from folds.networks.timm_unet import TimmUNet
 
-# What only one of the networks has, by the name of the other.
+# Settings that a network does not have, because they belong to the other one.
 FOREIGN = {
     "unet": ("encoder", "weights", "decoder", "attention", "enlarge", "detail", "freeze"),
     "timm_unet": ("width", "max_width", "depth"),
@@ -20,18 +20,14 @@ FOREIGN = {
 
 
 def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
-    """A network with fresh weights.
+    """A network with its initial weights.
 
     Args:
         settings: of the run.
-        pretrained: load the encoder's weights as ``network.weights`` says; False where a checkpoint follows.
-            Those of ``network.init_from`` follow too.
-
-    Raises:
-        Failure: the weights cannot be had, the network has no such setting, or the input size does not suit it.
+        pretrained: load the encoder's weights as ``network.weights`` says. False if a checkpoint is loaded later;
+            weights of ``network.init_from`` are also loaded later.
     """
-    if pretrained:  # a checkpoint may have been made when these settings were ignored
-        _require_meaning(settings.network)
+    _require_no_foreign_settings(settings.network)
     network = _plain(settings.network) if settings.network.name == "unet" else _timm(settings.network, pretrained)
     sizes = [("input.height", settings.input.height), ("input.width", settings.input.width)]
     if settings.augment.crop:
@@ -39,24 +35,26 @@ def make_network(settings: Settings, pretrained: bool = True) -> nn.Module:
     for name, size in sizes:
         if size % network.divisor:
             near = max(1, round(size / network.divisor)) * network.divisor
-            raise Failure(f"{name}={size} is not a multiple of {network.divisor}, as this network needs; {near} is")
+            raise Failure(
+                f"{name}={size} is not a multiple of {network.divisor}, which this network needs; use {near}"
+            )
     return network
 
 
-def _require_meaning(chosen: Network) -> None:
-    """Refuse what the chosen network does not have: a run would say that it was trained with it."""
+def _require_no_foreign_settings(chosen: Network) -> None:
+    """Raise a Failure if a setting of the other network was changed: it would have no effect."""
     ours, defaults = dict(chosen), dict(Network())
     changed = [name for name in FOREIGN[chosen.name] if ours[name] != defaults[name]]
     if changed:
         (other,) = FOREIGN.keys() - {chosen.name}
         raise Failure(
-            f"{', '.join(_assigned(ours, changed))} means nothing to network.name={chosen.name}; "
-            f'SET=network.name={other} for a network that has it, or SET="{" ".join(_assigned(defaults, changed))}"'
+            f"{', '.join(_assigned(ours, changed))} has no effect with network.name={chosen.name}; "
+            f'use SET=network.name={other}, or the default: SET="{" ".join(_assigned(defaults, changed))}"'
         )
 
 
 def _assigned(values: Mapping[str, object], names: Sequence[str]) -> list[str]:
-    """Settings of a network as SET takes them, without the spaces that would part them."""
+    """Settings of a network as SET takes them, without spaces inside values."""
     return [f"network.{name}={str(values[name]).replace(' ', '')}" for name in names]
 
 
@@ -65,7 +63,7 @@ def _plain(chosen: Network) -> UNet:
 
 
 def _timm(chosen: Network, pretrained: bool) -> "TimmUNet":
-    # timm takes seconds to import, which the plain U-Net need not wait for.
+    # Importing timm takes seconds, which the plain U-Net does not need.
     from folds.networks.timm_unet import TimmUNet
 
     has_learned = chosen.weights != "none" or chosen.init_from != "none"

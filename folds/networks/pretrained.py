@@ -8,21 +8,20 @@ from typing import Any
 import safetensors.torch
 import timm
 import torch
+from huggingface_hub import constants, get_session
 from torch import Tensor, nn
 
 from competition.command import Failure
-from folds.networks import hub
+
+HUB_TIMEOUT = 30  # seconds
 
 
 def make_encoder(name: str, weights: str) -> Any:
     """A timm encoder that returns its features.
 
     Args:
-        name: of a timm model that can give features, or hf-hub:OWNER/NAME.
+        name: of a timm model with ``features_only``, or hf-hub:OWNER/NAME.
         weights: "hub", "none", or a file of weights of that model.
-
-    Raises:
-        Failure: there is no such encoder, the weights do not fit it, or the hub cannot be reached.
     """
     if ":" in name or (weights == "hub" and timm.is_model(name)):  # hf-hub:OWNER/NAME
         return _from_hub(name, weights)
@@ -31,8 +30,8 @@ def make_encoder(name: str, weights: str) -> Any:
     except (RuntimeError, ValueError, AttributeError) as error:
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5))
         raise Failure(
-            f"network.encoder={name!r} is no timm encoder that gives features ({error})"
-            + (f"; there are {near}" if near else "; timm.list_models() lists them")
+            f"network.encoder={name!r} is not a timm encoder with features ({error})"
+            + (f"; similar names: {near}" if near else "; timm.list_models() lists them")
         ) from error
     if weights != "none":
         _load(encoder, name, Path(weights))
@@ -40,33 +39,45 @@ def make_encoder(name: str, weights: str) -> Any:
 
 
 def _from_hub(name: str, weights: str) -> Any:
-    """An encoder for which the hub is asked: for its weights, or for what it is."""
+    """An encoder whose weights or configuration come from the hub, or from the cache of the hub's client."""
     if ":" not in name:
         _require_pretrained(name)
     elif weights not in ("hub", "none"):
         raise Failure(
-            f"network.encoder={name} is the hub's, and network.weights={weights} a file; name one of timm's own "
+            f"network.encoder={name} is on the hub, but network.weights={weights} is a file; use one of timm's own "
             "encoders with a file, or network.weights=hub"
         )
     try:
-        with hub.asked_once():
-            return timm.create_model(name, features_only=True, pretrained=weights == "hub")
-    except Exception as error:  # the hub's client, its HTTP library and timm each have errors of their own
+        _require_hub(name)
+        return timm.create_model(name, features_only=True, pretrained=weights == "hub")
+    except Exception as error:  # the hub's client, its HTTP library and timm have many error types
         reason = str(error).split("\n")[0][:200]
         if weights == "none":
             raise Failure(
-                f"cannot load {name} from the hub, which alone knows what it is ({type(error).__name__}: {reason}); "
-                "name one of timm's own encoders, which need no hub"
+                f"cannot load the configuration of {name} from the hub ({type(error).__name__}: {reason}); use "
+                "one of timm's own encoders, which need no hub"
             ) from error
         raise Failure(
-            f"cannot load {name}'s pretrained weights from timm's hub ({type(error).__name__}: {reason}); fetch them "
-            "on a machine that reaches it and name the file with SET=network.weights=FILE, or train from scratch "
-            "with SET=network.weights=none, or PRESET=scratch, which is made for that"
+            f"cannot load {name}'s pretrained weights from timm's hub ({type(error).__name__}: {reason}); download "
+            "them on a machine with access and name the file with SET=network.weights=FILE, or train from scratch "
+            "with SET=network.weights=none or PRESET=scratch"
         ) from error
 
 
+def _require_hub(name: str) -> None:
+    """Raise the error of the HTTP library if the hub is needed and does not respond.
+
+    The hub's client retries a dozen times and prints each failure. So one request is sent first, unless files of the
+    model are in the client's cache.
+    """
+    repository = name.partition(":")[2] or str(timm.get_pretrained_cfg(name).hf_hub_id)
+    folder = f"models--{repository.partition('@')[0].replace('/', '--')}"
+    if not (Path(constants.HF_HUB_CACHE) / folder / "snapshots").is_dir():
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT)
+
+
 def _require_pretrained(name: str) -> None:
-    """Raise a Failure if timm has no weights for a name: no hub that is reached could give them."""
+    """Raise a Failure if timm has published no weights under a name."""
     try:
         config = timm.get_pretrained_cfg(name)
         reason = "" if config is not None and config.has_weights else "none were published"
@@ -76,55 +87,53 @@ def _require_pretrained(name: str) -> None:
         near = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}*")[:5])
         raise Failure(
             f"timm has no pretrained weights for network.encoder={name} ({reason}); "
-            + (f"there are {near}" if near else "name a file with SET=network.weights=FILE, or none")
+            + (f"similar names: {near}" if near else "name a file with SET=network.weights=FILE, or none")
         )
 
 
 def _load(encoder: nn.Module, name: str, path: Path) -> None:
-    """Load a file of weights, with timm's own names or with another library's of the whole model in timm's order."""
+    """Load a file of weights, with timm's names, or with another library's names in the same order."""
     weights = _learned(read_weights(path))
     wanted = _learned(encoder.state_dict())
     if not _named_alike(weights, wanted):
         model = timm.create_model(name, pretrained=False)
         weights = match_weights(weights, _learned(model.state_dict()), path, name)
         if not _named_alike(weights, wanted):
-            raise Failure(f"{path} fits {name}, but not what of {name} gives features; choose another encoder")
+            raise Failure(
+                f"{path} fits {name}, but not the part of {name} that computes features; choose another encoder"
+            )
     flat = _flat(weights)
     encoder.load_state_dict({key: flat[key.replace(".", "_")] for key in wanted}, strict=False)
 
 
 def _learned(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without whole numbers, such as how many batches a batch norm has seen: older files lack those."""
+    """Weights without integers, such as ``num_batches_tracked``, which older files lack."""
     return {key: value for key, value in weights.items() if value.is_floating_point()}
 
 
 def _flat(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights by names that a whole model and what of it gives features share: timm makes stages.0 stages_0 there."""
+    """Weights under flat names: with ``features_only``, timm renames stages.0 to stages_0."""
     return {key.replace(".", "_"): value for key, value in weights.items()}
 
 
 def _named_alike(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
-    """Whether weights hold all that an encoder wants, whatever head was trained on it."""
+    """Whether weights contain all tensors of an encoder; they may also have a head."""
     flat = _flat(weights)
     return all(key in flat and flat[key].shape == value.shape for key, value in _flat(wanted).items())
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors or PyTorch file, without unpickling anything else.
-
-    Raises:
-        Failure: the file is missing, damaged, or holds something else.
-    """
+    """The tensors in a .safetensors or PyTorch file; nothing else is unpickled."""
     if not path.is_file():
-        raise Failure(f"no file of weights {path}; network.weights is hub, none, or a file")
+        raise Failure(f"there is no file {path}; network.weights is hub, none, or a file")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged archives raise whatever their reader stumbles over
+    except Exception as error:  # damaged archives raise many types
         reason = str(error).partition("\n")[0].partition(". ")[0][:120] or type(error).__name__
         raise Failure(
-            f"{path} is no readable file of weights ({reason}); network.weights takes a state dict of tensors, as "
+            f"{path} is not a readable file of weights ({reason}); network.weights takes a state dict of tensors, as "
             "torch.save or safetensors writes it"
         ) from error
     for wrapping in ("state_dict", "model"):
@@ -132,7 +141,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             content = content[wrapping]
     tensors = dict(content) if isinstance(content, Mapping) else {}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise Failure(f"{path} holds no state dict of tensors; network.weights is hub, none, or a file of weights")
+        raise Failure(
+            f"{path} does not contain a state dict of tensors; network.weights is hub, none, or a file of weights"
+        )
     return tensors
 
 
@@ -141,11 +152,8 @@ def match_weights(
 ) -> dict[str, Tensor]:
     """Weights under the model's own names.
 
-    Names that agree are taken by name. Otherwise the file must hold as many tensors as the model, and each must have
-    the shape of the model's at the same place: torchvision's files of the same architecture do.
-
-    Raises:
-        Failure: the weights do not fit; the first tensor that does not is named.
+    Tensors are matched by name if all names agree, else by position: then the file must have as many tensors as the
+    model, with the same shapes in the same order, as torchvision's files of the same architecture have.
     """
     if all(key in weights and weights[key].shape == model[key].shape for key in model):
         return {key: weights[key] for key in model}
@@ -157,5 +165,5 @@ def match_weights(
                 f"{tuple(wanted.shape)}; is it the file of another encoder?"
             )
     if len(weights) != len(model):
-        raise Failure(f"{path} does not fit {name}: it holds {len(weights)} tensors, the encoder {len(model)}")
+        raise Failure(f"{path} does not fit {name}: it has {len(weights)} tensors, and the encoder {len(model)}")
     return {ours: value for (_, value), (ours, _) in pairs}

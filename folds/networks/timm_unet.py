@@ -1,4 +1,4 @@
-"""The same decoder on any timm encoder."""
+"""A U-Net decoder on any timm encoder."""
 
 from typing import Any, Literal, Self
 
@@ -13,28 +13,24 @@ from folds.networks.unet import DoubleConvolution, Normalise
 
 
 class TimmUNet(nn.Module):
-    """A timm encoder, and a decoder with a skip connection at every level where the encoder has one.
+    """A timm encoder, and a decoder with a skip connection at every level where the encoder has a feature.
 
-    At the decoder's last level the normalised photo itself, or what two convolutions make of it, joins the skip
-    connection: one-pixel antennas are drawn from it.
+    The last level of the decoder also gets the normalised photo, or two convolutions of it, for one-pixel details
+    such as antennas.
 
     Args:
-        encoder: name of a timm model that can give features.
+        encoder: name of a timm model with ``features_only``.
         weights: "hub", "none", or a file of weights of that model.
-        decoder: channels of the decoder's levels, coarse to fine. With fewer levels than the encoder halves the
-            size, the answer is enlarged to full size at the end.
+        decoder: channels of the levels of the decoder, coarse to fine. If there are fewer levels than the encoder
+            halves the size, the logits are resized to full size at the end.
         norm: normalisation in the decoder.
-        attention: scse puts ``ScSE`` behind each level of the decoder.
-        enlarge: how a level of the decoder doubles the size.
-        detail: channels of the convolutions on the photo that joins the last level; 0 is the photo itself.
-        stem: side of the squares of pixels that join as channels of one, at the decoder's last level, and leave it as
-            pixels again, as in ``folds.networks.unet.UNet``. With 2, that level has a quarter of the places.
-        freeze: how many of the encoder's features, finest first, are made by layers that keep their weights and
-            statistics. They are the largest in size, the slowest to train, and the least about cars.
-
-    Raises:
-        Failure: there is no such encoder, the weights do not fit it, the hub cannot be reached, or the decoder does
-            not suit the encoder.
+        attention: scse adds ``ScSE`` after each level of the decoder.
+        enlarge: interpolation that doubles the size at each level of the decoder.
+        detail: channels of two convolutions on the photo, before it joins the last level; 0 for none.
+        stem: factor of space-to-depth for the photo at the last level of the decoder, undone at the output, as in
+            ``folds.networks.unet.UNet``. With 2, that level has a quarter of the positions.
+        freeze: number of encoder features, finest first, whose layers keep their weights and statistics. These layers
+            are the largest and slowest, and the least specific to cars.
     """
 
     def __init__(
@@ -68,7 +64,7 @@ class TimmUNet(nn.Module):
             self.blocks.append(block.append(ScSE(width)) if attention == "scse" else block)
             below = width
         self.head = nn.Conv2d(below, stem**2, 1)
-        # How many times the answer is enlarged behind a decoder that ends early.
+        # The factor that resizes the logits of a decoder that ends before full size.
         self.beyond = (self.coarsest >> len(decoder)) // stem
         self.frozen = first_modules(self.encoder, freeze, encoder)
         for name in self.frozen:
@@ -77,13 +73,13 @@ class TimmUNet(nn.Module):
 
     @property
     def divisor(self) -> int:
-        """What height and width of the input must be multiples of."""
+        """Height and width of the input must be multiples of this."""
         return int(self.coarsest)
 
     def train(self, mode: bool = True) -> Self:
-        """As every module's, except that what is frozen keeps the statistics of its normalisations."""
+        """Set the mode; frozen modules stay in evaluation mode and keep their running statistics."""
         super().train(mode)
-        for name in self.frozen:  # by name: several GPUs replace normalisations by synchronised ones
+        for name in self.frozen:  # by name: with several GPUs, SyncBatchNorm has replaced modules
             self.encoder.get_submodule(name).training = False
         return self
 
@@ -92,9 +88,9 @@ class TimmUNet(nn.Module):
         image = self.normalise(pixels)
         features = self.encoder(image)
         skips = {size: [x] for size, x in zip(self.encoder.feature_info.reduction(), features, strict=True)}
-        squares = F.pixel_unshuffle(image, self.stem)
-        # In the features' type: joined as float32, the finest level would be copied to it and back.
-        photo = (self.detail(squares) if self.detail else squares).to(features[0].dtype)
+        unshuffled = F.pixel_unshuffle(image, self.stem)
+        # In the dtype of the features: concatenating float32 would convert the finest level.
+        photo = (self.detail(unshuffled) if self.detail else unshuffled).to(features[0].dtype)
         skips.setdefault(self.stem, []).append(photo)
         reduction = self.coarsest
         x = features[-1]
@@ -109,40 +105,41 @@ class TimmUNet(nn.Module):
 
 
 def _require_levels(encoder: str, coarsest: int, levels: int, stem: int, detail: int) -> None:
-    """Raise a Failure where a decoder is too long for its encoder, or too short for what joins at its end."""
+    """Raise a Failure if a decoder has too many levels for its encoder, or too few for its stem or detail."""
     halvings = coarsest.bit_length() - 1
     if levels > halvings:
         raise Failure(
-            f"network.decoder has {levels} levels, but {encoder} halves the size only {halvings} times; give as many "
-            "channels or fewer"
+            f"network.decoder has {levels} levels, but {encoder} halves the size only {halvings} times; give it at "
+            f"most {halvings} channels"
         )
     wanted = halvings - (stem.bit_length() - 1)
     if stem > 1 and levels != wanted:
         raise Failure(
-            f"network.stem={stem} makes pixels of the decoder's last level, which {encoder} reaches with {wanted} "
-            f"levels, not {levels}; give network.decoder {wanted} channels"
+            f"network.stem={stem} with {encoder} needs a decoder of {wanted} levels, but network.decoder has "
+            f"{levels}; give it {wanted} channels"
         )
     if detail and levels != wanted:
         raise Failure(
-            f"network.detail={detail} joins the last level of a decoder of {wanted}, but network.decoder has "
-            f"{levels}; give it {wanted} channels, or network.detail=0"
+            f"network.detail={detail} needs a decoder of {wanted} levels, but network.decoder has {levels}; give it "
+            f"{wanted} channels, or set network.detail=0"
         )
 
 
 def first_modules(encoder: Any, features: int, name: str) -> list[str]:
-    """The names of the modules that make an encoder's first features, the finest ones.
+    """The names of the modules that compute an encoder's first features, the finest ones.
 
     Args:
-        encoder: a timm encoder, whose modules are registered in the order in which they compute.
-        features: how many features.
-        name: the encoder's.
-
-    Raises:
-        Failure: it has fewer features.
+        encoder: a timm encoder, whose modules are registered in the order in which they are applied.
+        features: number of features.
+        name: of the encoder.
     """
-    lasts = [last.replace(".", "_") for last in encoder.feature_info.module_name()]  # timm makes stages.0 stages_0
+    lasts = [
+        last.replace(".", "_") for last in encoder.feature_info.module_name()
+    ]  # timm renames stages.0 to stages_0
     if features > len(lasts):
-        raise Failure(f"network.freeze={features}, but {name} has {len(lasts)} features; freeze that many or fewer")
+        raise Failure(
+            f"network.freeze={features}, but {name} has only {len(lasts)} features; freeze at most {len(lasts)}"
+        )
     if not features:
         return []
     last = lasts[features - 1]
@@ -153,17 +150,17 @@ def first_modules(encoder: Any, features: int, name: str) -> list[str]:
         if reached and not within:
             break
         reached |= within
-        if here and not last.startswith(f"{here}_"):  # not what holds the later ones too
+        if here and not last.startswith(f"{here}_"):  # not a parent of later modules
             found.append(path)
     return found
 
 
 class ScSE(nn.Module):
-    """Concurrent spatial and channel squeeze and excitation (Roy et al., 2018), the two added as in the paper.
+    """Concurrent spatial and channel squeeze and excitation, added as in the paper (Roy et al., 2018).
 
     Args:
         channels: of the input and the output.
-        reduction: how many times fewer the squeezed channels are; the paper's best is 2.
+        reduction: factor by which the channels are squeezed; 2 is best in the paper.
     """
 
     def __init__(self, channels: int, reduction: int = 2) -> None:

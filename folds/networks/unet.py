@@ -1,4 +1,4 @@
-"""The U-Net of Ronneberger et al. (2015), padded so that sizes match, and normalised.
+"""The U-Net of Ronneberger et al. (2015), with padded convolutions and normalisation.
 
 Every network of this project takes (N, 3, H, W) uint8 RGB and returns (N, 1, H, W) logits.
 """
@@ -16,7 +16,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalise(nn.Module):
-    """uint8 pixels to floats of about zero mean and unit spread, on the device: a quarter of the bytes travel."""
+    """uint8 pixels to float32 of about zero mean and unit variance; on the device, so bytes are transferred."""
 
     scale: Tensor
     shift: Tensor
@@ -33,7 +33,7 @@ class Normalise(nn.Module):
 
 
 class DoubleConvolution(nn.Sequential):
-    """Two 3 x 3 convolutions, each normalised and rectified.
+    """Two 3 x 3 convolutions, each followed by normalisation and ReLU.
 
     Args:
         channels_in: channels of the input.
@@ -61,13 +61,13 @@ class UNet(nn.Module):
     """A contracting path, an expanding path, and skip connections between their levels.
 
     Args:
-        width: channels of the first level; each further one has twice as many.
-        depth: how many times the size is halved.
-        stem: side of the squares of pixels that enter as channels of one, and leave as pixels again (Shi et al.,
-            2016). With 2, the full-size levels, which take most of a small U-Net's time, are gone, and the network
-            still answers for every pixel.
-        max_width: the most channels a level has.
-        norm: normalisation behind each convolution.
+        width: channels of the first level; each further level has twice as many.
+        depth: number of times the size is halved.
+        stem: factor of space-to-depth at the input (``pixel_unshuffle``), undone at the output (``pixel_shuffle``;
+            Shi et al., 2016). With 2 there are no full-size levels, which take most of a small U-Net's time, and
+            every pixel still has its own logit.
+        max_width: limit of the channels of a level.
+        norm: normalisation after each convolution.
     """
 
     def __init__(self, width: int, depth: int, stem: int = 1, max_width: int = 1024, norm: Norm = "batch") -> None:
@@ -85,7 +85,7 @@ class UNet(nn.Module):
 
     @property
     def divisor(self) -> int:
-        """What height and width of the input must be multiples of."""
+        """Height and width of the input must be multiples of this."""
         return self.stem << len(self.expanding)
 
     def forward(self, pixels: Tensor) -> Tensor:
