@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from competition import files
-from competition.run.records import git_revision
+from competition.run.environment import git_revision
 
 RESULTS = Path("benchmarks/results")
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pandas", "timm")

@@ -17,8 +17,9 @@ from competition.data_folder import DataFolder, Photo
 from competition.files import sha256
 from competition.images import shape_of
 from competition.mask_table import read_rle_rows
+from competition.run.environment import require_same_data
 from competition.run.folder import SCORE_COLUMNS, RunFolder
-from competition.run.records import CV, FoldScore, Gain, ThresholdCurve, ThresholdTuning, require_same_data
+from competition.run.records import CV, FoldScore, Gain, ThresholdCurve, ThresholdTuning
 from competition.settings.schema import Inference, Settings
 from folds import ranks
 from folds.device import pick_device

@@ -15,8 +15,9 @@ from pathlib import Path
 from competition.command import Failure, parser, run_command
 from competition.files import held, sha256
 from competition.kaggle.client import PAGE, Kaggle, KaggleError, Submission, add_patience_arguments, patience
+from competition.run.environment import git_revision
 from competition.run.folder import RunFolder, run_at
-from competition.run.records import CV, Pushing, SubmissionRecord, Validated, git_revision
+from competition.run.records import CV, Pushing, SubmissionRecord, Validated
 from submissions import ledger
 from submissions.ledger import Entry
 from submissions.validate import predicted_data, stamp, validate

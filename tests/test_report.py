@@ -20,8 +20,8 @@ from PIL import Image
 from competition import files, metrics, rle
 from competition.command import Failure, run_command
 from competition.data_folder import DataFolder
+from competition.run.environment import record_run
 from competition.run.folder import RunFolder
-from competition.run.records import record_run
 from competition.settings.resolve import resolve
 from inference.report import gallery, tables
 from inference.report.__main__ import main

@@ -1,14 +1,15 @@
-"""A run is a folder, and its files are what the stages promise each other.
+"""The folder of a run, and the names of the files in it.
 
-settings.yaml, environment.json     what was asked for, and where, with what and from which data
-folds.csv                           img,car,fold: the truth about the split
-fold<n>/last.pt                     all that the training of a fold needs to go on
-fold<n>/best.safetensors            its best weights
-fold<n>/history.jsonl               a line an epoch
-fold<n>/pseudo.csv.gz               the pseudo-labels it learns from, if any
-oof.csv.gz, oof_scores.csv, cv.json     out-of-fold masks, their scores, and the CV
-submission.csv.gz                   the test set's masks
-pseudo/fold<n>.csv.gz               those of the test images that a fold's networks are surest of
+settings.yaml                       the resolved settings
+environment.json                    device, versions, git revision, data folder and its fingerprint
+folds.csv                           img,car,fold: the split
+fold<n>/last.pt                     the state from which training resumes
+fold<n>/best.safetensors            the best weights
+fold<n>/history.jsonl               one line per epoch
+fold<n>/pseudo.csv.gz               the pseudo-labels in the training set, if any
+oof.csv.gz, oof_scores.csv, cv.json out-of-fold masks, their scores, and the cross-validation score
+submission.csv.gz, submission.json  the masks of the test set, and how they were predicted
+pseudo/fold<n>.csv.gz               pseudo-labels of the test set by the networks of each fold
 report.html
 """
 
@@ -28,12 +29,12 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The run's name."""
+        """Name of the folder."""
         return self.root.name
 
     @property
     def called(self) -> str:
-        """What a command line calls the run: its name, where it lies below runs/, else its path."""
+        """The run in a command line: its name if the folder is in runs/, else its path."""
         return self.name if self.root.parent == RUNS else str(self.root)
 
     @property
@@ -43,7 +44,7 @@ class RunFolder:
 
     @property
     def environment(self) -> Path:
-        """Versions, device, git revision, and the data the run was made from."""
+        """Device, versions, git revision and data."""
         return self.root / "environment.json"
 
     @property
@@ -56,15 +57,15 @@ class RunFolder:
         return self.root / f"fold{number}"
 
     def last(self, number: int) -> Path:
-        """Where the training of a fold goes on."""
+        """The state from which the training of a fold resumes."""
         return self.fold(number) / "last.pt"
 
     def best(self, number: int) -> Path:
-        """A fold's best weights."""
+        """The best weights of a fold."""
         return self.fold(number) / "best.safetensors"
 
     def history(self, number: int) -> Path:
-        """A fold's epochs, one JSON object a line."""
+        """The epochs of a fold, one JSON object per line."""
         return self.fold(number) / "history.jsonl"
 
     @property
@@ -74,12 +75,12 @@ class RunFolder:
 
     @property
     def oof_scores(self) -> Path:
-        """img,car,view,fold,dice,iou."""
+        """Scores of the out-of-fold masks: img,car,view,fold,dice,iou."""
         return self.root / "oof_scores.csv"
 
     @property
     def cv(self) -> Path:
-        """The CV: Dice and IoU per fold, mean and spread, threshold."""
+        """The cross-validation score."""
         return self.root / "cv.json"
 
     @property
@@ -89,33 +90,33 @@ class RunFolder:
 
     @property
     def submission_record(self) -> Path:
-        """What made the submission."""
+        """How the submission was predicted."""
         return self.root / "submission.json"
 
     @property
     def validated(self) -> Path:
-        """The stamp of the submission that was validated."""
+        """Which submission file has been validated."""
         return self.root / "submission.validated.json"
 
     @property
     def pushing(self) -> Path:
-        """The submission whose upload has begun and is not known to have ended."""
+        """Which submission file is being uploaded; removed when the upload has ended."""
         return self.root / "submission.pushing.json"
 
     def pseudo(self, number: int) -> Path:
-        """What a fold's networks say of the test images that they are surest of."""
+        """Pseudo-labels that the networks of a fold make."""
         return self.root / "pseudo" / f"fold{number}.csv.gz"
 
     def learned_pseudo(self, number: int) -> Path:
-        """The pseudo-labels that a fold learns from: a copy, so that it goes on with what it began with."""
+        """The pseudo-labels in a fold's training set, a copy: training resumes with the same labels."""
         return self.fold(number) / "pseudo.csv.gz"
 
     @property
     def report(self) -> Path:
-        """One HTML page of the run."""
+        """The HTML report."""
         return self.root / "report.html"
 
 
 def run_at(name: str) -> RunFolder:
-    """The run of that name below runs/, or at that path."""
+    """Return the run with a name in runs/, or at a path."""
     return RunFolder(Path(name) if "/" in name else RUNS / name)

@@ -1,50 +1,36 @@
-"""The records of a run: what its JSON files hold, each with one typed model that reads and writes it.
+"""The records of a run: one typed model for each of its JSON files.
 
-No other module spells the keys of these files. A record is read once per command and passed on as an object.
+Only this module knows the keys of these files. A command reads a record once and passes the object on.
 """
 
 import json
-import platform
-import subprocess
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from competition.command import Failure, os_reason
-from competition.data_folder import DataFolder
 from competition.files import read_json, write_json, write_text
-from competition.run.folder import RunFolder
-from competition.settings.resolve import to_yaml
-from competition.settings.schema import Settings
-
-PACKAGES = ("torch", "torchvision", "timm", "albumentations", "numpy", "pandas", "opencv-python-headless")
 
 
 class Record(BaseModel):
-    """A JSON object in a file; unknown keys are an error, because the file is then of another version."""
+    """A JSON object in a file. Unknown keys are errors: another version of this project has written the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a record.
-
-        Raises:
-            Failure: the file is missing, damaged, or of another version.
-        """
+        """Read a record; raise a Failure if the file is missing, damaged, or from another version."""
         content = read_json(path)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
+            key = ".".join(map(str, first["loc"]))
             raise Failure(
-                f"{path} is damaged or of another version ({where}: {first['msg']}); put it back, or remove it and "
-                "run the command that writes it again"
+                f"{path} is damaged or from another version ({key}: {first['msg']}); restore it from a copy, or "
+                "remove it and run the command that writes it"
             ) from error
 
     @classmethod
@@ -58,13 +44,13 @@ class Record(BaseModel):
 
 
 class Environment(Record):
-    """environment.json: where, with which versions and from which data a run was made.
+    """environment.json: the device, the versions and the data that a run was made with.
 
     Attributes:
         created: UTC, ISO 8601.
         data: the data folder, absolute.
         fingerprint: hash of the training photos' names and sizes.
-        device: the device, for people.
+        device: name of the device.
         packages: version of each package, None if it is not installed.
         git: the commit, with ``+`` if the working tree was changed.
         runs: the members of a combined run (``RUNS="a b"``); empty for a trained run.
@@ -82,7 +68,7 @@ class Environment(Record):
 
 
 class FoldScore(Record):
-    """The CV of one fold: mean Dice and IoU of its images, and the choices made on the other folds."""
+    """Mean Dice and IoU of the images of a fold, with the threshold and weights chosen on the other folds."""
 
     fold: int
     cars: int
@@ -94,7 +80,15 @@ class FoldScore(Record):
 
 
 class ThresholdTuning(Record):
-    """What tuning the threshold on the other folds gives: the best threshold over all images, and the CV with it."""
+    """Result of tuning the threshold.
+
+    Attributes:
+        threshold: the best one over all images.
+        dice: mean Dice when each fold uses the threshold chosen on the other folds.
+        dice_at_half: mean Dice with threshold 0.5.
+        gain: the difference of the two.
+        used: whether the test set is predicted with the tuned threshold.
+    """
 
     threshold: float
     dice: float
@@ -114,13 +108,13 @@ class Gain(Record):
     """A row of the table of gains.
 
     Attributes:
-        what: a part, or parts that predict together.
+        what: a component, or components that predict together.
         dice: the mean Dice of all images.
-        over: the row that it is compared with; empty if the row stands for itself, and the next three are None.
-        gain: the difference of the means.
-        spread: the standard deviation of the gains of the folds.
+        over: the row that this one is compared with; empty if none, and then gain, spread and folds are None.
+        gain: the difference of the two mean Dice.
+        spread: the standard deviation over the folds of their gains.
         folds: the number of folds that gain.
-        note: how it was chosen and whether it is used; empty if that is not a question.
+        note: how it was chosen and whether it is used; may be empty.
     """
 
     what: str
@@ -136,11 +130,11 @@ class CV(Record):
     """cv.json: the cross-validation score of a run, per fold and over all images.
 
     Attributes:
-        spread: standard deviation of the folds' Dice; spread_iou of their IoU.
-        threshold: of the test set.
+        spread: standard deviation of the folds' Dice; ``spread_iou`` of their IoU.
+        threshold: the threshold for the test set.
         tta: the test-time augmentations.
         member_weights: weight of each member for the test set; None for a single run.
-        checkpoints: path to SHA-256 of the weights that were scored.
+        checkpoints: SHA-256 of each weights file that was scored, by its path.
     """
 
     dice: float
@@ -159,7 +153,7 @@ class CV(Record):
     checkpoints: dict[str, str]
 
     def fold(self, number: int) -> FoldScore | None:
-        """The score of one fold, if it is there."""
+        """Return the score of one fold; None if it has not been scored."""
         return next((each for each in self.folds if each.fold == number), None)
 
 
@@ -172,7 +166,7 @@ class SubmissionRecord(Record):
         data: the data folder, absolute.
         photos: hash of the photos' names and sizes.
         member_weights: weight of each run that predicts.
-        checkpoints: path to SHA-256 of the weights.
+        checkpoints: SHA-256 of each weights file, by its path.
         sha256: of the submission file.
     """
 
@@ -223,83 +217,27 @@ class Epoch(Record):
 
 
 def read_history(path: Path) -> list[Epoch]:
-    """The epochs of a fold; empty if there is no file.
-
-    Raises:
-        Failure: the file cannot be read, or a line is not an epoch.
-    """
+    """Read the epochs of a fold; empty if there is no file."""
     if not path.is_file():
         return []
-    epochs = []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        reason = os_reason(error) if isinstance(error, OSError) else str(error)
-        raise Failure(f"cannot read {path}: {reason}") from error
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
+    except ValueError as error:
+        raise Failure(f"cannot read {path}: {error}; remove the file and train the fold again") from error
+    epochs = []
     for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
         try:
             epochs.append(Epoch.model_validate_json(line))
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise Failure(f"{path} line {number} is not an epoch ({reason}); remove the file, or the fold") from error
+            raise Failure(
+                f"{path} line {number} is not an epoch ({reason}); remove the file and train the fold again"
+            ) from error
     return epochs
 
 
 def write_history(path: Path, epochs: Iterable[Epoch]) -> None:
     """Write the epochs of a fold, one JSON object a line, atomically."""
     write_text(path, "".join(json.dumps(epoch.model_dump()) + "\n" for epoch in epochs))
-
-
-def record_run(run: RunFolder, settings: Settings, data: DataFolder, device: str) -> None:
-    """Write settings.yaml and environment.json of a new run; an existing run keeps its own.
-
-    The settings are written last: a run exists from the moment its settings do.
-    """
-    if run.settings.is_file():
-        return
-    Environment(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data=str(data.root.resolve()),
-        fingerprint=data.fingerprint,
-        device=device,
-        python=platform.python_version(),
-        platform=platform.platform(),
-        packages={name: _version(name) for name in PACKAGES},
-        git=git_revision(),
-    ).write(run.environment)
-    write_text(run.settings, to_yaml(settings))
-
-
-def require_same_data(run: RunFolder, data: DataFolder) -> None:
-    """Raise a Failure unless the training photos are those that the run was made from."""
-    made_from = Environment.read(run.environment)
-    if made_from.fingerprint != data.fingerprint:
-        raise Failure(
-            f"the training photos in {data.root} are not those that run {run.name} was made from "
-            f"({made_from.data}): names or file sizes differ; name that folder with DATA=..., or use another RUN"
-        )
-
-
-def git_revision() -> str | None:
-    """The commit of the working tree, with ``+`` if it is changed; None outside a git checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip() or None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
