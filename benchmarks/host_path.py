@@ -25,6 +25,7 @@ from competition import metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, read_halved, read_rgb, shape_of
+from competition.mask_table import read_rows
 from competition.run.folder import run_at
 from competition.settings.schema import Settings
 from folds.checkpoint import load_weights
@@ -131,8 +132,8 @@ def agreement(shard: Path, usual_file: Path, folder: Path) -> float:
     """Mean Dice between the masks of a shard and of a usual submission."""
     joined = folder / "joined.csv.gz"
     submission_file.join(joined, [shard])
-    pairs = zip(submission_file.read(joined), submission_file.read(usual_file), strict=True)
-    return statistics.fmean(metrics.dice_rle(code, other) for (_, _, code), (_, _, other) in pairs)
+    pairs = zip(read_rows(joined), read_rows(usual_file), strict=True)
+    return statistics.fmean(metrics.dice_rle(ours.rle, usual.rle) for ours, usual in pairs)
 
 
 class Stopwatch:

@@ -6,7 +6,7 @@ from itertools import cycle
 from pathlib import Path
 
 from competition.data_folder import DataFolder, Photo
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from competition.settings.resolve import Tree, load_preset, merge, resolve
 from competition.settings.schema import Settings
 from competition.studio.data_set import Order, make
@@ -33,7 +33,7 @@ def full_names(data: DataFolder, count: int) -> list[str]:
     """Names of test images: those of sample_submission_full.csv if it exists, else invented."""
     full = data.root / "sample_submission_full.csv"
     if full.is_file():
-        return [img for _, img, _ in read_rle_rows(full)][:count]
+        return [row.img for row in read_rows(full)][:count]
     return made_up_names(count)
 
 
@@ -64,7 +64,7 @@ def settings_of(preset: str, *over: Tree) -> Settings:
 
 def codes_of(data: DataFolder, most: int = 1000) -> list[str]:
     """RLEs of training masks, spread over all."""
-    codes = [code for _, _, code in read_rle_rows(data.masks_csv)]
+    codes = [row.rle for row in read_rows(data.masks_csv)]
     step = max(1, len(codes) // most)
     return codes[::step][:most]
 

@@ -13,7 +13,7 @@ from competition import files, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.images import Pixels, read_rgb
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from competition.run.folder import run_at
 from competition.run.records import Environment
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments.parse_args(argv)
     run = run_at(options.run)
     photos = DataFolder(Path(Environment.read(run.environment).data)).test
-    codes = {img: code for _, img, code in read_rle_rows(run.submission)}
+    codes = {row.img: row.rle for row in read_rows(run.submission)}
     count = options.columns * options.rows
     if len(photos) < count:
         raise Failure(f"{len(photos)} test photos are too few for {count} tiles")

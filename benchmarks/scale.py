@@ -19,6 +19,7 @@ from benchmarks.measure import Target, print_rows, report
 from benchmarks.watch import Watched, bytes_in, watch
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
+from competition.mask_table import read_rows
 from competition.run.folder import RunFolder
 from submissions import submission_file
 
@@ -112,7 +113,7 @@ def measure(data: DataFolder, names: Sequence[str], kills: int, seed: int, folde
 
 def text_bytes(submission: Path) -> int:
     """The total length of all RLEs of a submission."""
-    return sum(len(code) for _, _, code in submission_file.read(submission))
+    return sum(len(row.rle) for row in read_rows(submission))
 
 
 def require_identical(first: Path, second: Path) -> bool:

@@ -18,6 +18,7 @@ from competition import metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
+from competition.mask_table import read_rows
 from competition.rle import Shape
 from inference.score import score_file
 from submissions import submission_file
@@ -38,7 +39,7 @@ def make_training_set(data: DataFolder, count: int, root: Path) -> DataFolder:
     names = made_up_names(count)
     link_photos(names, data.train, root / "train")
     (root / "train_masks").mkdir()
-    codes = {img: code for _, img, code in submission_file.read(data.masks_csv)}
+    codes = {row.img: row.rle for row in read_rows(data.masks_csv)}
     for name, photo in zip(names, cycle(data.train), strict=False):
         file = data.mask_file(photo)
         if file is not None:
@@ -51,8 +52,8 @@ def make_training_set(data: DataFolder, count: int, root: Path) -> DataFolder:
 def write_out_of_fold(file: Path, data: DataFolder) -> None:
     """Write every mask shifted by one to five pixels."""
     shape = shape_of(data.train[0].path)
-    true = submission_file.read(data.masks_csv)
-    submission_file.write(file, ((img, shifted(code, shape, 1 + line % 5)) for line, img, code in true))
+    true = read_rows(data.masks_csv)
+    submission_file.write(file, ((row.img, shifted(row.rle, shape, 1 + row.line % 5)) for row in true))
 
 
 def by_fold(photos: Sequence[Photo]) -> dict[int, list[Photo]]:
@@ -85,10 +86,10 @@ def score_out_of_fold(data: DataFolder, count: int, folder: Path) -> dict[str, A
 def require_pixels_agree(file: Path, data: DataFolder, dice: dict[str, float]) -> None:
     """Raise a Failure if the Dice from the spans differs from the Dice from the pixels."""
     photos = {photo.img: photo for photo in data.train}
-    for (_, img, code), _ in zip(submission_file.read(file), range(CHECKED), strict=False):
-        truth = data.truth(photos[img])
-        if metrics.dice(rle.decode(code, (truth.shape[0], truth.shape[1])), truth) != dice[img]:
-            raise Failure(f"the Dice of {img} from its spans is not that of its pixels")
+    for row, _ in zip(read_rows(file), range(CHECKED), strict=False):
+        truth = data.truth(photos[row.img])
+        if metrics.dice(rle.decode(row.rle, (truth.shape[0], truth.shape[1])), truth) != dice[row.img]:
+            raise Failure(f"the Dice of {row.img} from its spans is not that of its pixels")
 
 
 def validate_submission(data: DataFolder, count: int, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Read everything in a data folder and list all that is wrong with it, by name: ``make check``."""
+"""Read everything in a data folder and list every problem by file or row: ``make check``."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,75 +11,75 @@ from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import MASK_TYPES, DataFolder, Photo, is_shown, same_size
 from competition.images import read_mask, read_rgb
-from competition.mask_table import read_rle_rows
+from competition.mask_table import BadRow, MaskRow, scan
 from competition.run.folder import DEFAULT_DATA
 
 
 def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
-    """Every problem of a data folder, one line each, with the file or row it is about.
+    """Every problem of a data folder, one line each, with its file or row.
 
-    A CSV is read up to the first row that cannot be told apart into fields; that row is then the problem.
-    Photos and masks are decoded to their last pixel; masks are compared with train_masks.csv; names in CSVs
-    with files. Not found is damage in the middle of a JPEG that decodes all the same, to nonsense.
+    Photos and masks are decoded completely, masks are compared with train_masks.csv, and names in the CSV files with
+    the files. Damage in the middle of a JPEG can decode without an error; such damage is not found.
     """
-    train = _photos_or_problem(lambda: data.train)
-    test = _photos_or_problem(lambda: data.test)
-    yield from (problem for problem in (train, test) if isinstance(problem, str))
-    photos = train if isinstance(train, list) else []
-    shown = test if isinstance(test, list) else []
+    train, train_problems = _photos(lambda: data.train)
+    test, test_problems = _photos(lambda: data.test)
     rows, row_problems, complete = _mask_rows(data)
-    yield from row_problems
+    yield from [*train_problems, *test_problems, *row_problems]
 
     pool = ThreadPoolExecutor(workers)
     try:
-        labelled = pool.map(lambda photo: _labelled_problems(data, photo, rows, complete), photos)
-        unlabelled = pool.map(lambda photo: _refusals([lambda: read_rgb(photo.path)]), shown)
+        labelled = pool.map(lambda photo: _labelled_problems(data, photo, rows.get(photo.img), complete), train)
+        unlabelled = pool.map(lambda photo: _failure(lambda: read_rgb(photo.path)), test)
         jobs = (found for results in (labelled, unlabelled) for found in results)
-        for found in tqdm(jobs, total=len(photos) + len(shown), unit="photo", disable=None, leave=False):
+        for found in tqdm(jobs, total=len(train) + len(test), unit="photo", disable=None, leave=False):
             yield from found
-    finally:  # after Ctrl-C nobody waits until the photos that are left have been read
+    finally:  # after Ctrl-C the remaining photos are not read
         pool.shutdown(cancel_futures=True)
-    yield from _orphans(data, photos, rows)
-    yield from _sample_problems(data, shown)
-    yield from _refusals([lambda: data.metadata])
+    yield from _masks_without_photo(data, train, rows)
+    yield from _sample_problems(data, test)
+    yield from _failure(lambda: data.metadata)
 
 
-def _photos_or_problem(find: Callable[[], list[Photo]]) -> list[Photo] | str:
+def _photos(find: Callable[[], list[Photo]]) -> tuple[list[Photo], list[str]]:
     try:
-        return find()
+        return find(), []
     except Failure as problem:
-        return str(problem)
+        return [], [str(problem)]
 
 
-def _refusals(actions: Sequence[Callable[[], object]]) -> list[str]:
-    """The Failures that the actions raise."""
-    found = []
-    for action in actions:
-        try:
-            action()
-        except Failure as problem:
-            found.append(str(problem))
-    return found
+def _failure(action: Callable[[], object]) -> list[str]:
+    try:
+        action()
+    except Failure as problem:
+        return [str(problem)]
+    return []
 
 
-def _mask_rows(data: DataFolder) -> tuple[dict[str, tuple[int, str]], list[str], bool]:
-    """train_masks.csv as name to (line, code), what is wrong with its rows, and whether all could be read."""
-    rows: dict[str, tuple[int, str]] = {}
+def _mask_rows(data: DataFolder) -> tuple[dict[str, MaskRow], list[str], bool]:
+    """The rows of train_masks.csv by image name, the problems of the others, and whether all rows can be read."""
+    rows: dict[str, MaskRow] = {}
     found: list[str] = []
-    if not data.masks_csv.is_file():
-        return rows, found, True
+    complete = True
     try:
-        for line, img, code in read_rle_rows(data.masks_csv):
-            if img in rows:
-                found.append(f"{data.masks_csv} line {line}: {img} stands already in line {rows[img][0]}")
-            rows[img] = (line, code)
+        for row in scan(data.masks_csv) if data.masks_csv.is_file() else ():
+            if isinstance(row, BadRow):
+                found.append(row.message)
+                complete = False
+            elif row.img in rows:
+                found.append(f"{row.where}: {row.img} is already in line {rows[row.img].line}; remove one of them")
+            else:
+                rows[row.img] = row
     except Failure as problem:
-        return rows, [*found, str(problem)], False
-    return rows, found, True
+        found.append(str(problem))
+        complete = False
+    return rows, found, complete
 
 
-def _labelled_problems(data: DataFolder, photo: Photo, rows: dict[str, tuple[int, str]], complete: bool) -> list[str]:
-    """What is wrong with one training photo, its mask file and its row, each looked at by itself."""
+def _labelled_problems(data: DataFolder, photo: Photo, row: MaskRow | None, complete: bool) -> list[str]:
+    """What is wrong with a training photo, with its mask file and with its row.
+
+    If not all rows are known (``complete``), an unreadable one may hold the photo's mask: it is not called missing.
+    """
     found: list[str] = []
     shape = mask = None
     try:
@@ -94,36 +94,34 @@ def _labelled_problems(data: DataFolder, photo: Photo, rows: dict[str, tuple[int
                 same_size(photo.path, shape, file, mask.shape)
         except Failure as problem:
             found.append(str(problem))
-    if photo.img in rows:
-        line, code = rows[photo.img]
+    if row is not None:
         try:
-            spans = rle.parse(code, shape)
+            spans = row.spans(shape)
             if mask is not None and mask.shape == shape:
                 count = np.count_nonzero(rle.to_mask(spans, shape) != mask)
                 if count:
-                    where = f"{data.masks_csv} line {line}"
-                    found.append(f"{where}: differs from {file} in {count} pixels; remove the wrong one")
-        except ValueError as problem:
-            found.append(f"{data.masks_csv} line {line}, {photo.img}: {problem}")
+                    found.append(f"{row.where}: differs from {file} in {count} pixels; remove the wrong one")
+        except Failure as problem:
+            found.append(str(problem))
     elif file is None and complete:
         found.append(f"{photo.path} has no mask, neither a file nor a row in {data.masks_csv.name}")
     return found
 
 
-def _orphans(data: DataFolder, photos: list[Photo], rows: dict[str, tuple[int, str]]) -> Iterator[str]:
-    """Masks without a photo."""
+def _masks_without_photo(data: DataFolder, photos: list[Photo], rows: dict[str, MaskRow]) -> Iterator[str]:
+    if not photos:
+        return
     names = {photo.img for photo in photos}
-    for img in (img for img in rows if photos and img not in names):
-        yield f"{data.masks_csv} line {rows[img][0]}: there is no photo {img}"
+    yield from (f"{row.where}: there is no photo {row.img}" for row in rows.values() if row.img not in names)
     known = {data.mask_file(photo) for photo in photos}
     folder = data.root / "train_masks"
-    for path in sorted(folder.iterdir()) if folder.is_dir() and photos else ():
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if is_shown(path, MASK_TYPES) and path not in known:
             yield f"{path} is the mask of no photo"
 
 
 def _sample_problems(data: DataFolder, test: list[Photo]) -> Iterator[str]:
-    """Names in sample_submission.csv without a photo, and the other way round."""
+    """Names in sample_submission.csv without a photo, and test photos that it does not name."""
     sample = data.root / "sample_submission.csv"
     if not sample.is_file() or not test:
         return
@@ -138,7 +136,7 @@ def _sample_problems(data: DataFolder, test: list[Photo]) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print every problem and fail, or say what was read."""
+    """Print every problem of a data folder; fail if there is one."""
     arguments = parser("Read every file of a data folder and list what is wrong.")
     arguments.add_argument("--data", type=Path, default=DEFAULT_DATA, help="data folder")
     arguments.add_argument("--hq", action="store_true", help="read train_hq and test_hq where both kinds exist")

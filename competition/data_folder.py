@@ -23,7 +23,7 @@ import pandas as pd
 from competition import rle
 from competition.command import Failure
 from competition.images import Pixels, read_mask, shape_of
-from competition.mask_table import mask_rows, read_rle_rows
+from competition.mask_table import MaskRow, read_rows, read_table
 from competition.rle import Shape, Spans
 
 PHOTO_TYPES = (".jpg", ".jpeg", ".png")
@@ -89,7 +89,7 @@ class DataFolder:
         sample = self.root / "sample_submission.csv"
         if not sample.is_file():
             return [photo.img for photo in self.test]
-        names = [img for _, img, _ in read_rle_rows(sample)]
+        names = [row.img for row in read_rows(sample)]
         if not names:
             raise Failure(f"{sample} has no rows; copy it again from Kaggle, or remove it to predict all of test")
         if len(set(names)) < len(names):
@@ -126,11 +126,7 @@ class DataFolder:
         if file is not None:
             same_size(photo.path, shape, file, shape_of(file))
         if photo.img in self._mask_rows:
-            row, code = self._mask_rows[photo.img]
-            try:
-                return rle.parse(code, shape)
-            except ValueError as error:
-                raise Failure(f"{row}, {photo.img}: {error}") from error
+            return self._mask_rows[photo.img].spans(shape)
         if file is None:
             raise Failure(
                 f"{photo.path} has no mask: neither {self.root / 'train_masks'}/{Path(photo.img).stem}_mask.gif nor "
@@ -163,7 +159,7 @@ class DataFolder:
             Failure: the file cannot be read, or a row is malformed or doubled.
         """
         other = copy.copy(self)
-        other.__dict__["_mask_rows"] = self._mask_rows | mask_rows(file)
+        other.__dict__["_mask_rows"] = self._mask_rows | read_table(file)
         return other
 
     def mask_file(self, photo: Photo) -> Path | None:
@@ -185,8 +181,8 @@ class DataFolder:
     def masks_fingerprint(self) -> str:
         """A hash of what ``truth_spans`` reads: the rows of codes, and the mask files' names and sizes."""
         digest = hashlib.sha256(fingerprint_of(self._mask_files.values()).encode())
-        for img, (_, code) in self._mask_rows.items():
-            digest.update(f"{img} {code}\n".encode())
+        for img, row in self._mask_rows.items():
+            digest.update(f"{img} {row.rle}\n".encode())
         return digest.hexdigest()[:16]
 
     @cached_property
@@ -198,9 +194,9 @@ class DataFolder:
         return {path.stem: path for path in files}
 
     @cached_property
-    def _mask_rows(self) -> dict[str, tuple[str, str]]:
-        """Name to (which row that is, code); a 45 MB file for the whole training set."""
-        return mask_rows(self.masks_csv) if self.masks_csv.is_file() else {}
+    def _mask_rows(self) -> dict[str, MaskRow]:
+        """The row of each image; 45 MB for the whole training set."""
+        return read_table(self.masks_csv) if self.masks_csv.is_file() else {}
 
     def _photos(self, kind: str) -> list[Photo]:
         wanted = [f"{kind}_hq"] if self.hq else [kind, f"{kind}_hq"]

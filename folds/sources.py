@@ -13,7 +13,7 @@ from torch import Tensor
 from competition import files
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from competition.run.folder import RunFolder, run_at
 from competition.run.open import SOURCES
 from competition.settings.schema import Network, Settings, flat
@@ -107,7 +107,7 @@ def with_pseudo_labels(
             shutil.copyfile(file, temporary)
     ranks.barrier()
     photos = {photo.img: photo for photo in data.test}
-    names = [img for _, img, _ in read_rle_rows(copy)]
+    names = [row.img for row in read_rows(copy)]
     missing = [img for img in names if img not in photos]
     if missing:
         raise Failure(

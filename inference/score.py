@@ -11,12 +11,12 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 import pandas as pd
 
-from competition import files, metrics, rle
-from competition.command import Failure, parser, run_command
+from competition import files, mask_table
+from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.files import sha256
 from competition.images import shape_of
-from competition.mask_table import read_rle_rows
+from competition.mask_table import Truth
 from competition.run.environment import require_same_data
 from competition.run.folder import SCORE_COLUMNS, RunFolder
 from competition.run.records import CV, FoldScore, Gain, ThresholdCurve, ThresholdTuning
@@ -45,26 +45,15 @@ class Score(NamedTuple):
 
 
 def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]]) -> list[Score]:
-    """Score a file of out-of-fold masks image by image, from the runs.
+    """Score a file of out-of-fold masks, image by image and at full size."""
+    photos = {photo.img: (photo, fold) for fold, photos in by_fold.items() for photo in photos}
 
-    Raises:
-        Failure: an image is missing, doubled or foreign, or a row is malformed.
-    """
-    expected = {photo.img: (photo, fold) for fold, photos in by_fold.items() for photo in photos}
-    scores: dict[str, Score] = {}
-    for line, img, code in read_rle_rows(path):
-        if img in scores or img not in expected:
-            raise Failure(f"{path} line {line}: {img} {'is doubled' if img in scores else 'is no training image'}")
-        photo, fold = expected[img]
-        try:
-            counts = metrics.counts_of_spans(rle.parse(code, shape_of(photo.path)), data.truth_spans(photo))
-        except ValueError as error:
-            raise Failure(f"{path} line {line}, {img}: {error}") from error
-        scores[img] = Score(photo, fold, counts.dice, counts.iou)
-    if len(scores) < len(expected):
-        missing = next(img for img in expected if img not in scores)
-        raise Failure(f"{path} lacks {len(expected) - len(scores)} images, such as {missing}; remove it, score again")
-    return list(scores.values())
+    def truth(img: str) -> Truth:
+        photo, _ = photos[img]
+        return Truth(data.truth_spans(photo), shape_of(photo.path))
+
+    counts = mask_table.score(path, photos, truth)
+    return [Score(*photos[img], count.dice, count.iou) for img, count in counts.items()]
 
 
 def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:

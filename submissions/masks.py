@@ -1,6 +1,6 @@
-"""``make masks``: a submission's masks as pictures, for whoever wants masks rather than a score.
+"""The masks of a submission as PNG files, for users who want masks rather than a score: ``make masks``.
 
-They are named as Carvana names those of its training set, and are black and white: every viewer shows them, and
+The files are named like Carvana's training masks. They are black and white, so that every viewer shows them, and
 ``read_mask`` reads them.
 """
 
@@ -15,46 +15,38 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.files import held, replacing
 from competition.images import Pixels, shape_of
-from submissions import submission_file
+from competition.mask_table import read_rows
 from submissions.validate import add_submission_arguments, open_submission
 
 
-def write_pictures(submission: Path, data: DataFolder, folder: Path) -> set[str]:
-    """Write ``<car>_<view>_mask.png`` for every row of a submission, over one that is there.
+def write_masks(submission: Path, data: DataFolder, folder: Path) -> set[str]:
+    """Write ``<car>_<view>_mask.png`` for every row of a submission, replacing existing files.
 
     Args:
         submission: a CSV of img,rle_mask, gzipped or not.
-        data: its test photos say how large each mask is.
-        folder: made if need be.
+        data: its test photos give the size of each mask.
+        folder: created if it does not exist.
 
     Returns:
         The names of the files.
-
-    Raises:
-        Failure: a row is malformed, or names no test photo or one whose mask is written, or a file cannot be
-            written.
     """
     paths = {photo.img: photo.path for photo in data.test}
-    made_by: dict[str, str] = {}  # picture to image
-    rows = tqdm(submission_file.read(submission), total=len(paths), unit="mask", disable=None, leave=False)
-    for line, img, code in rows:
-        if img not in paths:
-            raise Failure(f"{submission} line {line}: {img} is no test photo of {data.root}; name its DATA")
-        try:
-            mask = rle.decode(code, shape_of(paths[img]))
-        except ValueError as error:
-            where = f"{submission} line {line}, {img}"
-            raise Failure(f"{where}: {error}; `make validate` finds every such row") from error
-        name = f"{Path(img).stem}_mask.png"
-        if name in made_by:
-            raise Failure(f"{submission} line {line}: {img} would overwrite {name} of {made_by[name]}; remove one")
-        write_picture(folder / name, mask)
-        made_by[name] = img
-    return set(made_by)
+    image_of: dict[str, str] = {}  # name of the mask file to name of the image
+    for row in tqdm(read_rows(submission), total=len(paths), unit="mask", disable=None, leave=False):
+        if row.img not in paths:
+            raise Failure(f"{row.where}: {row.img} is not a test photo of {data.root}; set DATA to its folder")
+        shape = shape_of(paths[row.img])
+        mask = rle.to_mask(row.spans(shape), shape)
+        name = f"{Path(row.img).stem}_mask.png"
+        if name in image_of:
+            raise Failure(f"{row.where}: {row.img} would overwrite {name} of {image_of[name]}; remove one row")
+        write_mask(folder / name, mask)
+        image_of[name] = row.img
+    return set(image_of)
 
 
-def write_picture(path: Path, mask: Pixels) -> None:
-    """Write an (H, W) uint8 mask of 0 and 1 as a PNG of one bit a pixel, atomically."""
+def write_mask(path: Path, mask: Pixels) -> None:
+    """Write an (H, W) uint8 mask of 0 and 1 as a PNG with one bit per pixel, atomically."""
     _, content = cv2.imencode(".png", mask * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
     with replacing(path) as temporary:
         temporary.write_bytes(content.tobytes())
@@ -65,14 +57,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Write the masks of a submission as PNG files.")
     add_submission_arguments(arguments)
     run, file, data = open_submission(arguments.parse_args(argv))
-    # Those of a file of one's own lie beside it, and not among those of a run.
+    # The masks of another file get a folder of their own, so that they do not mix with those of a run.
     folder = file.with_name("masks" if file == run.submission else f"{file.name.partition('.')[0]}_masks")
-    with held(folder / ".lock", f"another `make masks` writes to {folder}; wait for it"):
-        names = write_pictures(file, data, folder)
+    with held(folder / ".lock", f"another `make masks` writes to {folder}; wait until it ends"):
+        names = write_masks(file, data, folder)
         print(f"{len(names):,} masks in {folder}")
         others = sorted({path.name for path in folder.glob("*_mask.png")} - names)
         if others:
-            print(f"note: {len(others):,} others lie there too, such as {others[0]}; they are not of this submission")
+            print(f"note: {folder} also has {len(others):,} masks of other submissions, such as {others[0]}")
 
 
 if __name__ == "__main__":

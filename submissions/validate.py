@@ -1,14 +1,11 @@
 """Check a submission file against the sample submission, line by line, before Kaggle does: ``make validate``.
 
-Kaggle takes the rows in any order but wants every name once and no other, and one bad span costs the submission.
-All that is wrong is found in one pass. What is allowed but unlikely, such as a mask of half a per cent of the
-picture, is a warning, unless it is so common that the file can hardly be meant.
+Kaggle accepts the rows in any order, but requires every name exactly once and no other name, and one malformed mask
+makes the submission invalid. One pass finds every error. A mask that is allowed but implausible, such as one that
+covers half a percent of the photo, is a warning; too many such masks are an error.
 """
 
-import csv
-import gzip
 import hashlib
-import zlib
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,25 +16,27 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from competition import rle
-from competition.command import Failure, os_reason, parser, run_command
+from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.files import sha256
 from competition.images import shape_of
+from competition.mask_table import BadRow, MaskRow, scan
 from competition.rle import Shape
 from competition.run.folder import RunFolder, run_at
 from competition.run.open import data_of
 from competition.run.records import SubmissionRecord, Validated
 
 CARVANA: Shape = (1280, 1918)
-# Carvana's cars cover 9 % to 41 % of the picture.
+# Fractions of the photo that a mask may cover without a warning; Carvana's cars cover 9 % to 41 %.
 PLAUSIBLE = (0.01, 0.80)
-IMPLAUSIBLE_ROWS = 0.05  # the part of the rows that may be so before the file is refused
-FEW = 2  # implausible masks are taken even where that is a large part of a small file
+# A file is rejected if more masks than this fraction of its rows, and more than this number, are implausible.
+IMPLAUSIBLE_ROWS = 0.05
+FEW = 2
 SHOWN = 50  # findings of one kind that are printed
 
 
 class Kind(StrEnum):
-    """What a finding is about."""
+    """The kinds of findings."""
 
     FILE = "unreadable file"
     HEADER = "wrong header"
@@ -45,7 +44,7 @@ class Kind(StrEnum):
     FOREIGN = "foreign name"
     DOUBLED = "doubled name"
     MISSING = "missing name"
-    SPANS = "wrong span"
+    SPANS = "malformed mask"
     AREA = "implausible mask"
     TOO_MANY = "too many implausible masks"
     ORDER = "order"
@@ -55,7 +54,7 @@ HARMLESS = {Kind.AREA, Kind.ORDER}
 
 
 class Finding(NamedTuple):
-    """One thing to say about a submission file; the text names the line and the image."""
+    """An error or a warning about a submission file; the text names the line and the image."""
 
     kind: Kind
     text: str
@@ -65,54 +64,46 @@ ShapeOfImage = Callable[[str], Shape]
 
 
 def findings(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> Iterator[Finding]:
-    """All there is to say about a submission file, in one pass and bounded memory.
+    """Every finding about a submission file, in one pass and bounded memory.
 
     Args:
         file: a CSV of img,rle_mask, gzipped or not.
-        names: the names it must have.
-        shape_of_image: the (height, width) of the image of a name.
+        names: the names that it must have.
+        shape_of_image: gives the (H, W) of an image by its name.
     """
     line_of = dict.fromkeys(names, 0)  # 0: not seen yet
     expected = iter(names)
     rows, implausible, in_order = 0, 0, True
     try:
-        for line, fields in tqdm(_rows(file), total=len(names), unit="row", disable=None, leave=False):
-            if line == 0:
-                yield from _header_findings(file, fields)
+        for row in tqdm(scan(file), total=len(names), unit="row", disable=None, leave=False):
+            if isinstance(row, BadRow):
+                yield Finding(Kind.HEADER if row.line == 1 else Kind.ROW, row.message)
                 continue
             rows += 1
-            in_order &= next(expected, None) == (fields[0] if fields else None)
-            for found in _row_findings(f"{file} line {line}", line, fields, line_of, shape_of_image):
+            in_order &= next(expected, None) == row.img
+            for found in _row_findings(row, line_of, shape_of_image):
                 implausible += found.kind is Kind.AREA
                 yield found
     except Failure as error:
         yield Finding(Kind.FILE, str(error))
-    absent = [img for img, line in line_of.items() if not line]
-    yield from (Finding(Kind.MISSING, f"{file}: no row for {img}") for img in absent)
+    missing = [img for img, line in line_of.items() if not line]
+    yield from (Finding(Kind.MISSING, f"{file}: no row for {img}") for img in missing)
     if implausible > max(FEW, IMPLAUSIBLE_ROWS * rows):
         yield Finding(Kind.TOO_MANY, f"{file}: {implausible:,} of {rows:,} masks are implausible")
-    if not in_order and not absent and rows == len(names):
+    if not in_order and not missing and rows == len(names):
         yield Finding(Kind.ORDER, f"{file}: the order is not that of the sample submission; Kaggle allows it")
 
 
-def problems(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> Iterator[str]:
-    """The findings for which a submission file is refused, one line each; the arguments are ``findings``'."""
-    return (found.text for found in findings(file, names, shape_of_image) if found.kind not in HARMLESS)
-
-
 def validate(file: Path, data: DataFolder, any_area: bool = False) -> Validated:
-    """Print what there is to say about a submission file; return normally if Kaggle will take it.
+    """Print the findings about a submission file, and fail unless Kaggle will accept it.
 
     Args:
         file: the submission.
-        data: the folder that says which names it must have, and of which size their images are.
-        any_area: take a file however implausible the areas of its masks are.
+        data: the folder with the names that it must have, and the sizes of their images.
+        any_area: accept any number of implausible masks.
 
     Returns:
-        What was found valid.
-
-    Raises:
-        Failure: the file is no valid submission, or changed meanwhile, or the data folder names no test images.
+        The stamp of the valid file.
     """
     digest = sha256(file)
     counts = _print_findings(findings(file, data.submission_names, shapes(data)))
@@ -120,21 +111,21 @@ def validate(file: Path, data: DataFolder, any_area: bool = False) -> Validated:
     wrong = {kind: count for kind, count in counts.items() if kind not in allowed}
     if wrong:
         listed = ", ".join(f"{count:,} x {kind}" for kind, count in wrong.items())
-        raise Failure(f"{file} is no valid submission ({listed}; listed above); {_advice(set(wrong))}")
+        raise Failure(f"{file} is not a valid submission ({listed}; listed above); {_advice(set(wrong))}")
     if sha256(file) != digest:
-        raise Failure(f"{file} changed while it was read; wait for what writes it, then validate it again")
-    print(f"{file} is a valid submission: {len(data.submission_names):,} rows, {_warnings_in_words(counts)}")
+        raise Failure(f"{file} changed while it was read; wait until it is written, then validate it again")
+    print(f"{file} is a valid submission: {len(data.submission_names):,} rows, {_areas(counts)}")
     return stamp(digest, data)
 
 
 def stamp(digest: str, data: DataFolder) -> Validated:
-    """What is remembered of a valid submission: its hash, and for which names it was found valid."""
+    """The record of a valid submission: its SHA-256, and the names for which it is valid."""
     names = hashlib.sha256("\n".join(data.submission_names).encode()).hexdigest()
     return Validated(sha256=digest, names=names, rows=len(data.submission_names))
 
 
 def shapes(data: DataFolder) -> ShapeOfImage:
-    """The shape of a test image by its name: its photo's where that is there, else Carvana's."""
+    """Gives the (H, W) of a test image by its name: that of its photo if it is there, otherwise Carvana's."""
     try:
         paths = {photo.img: photo.path for photo in data.test}
     except Failure:
@@ -142,57 +133,29 @@ def shapes(data: DataFolder) -> ShapeOfImage:
     return lambda img: shape_of(paths[img]) if img in paths else CARVANA
 
 
-def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and fields of every row, right or wrong; the header has number 0.
-
-    ``submission_file.read`` stops at the first malformed row, and would hide the second.
-    """
-    try:
-        opened = gzip.open if file.suffix == ".gz" else open
-        with opened(file, "rt", newline="", encoding="utf-8") as text:
-            rows = csv.reader(text)
-            yield 0, next(rows, [])
-            for fields in rows:
-                yield rows.line_num, fields
-    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Failure(f"{file} is damaged: {error}") from error
-    except OSError as error:
-        raise Failure(f"cannot read {file}: {os_reason(error)}") from error
-
-
-def _header_findings(file: Path, fields: list[str]) -> Iterator[Finding]:
-    if fields != ["img", "rle_mask"]:
-        yield Finding(Kind.HEADER, f"{file} line 1: the header is {_short(','.join(fields))}, not 'img,rle_mask'")
-
-
-def _row_findings(
-    where: str, line: int, fields: list[str], line_of: dict[str, int], shape_of_image: ShapeOfImage
-) -> Iterator[Finding]:
-    """What there is to say about one row; notes in ``line_of`` that its name has been seen."""
-    if len(fields) != 2:
-        yield Finding(Kind.ROW, f"{where}: {len(fields)} fields where img,rle_mask are two")
+def _row_findings(row: MaskRow, line_of: dict[str, int], shape_of_image: ShapeOfImage) -> Iterator[Finding]:
+    """The findings about one row; notes in ``line_of`` that its name has been seen."""
+    if row.img not in line_of:
+        yield Finding(Kind.FOREIGN, f"{row.where}: {_short(row.img)} is not in the sample submission")
         return
-    img, code = fields
-    if img not in line_of:
-        yield Finding(Kind.FOREIGN, f"{where}: {_short(img)} is no image of the sample submission")
-        return
-    if line_of[img]:
-        yield Finding(Kind.DOUBLED, f"{where}: {img} stands already in line {line_of[img]}")
-    line_of[img] = line_of[img] or line
-    shape = shape_of_image(img)
+    if line_of[row.img]:
+        yield Finding(Kind.DOUBLED, f"{row.where}: {row.img} is already in line {line_of[row.img]}")
+    else:
+        line_of[row.img] = row.line
+    shape = shape_of_image(row.img)
     try:
-        spans = rle.parse(code, shape)
-    except ValueError as error:
-        yield Finding(Kind.SPANS, f"{where}, {img}: {error}")
+        spans = row.spans(shape)
+    except Failure as error:
+        yield Finding(Kind.SPANS, str(error))
         return
     part = rle.area(spans) / (shape[0] * shape[1])
     if not PLAUSIBLE[0] <= part <= PLAUSIBLE[1]:
-        words = f"covers {part:.2%} of the picture" if part else "is empty"
-        yield Finding(Kind.AREA, f"{where}, {img}: the mask {words}; a car covers 9 % to 41 %")
+        area = f"covers {part:.2%} of the photo" if part else "is empty"
+        yield Finding(Kind.AREA, f"{row.where}, {row.img}: the mask {area}; a car covers 9 % to 41 %")
 
 
 def _print_findings(found: Iterator[Finding]) -> Counter[Kind]:
-    """Print findings, not too many of one kind; return how many there were of each."""
+    """Print the findings, at most ``SHOWN`` of a kind; return the number of each kind."""
     counts: Counter[Kind] = Counter()
     for kind, text in found:
         counts[kind] += 1
@@ -208,30 +171,25 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
-def _warnings_in_words(counts: Counter[Kind]) -> str:
+def _areas(counts: Counter[Kind]) -> str:
     return f"{counts[Kind.AREA]:,} of them implausible" if counts[Kind.AREA] else "every mask plausible"
 
 
 def _advice(wrong: set[Kind]) -> str:
-    """What to do about a refused file."""
     if wrong == {Kind.TOO_MANY}:
-        return "look at the masks and at the CV; if they are right, `make submit` takes them with FORCE=1"
-    return "`make predict` writes a run's anew; if that does not help, look at the lines named"
+        return "look at the masks and at the CV; if they are right, `make submit` accepts them with FORCE=1"
+    return "remove it and run `make predict` again; if that does not help, look at these lines"
 
 
 def add_submission_arguments(arguments: ArgumentParser) -> None:
-    """The options by which a command finds a submission, and the data that it answers."""
+    """Add the options that name a submission and its data folder."""
     arguments.add_argument("--run", default="default", help="name of the run, a folder below runs/, or a path")
     arguments.add_argument("--data", type=Path, help="data folder; by default that of the submission")
     arguments.add_argument("--file", type=Path, help="the submission; by default the run's submission.csv.gz")
 
 
 def open_submission(options: Namespace) -> tuple[RunFolder, Path, DataFolder]:
-    """The run, the submission and the data folder that the options of ``add_submission_arguments`` name.
-
-    Raises:
-        Failure: there is no such file, or no data folder.
-    """
+    """The run, the submission and the data folder that the options of ``add_submission_arguments`` name."""
     run = run_at(options.run)
     file = options.file or run.submission
     if not file.is_file():
@@ -240,11 +198,7 @@ def open_submission(options: Namespace) -> tuple[RunFolder, Path, DataFolder]:
 
 
 def predicted_data(run: RunFolder, asked: Path | None) -> DataFolder:
-    """The data folder that is asked for, else the one that the run's submission was predicted from, else the run's.
-
-    Raises:
-        Failure: there is no such folder, or a file of the run is damaged.
-    """
+    """The data folder that the command names, else that of the run's submission, else that of the run."""
     record = SubmissionRecord.read_if_exists(run.submission_record) if asked is None else None
     if record:
         asked = Path(record.data)

@@ -61,7 +61,7 @@ def test_everything_wrong_is_listed_at_once_and_each_thing_once(own_data: Path, 
         f"{csv} line {line[f'{NAMES[4]}.jpg']}: differs from {masks / NAMES[4]}_mask.gif in 1 pixels",
         f"{csv} line {line[f'{NAMES[5]}.jpg']}, {NAMES[5]}.jpg: token 3, 'x', is not a whole number",
         f"{train / NAMES[6]}.jpg has no mask, neither a file nor a row in train_masks.csv",
-        f"{csv} line {len(lines)}: {NAMES[7]}.jpg stands already in line {line[f'{NAMES[7]}.jpg']}",
+        f"{csv} line {len(lines)}: {NAMES[7]}.jpg is already in line {line[f'{NAMES[7]}.jpg']}",
         f"{csv} line {line['stranger_01.jpg']}: there is no photo stranger_01.jpg",
         f"{masks / 'nobody_01_mask.gif'} is the mask of no photo",
         f"{test / TEST_CARS[0]}_01.jpg is damaged or not a JPEG or PNG image",
@@ -97,7 +97,7 @@ def test_masks_as_csv_alone_and_a_row_that_cannot_be_read(own_data: Path) -> Non
     lines[3] += ",more"
     (own_data / "train_masks.csv").write_text("\n".join(lines))
     assert list(problems(DataFolder(own_data))) == [
-        f"{own_data / 'train_masks.csv'} line 4: 3 fields where img,rle_mask are two"
+        f"{own_data / 'train_masks.csv'} line 4: 3 fields, not the two of img,rle_mask"
     ]
 
 

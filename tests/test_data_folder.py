@@ -1,16 +1,14 @@
-import gzip
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CARS, TEST_CARS, TINY_SHAPE, plain_encode, save_mask, tiny_car, write_rows
+from conftest import CARS, TEST_CARS, TINY_SHAPE, save_mask, tiny_car, write_rows
 from PIL import Image
 
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, photo_at
-from competition.mask_table import read_rle_rows
 
 FIRST = f"{sorted(CARS)[0]}_01"  # the name of the first photo
 
@@ -152,14 +150,6 @@ def test_a_bad_code_is_named_by_line_and_token(own_data: Path) -> None:
         data.truth_spans(data.train[0])
 
 
-def test_a_row_that_stands_twice_is_refused(own_data: Path) -> None:
-    with (own_data / "train_masks.csv").open("a") as file:
-        file.write(f"{FIRST}.jpg,1 1\n")
-    data = DataFolder(own_data)
-    with pytest.raises(Failure, match=rf"line 12: {FIRST}\.jpg stands already in line \d"):
-        data.truth_spans(data.train[0])
-
-
 def test_a_name_twice_in_the_sample_is_refused(own_data: Path) -> None:
     (own_data / "sample_submission.csv").write_text("img,rle_mask\na.jpg,\nb.jpg,\nb.jpg,\n")
     with pytest.raises(Failure, match=r"names b\.jpg twice"):
@@ -175,56 +165,6 @@ def test_a_sample_without_rows_is_refused(own_data: Path) -> None:
 def test_the_order_of_the_sample_is_kept(own_data: Path) -> None:
     (own_data / "sample_submission.csv").write_text("img,rle_mask\nb.jpg,\na.jpg,\nc.jpg,\n")
     assert DataFolder(own_data).submission_names == ["b.jpg", "a.jpg", "c.jpg"]
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "line 1: the header is '', not 'img,rle_mask'"),
-        ("id,mask\na,1 1\n", "line 1: the header is 'id,mask', not 'img,rle_mask'"),
-        ("img,rle_mask\na.jpg,1 1\nb.jpg\n", "line 3: 1 fields where img,rle_mask are two"),
-        ("img,rle_mask\na.jpg,1 1\nb.jpg,1,1\n", "line 3: 3 fields"),
-        ("img,rle_mask\na.jpg,1 1\n\nb.jpg,1 1\n", "line 3: 0 fields"),
-        ("img,rle_mask\na.jpg,1 1\n,1 1\n", "line 3: the name of the image is missing"),
-        ('img,rle_mask\na.jpg,"1 1\nb.jpg,1 1\n', "is damaged: unexpected end of data"),
-        ("img,rle_mask\nä.jpg,1 1\n".encode("latin-1"), "is damaged: .*utf-8"),
-    ],
-)
-def test_bad_rows_are_named_by_line(tmp_path: Path, text: str | bytes, reason: str) -> None:
-    path = tmp_path / "x.csv"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(Failure, match=f"{path} {reason}"):
-        list(read_rle_rows(path))
-
-
-def test_rows_plain_gzipped_with_a_mark_and_with_windows_line_ends(tmp_path: Path) -> None:
-    expected = [(2, "a.jpg", "1 2"), (3, "b.jpg", "")]
-    text = b"img,rle_mask\na.jpg,1 2\nb.jpg,\n"
-    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(text))
-    assert list(read_rle_rows(tmp_path / "x.csv.gz")) == expected
-    for content in (text, b"\xef\xbb\xbf" + text, text.replace(b"\n", b"\r\n"), text.rstrip(b"\n")):
-        (tmp_path / "x.csv").write_bytes(content)
-        assert list(read_rle_rows(tmp_path / "x.csv")) == expected
-
-
-def test_a_code_longer_than_the_csv_modules_limit(tmp_path: Path) -> None:
-    code = plain_encode(np.arange(200_000).reshape(400, 500) % 2)
-    assert len(code) > 131_072
-    write_rows(tmp_path / "x.csv", {"a.jpg": code})
-    assert next(read_rle_rows(tmp_path / "x.csv")) == (2, "a.jpg", code)
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda c: c[: len(c) // 2], lambda c: b"no gzip" + c, lambda c: c[:-8] + bytes(8)]
-)
-def test_a_damaged_gzip_is_a_failure(tmp_path: Path, damage: object) -> None:
-    path = tmp_path / "x.csv.gz"
-    content = gzip.compress(b"img,rle_mask\n" + b"".join(b"%d.jpg,1 %d\n" % (n, n) for n in range(1, 5000)))
-    path.write_bytes(damage(content))  # type: ignore[operator]
-    with pytest.raises(Failure, match=f"{path} is damaged"):
-        list(read_rle_rows(path))
-    with pytest.raises(Failure, match=r"cannot read .*: no such file"):
-        list(read_rle_rows(tmp_path / "missing.csv"))
 
 
 @pytest.mark.parametrize(("text", "reason"), [("car,make\n", "has no column `id`"), ("", "cannot read")])

@@ -37,7 +37,7 @@ def test_pictures_are_the_masks(tmp_path: Path, data: DataFolder) -> None:
     random = np.random.default_rng(1)
     masks = {name: random.integers(0, 2, shape, dtype=np.uint8) for name, shape in SHAPES.items()}
     file = submission(tmp_path, {name: rle.encode(mask) for name, mask in masks.items()})
-    names = masks.write_pictures(file, data, tmp_path / "masks")
+    names = masks.write_masks(file, data, tmp_path / "masks")
     assert {path.name for path in (tmp_path / "masks").iterdir()} == names == {"f00d_01_mask.png", "f00d_02_mask.png"}
     for name, mask in masks.items():
         path = tmp_path / "masks" / f"{Path(name).stem}_mask.png"
@@ -48,12 +48,12 @@ def test_pictures_are_the_masks(tmp_path: Path, data: DataFolder) -> None:
 
 
 def test_an_empty_mask_is_a_black_picture(tmp_path: Path, data: DataFolder) -> None:
-    masks.write_pictures(submission(tmp_path, {"f00d_01.jpg": ""}), data, tmp_path)
+    masks.write_masks(submission(tmp_path, {"f00d_01.jpg": ""}), data, tmp_path)
     np.testing.assert_array_equal(read_mask(tmp_path / "f00d_01_mask.png"), np.zeros((10, 20)))
 
 
 def test_they_serve_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
-    masks.write_pictures(submission(tmp_path, {"f00d_02.jpg": "1 5 34 7"}), data, data.root / "train_masks")
+    masks.write_masks(submission(tmp_path, {"f00d_02.jpg": "1 5 34 7"}), data, data.root / "train_masks")
     photo = next(photo for photo in data.train if photo.img == "f00d_02.jpg")
     assert rle.to_text(data.truth_spans(photo)) == "1 5 34 7"
 
@@ -61,7 +61,7 @@ def test_they_serve_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
 @pytest.mark.parametrize(
     ("codes", "reason"),
     [
-        ({"f00d_02.jpg": "1 1", "../../f00d_01.jpg": "1 1"}, r"line 3: \.\./\.\./f00d_01\.jpg is no test photo"),
+        ({"f00d_02.jpg": "1 1", "../../f00d_01.jpg": "1 1"}, r"line 3: \.\./\.\./f00d_01\.jpg is not a test photo"),
         ({"f00d_02.jpg": "1 1", "f00d_02.png": "1 2"}, r"line 3: f00d_02\.png would overwrite f00d_02_mask\.png of"),
         ({"f00d_02.jpg": "1 1", "f00d_01.jpg": "200 2"}, r"line 3, f00d_01\.jpg: token 2: length 2 leaves the image"),
     ],
@@ -70,7 +70,7 @@ def test_a_wrong_row_is_named_and_no_picture(
     tmp_path: Path, data: DataFolder, codes: dict[str, str], reason: str
 ) -> None:
     with pytest.raises(Failure, match=reason):
-        masks.write_pictures(submission(tmp_path, codes), data, tmp_path / "masks")
+        masks.write_masks(submission(tmp_path, codes), data, tmp_path / "masks")
     assert [path.name for path in (tmp_path / "masks").iterdir()] == ["f00d_02_mask.png"]
 
 

@@ -17,7 +17,7 @@ from trained_run import Trained, exchange
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from folds.checkpoint import load_weights
 from folds.frame import Frame
 from inference.predict import main as predict
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 def test_the_masks_are_the_mean_of_all_folds_and_views(trained: Trained) -> None:
     """Against the plainest code that computes the same: a loop over networks and views, one image at a time."""
     predict([*trained.arguments, "--set", "inference.precision=fp32"])
-    rows = {img: code for _, img, code in read_rle_rows(trained.run.submission)}
+    rows = {row.img: row.rle for row in read_rows(trained.run.submission)}
     networks = [load_weights(trained.run.best(fold))[0] for fold in (0, 1)]
     frame = Frame(64, 96, "resize")
     for photo in DataFolder(trained.data).test[::5]:
@@ -46,8 +46,8 @@ def test_the_masks_are_the_mean_of_all_folds_and_views(trained: Trained) -> None
 
 def test_rows_are_in_the_order_of_the_sample_submission(trained: Trained) -> None:
     predict(trained.arguments)
-    names = [img for _, img, _ in read_rle_rows(trained.run.submission)]
-    assert names == [img for _, img, _ in read_rle_rows(trained.data / "sample_submission.csv")]
+    names = [row.img for row in read_rows(trained.run.submission)]
+    assert names == [row.img for row in read_rows(trained.data / "sample_submission.csv")]
     assert grade(trained.run.submission, trained.data / "solution.csv").dice > 0.88
 
 
@@ -59,7 +59,7 @@ def test_photos_that_the_sample_does_not_name_are_left_out_and_counted(
     shutil.copy(next((data / "test").iterdir()), data / "test" / "mine.jpg")
     predict([*trained.arguments, "--data", str(data)])
     assert capsys.readouterr().out.startswith("note: 1 photos of the test folder are not in sample_submission.csv")
-    assert "mine.jpg" not in {img for _, img, _ in read_rle_rows(trained.run.submission)}
+    assert "mine.jpg" not in {row.img for row in read_rows(trained.run.submission)}
 
 
 def test_killed_anywhere_the_file_is_the_same_in_the_end(trained: Trained, tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def test_the_same_call_again_does_nothing(trained: Trained, capsys: pytest.Captu
 def test_other_photos_of_the_same_names_are_predicted_anew(trained: Trained, tmp_path: Path) -> None:
     data = Path(shutil.copytree(trained.data, tmp_path / "data"))
     predict([*trained.arguments, "--data", str(data)])
-    before = {img: code for _, img, code in read_rle_rows(trained.run.submission)}
+    before = {row.img: row.rle for row in read_rows(trained.run.submission)}
     one, two = sorted((data / "test").iterdir())[:2]
     exchange(one, two)
     predict([*trained.arguments, "--data", str(data)])
-    after = {img: code for _, img, code in read_rle_rows(trained.run.submission)}
+    after = {row.img: row.rle for row in read_rows(trained.run.submission)}
     assert (after[one.name], after[two.name]) == (before[two.name], before[one.name])
     assert before[one.name] != before[two.name]
 

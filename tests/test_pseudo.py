@@ -14,7 +14,7 @@ from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from competition.run.folder import RunFolder
 from competition.settings.resolve import load_yaml, resolve
 from folds.split import photos_by_fold
@@ -31,7 +31,7 @@ KEEP = ["--set", "inference.pseudo=0.25"]
 
 
 def codes(path: Path) -> dict[str, str]:
-    return {img: code for _, img, code in read_rle_rows(path)}
+    return {row.img: row.rle for row in read_rows(path)}
 
 
 def chance(photo: Photo, levels: Pixels) -> tuple[float, str]:

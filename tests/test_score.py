@@ -19,7 +19,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.files import sha256
 from competition.images import read_mask
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from folds.split import read_folds
 from inference.engine.ensemble import Ensemble, load_ensembles
 from inference.score import main as score
@@ -27,7 +27,7 @@ from submissions import submission_file
 
 
 def rows_of(trained: Trained) -> dict[str, str]:
-    return {img: code for _, img, code in read_rle_rows(trained.run.oof)}
+    return {row.img: row.rle for row in read_rows(trained.run.oof)}
 
 
 def test_the_cv_is_the_score_of_the_written_masks(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,10 +217,10 @@ def test_a_doubled_or_missing_image_is_fatal(trained: Trained) -> None:
     rows = [(photo.img, "1 1") for photo in data.train]
     path = trained.run.root / "masks.csv"
     submission_file.write(path, [*rows, rows[0]])
-    with pytest.raises(Failure, match=f"{rows[0][0]} is doubled"):
+    with pytest.raises(Failure, match=f"{rows[0][0]} occurs a second time"):
         score_file(path, data, by_fold)
     submission_file.write(path, rows[1:])
-    with pytest.raises(Failure, match=f"lacks 1 images, such as {rows[0][0]}"):
+    with pytest.raises(Failure, match=f"no row for 1 of {len(rows)} images, such as {rows[0][0]}"):
         score_file(path, data, by_fold)
     with path.open("a", newline="") as file:
         csv.writer(file).writerow((rows[0][0], "1 x"))

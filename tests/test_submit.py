@@ -315,7 +315,7 @@ def test_an_invalid_file_is_refused_even_by_force(server: KaggleServer, work: Wo
     work.answer((name, CODE) for name in NAMES[1:])
     for more in ([], ["--force"]):
         status, out, error = work.submit(*more)
-        assert (status, "is no valid submission (1 x missing name" in error) == (1, True)
+        assert (status, "is not a valid submission (1 x missing name" in error) == (1, True)
         assert f"no row for {NAMES[0]}" in out
     assert sum(server.seen.values()) == 0
 
@@ -336,7 +336,7 @@ def test_force_stands_for_one_call(server: KaggleServer, work: Workplace) -> Non
     work.answer((name, "") for name in NAMES)
     assert work.submit("--force", "--dry-run")[0] == 0
     status, _, error = work.submit()
-    assert (status, "is no valid submission" in error, server.seen["upload"]) == (1, True, 0)
+    assert (status, "is not a valid submission" in error, server.seen["upload"]) == (1, True, 0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from trained_run import Trained
 
 from competition.command import Failure
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from competition.run.folder import RunFolder
 from competition.settings.resolve import load_yaml, resolve
 from competition.settings.schema import Input
@@ -54,7 +54,7 @@ def cv_of(run: RunFolder) -> dict[str, Any]:
 
 
 def codes(path: Path) -> dict[str, str]:
-    return {img: code for _, img, code in read_rle_rows(path)}
+    return {row.img: row.rle for row in read_rows(path)}
 
 
 def gains_of(run: RunFolder) -> dict[str, dict[str, Any]]:

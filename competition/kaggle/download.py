@@ -22,7 +22,7 @@ from competition.command import Failure, os_reason, parser, run_command
 from competition.data_folder import DataFolder
 from competition.files import read_json
 from competition.kaggle.client import Kaggle, add_patience_arguments, patience
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from competition.run.folder import DEFAULT_DATA
 
 # How many images there are, by the table that names them.
@@ -259,7 +259,7 @@ def complaint(archive: Archive, there: Path, root: Path) -> str | None:
     if not table.is_file():
         return f"cannot be compared with {table.name}, which is not there"
     ending = "_mask.gif" if archive.suffix == ".gif" else archive.suffix
-    wanted = {f"{Path(img).stem}{ending}" for _, img, _ in read_rle_rows(table)}
+    wanted = {f"{Path(row.img).stem}{ending}" for row in read_rows(table)}
     names = {path.name for path in there.iterdir() if path.suffix == archive.suffix}
     if names == wanted:
         return None
@@ -275,7 +275,7 @@ def _table_complaint(table: Path) -> str | None:
     try:
         if table.name not in ROWS:
             return None if len(DataFolder(table.parent).metadata) else f"{table.name} has no rows"
-        rows = sum(1 for _ in read_rle_rows(table))
+        rows = sum(1 for _ in read_rows(table))
     except Failure as error:
         return str(error)
     return None if rows == ROWS[table.name] else f"{table.name} has {rows:,} rows, not {ROWS[table.name]:,}"

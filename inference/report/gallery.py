@@ -16,7 +16,7 @@ from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels, read_halved, read_rgb, shape_of
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from inference.report.mistakes import Window, count, mistakes, worst_windows
 from inference.report.results import ROUNDING, Results
 from inference.report.suspects import measure, suspects
@@ -166,8 +166,8 @@ def _predictions(results: Results, photos: Mapping[str, Photo]) -> dict[str, str
 
 
 def _rows(results: Results) -> Iterator[tuple[str, str]]:
-    for _, img, code in read_rle_rows(results.run.oof):
-        yield img, code
+    for row in read_rows(results.run.oof):
+        yield row.img, row.rle
 
 
 def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[Any]", code: str) -> Case:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from tqdm import tqdm
 
 from competition.data_folder import DataFolder
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from competition.run.records import CV
 from inference.report import charts, tables
 from inference.report.facts import all_settings, facts, versions
@@ -90,9 +90,9 @@ def _submission(results: Results) -> Submission | None:
     if not path.is_file():
         return None
     rows = empty = 0
-    for _, _, code in tqdm(read_rle_rows(path), desc="submission", unit="image", disable=None, leave=False):
+    for row in tqdm(read_rows(path), desc="submission", unit="image", disable=None, leave=False):
         rows += 1
-        empty += not code
+        empty += not row.rle
     return Submission(rows, empty, path.stat().st_size / 1e6)
 
 
