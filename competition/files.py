@@ -1,4 +1,4 @@
-"""Files: atomic writes, JSON, hashes, and locks between processes."""
+"""Atomic writes, JSON files, hashes, and locks between processes."""
 
 import fcntl
 import hashlib
@@ -14,13 +14,11 @@ from competition.command import Failure, os_reason
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; when the block ends well, flush it to disk and rename it.
+    """Give a temporary path beside ``path``; when the block succeeds, flush that file to disk and rename it.
 
-    When the block fails the temporary file is removed and ``path`` is what it was. What a killed process left is
-    written over by the next one; two that may write the same file at once hold a lock.
-
-    Raises:
-        Failure: the disk is full, the folder cannot be written, or the like; it names ``path``.
+    If the block fails, the temporary file is removed and ``path`` is unchanged. The next writer overwrites the
+    temporary file of a killed process; processes that could write the same file at the same time must hold a lock.
+    Errors of the file system become a Failure that names ``path``.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -32,38 +30,38 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise Failure(f"cannot write {path}: {os_reason(error)}") from error
     finally:
-        # Unlinking must not hide the error that brought us here.
+        # A failed unlink must not hide the first error.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 in place of ``path``, atomically."""
+    """Write ``text`` to ``path`` as UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as readable JSON in place of ``path``, atomically."""
+    """Write ``content`` to ``path`` as indented JSON, atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises Failure where it is missing or damaged."""
-    again = "put it back, or remove it and give the command that writes it again"
+    """The JSON object in a file; fails if the file is missing or damaged."""
+    advice = "restore it, or remove it and run the command that writes it"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except ValueError as error:
-        raise Failure(f"{path} is not JSON: {error}; {again}") from error
+        raise Failure(f"{path} is not JSON: {error}; {advice}") from error
     if not isinstance(content, dict):
-        raise Failure(f"{path} holds no JSON object; {again}")
+        raise Failure(f"{path} holds no JSON object; {advice}")
     return content
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, by which a submission is known, in 64 hexadecimal digits; raises Failure if unreadable."""
+    """The SHA-256 of a file, 64 hexadecimal digits."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -73,14 +71,11 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def held(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold a lock, which goes with the process, however that ends.
+    """Hold a lock; it is free again when the process ends, also after SIGKILL.
 
     Args:
-        path: the lock's file; it stays, empty.
-        busy: what to say when another process holds the lock; None waits for it.
-
-    Raises:
-        Failure: another process holds it, and ``busy`` says so; or the file cannot be made.
+        path: the lock file; it is created empty, and never removed.
+        busy: error message if another process holds the lock; None waits for that process.
     """
     with claimed(path, wait=not busy) as mine:
         if not mine:
@@ -90,15 +85,15 @@ def held(path: Path, busy: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock if it is free, or wait until it is, and tell whether it is held.
+    """Try to hold a lock and give whether it is held.
 
     Args:
-        path: the lock's file; it stays, empty.
-        wait: wait for another process that holds the lock.
-
-    Raises:
-        Failure: the file cannot be made.
+        path: the lock file; it is created empty, and never removed.
+        wait: wait for another process that holds the lock; the result is then always True.
     """
+    # Not the filelock package: it uses flock too, but polls every 50 ms while it waits, falls back to a marker file
+    # that survives SIGKILL where flock is missing, and would need as many lines here.
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")

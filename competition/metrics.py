@@ -1,7 +1,6 @@
 """Dice and IoU of two masks, from their pixels or from their spans.
 
-Both come from the same three counts, so that J = D / (2 - D) always holds between them. Two empty masks are
-the same mask and score 1, as on Kaggle.
+Both come from the same three counts, so J = D / (2 - D) always holds. Two empty masks score 1, as on Kaggle.
 """
 
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ class Counts(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Mean Dice and mean IoU over images, in [0, 1]: Kaggle's score is the first."""
+    """Mean Dice (Kaggle's score) and mean IoU over images, in [0, 1]."""
 
     dice: float
     iou: float
@@ -43,20 +42,16 @@ class Scores(NamedTuple):
 
 
 def mean(each: Sequence[Counts]) -> Scores:
-    """The mean over images of the score of each; not the score of the pooled pixels."""
+    """The mean of the scores of the images; not the score of the pooled pixels."""
     return Scores(fmean(one.dice for one in each), fmean(one.iou for one in each), len(each))
 
 
 def counts(a: Mask, b: Mask) -> Counts:
-    """Count the pixels of two (H, W) masks of any dtype, non-zero is car.
-
-    Raises:
-        ValueError: the masks differ in shape, or do not have two dimensions.
-    """
+    """Count the pixels of two (H, W) masks of any dtype, non-zero is car."""
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
         raise ValueError(f"masks of different shapes: {a.shape} and {b.shape}")
-    if a.ndim != 2:  # Dice pooled over a batch is another number than the mean that Kaggle takes
+    if a.ndim != 2:  # Dice pooled over a batch is not the mean over images
         raise ValueError(f"a mask has two dimensions (height, width), not shape {a.shape}")
     a, b = a != 0, b != 0
     return Counts(int(np.count_nonzero(a & b)), int(np.count_nonzero(a)), int(np.count_nonzero(b)))
@@ -78,10 +73,5 @@ def iou(a: Mask, b: Mask) -> float:
 
 
 def dice_rle(a: str, b: str) -> float:
-    """Dice of two run-length codes of one image; raises ValueError where one is malformed."""
+    """Dice of two run-length codes of one image; raises ValueError if one is malformed."""
     return counts_of_spans(rle.parse(a), rle.parse(b)).dice
-
-
-def iou_rle(a: str, b: str) -> float:
-    """IoU of two run-length codes of one image; raises ValueError where one is malformed."""
-    return counts_of_spans(rle.parse(a), rle.parse(b)).iou
