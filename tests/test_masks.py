@@ -1,25 +1,26 @@
-"""A submission's masks as pictures: the same masks, by Carvana's names, and nothing for a row that is wrong."""
+"""The masks of a submission as PNG files: the same pixels, under Carvana's names."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from sample_records import make_environment, make_submission_record
 
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.files import held
 from competition.images import read_mask
+from competition.run.folder import RunFolder
 from submissions import masks, submission_file
 
-SHAPES = {"f00d_01.jpg": (10, 20), "f00d_02.jpg": (12, 31)}  # a side that no byte of 8 pixels ends at
+SHAPES = {"f00d_01.jpg": (10, 20), "f00d_02.jpg": (12, 31)}  # widths that are not multiples of 8 pixels, a byte
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataFolder:
-    """A data folder with two photos, and among the test set one more of a name that differs in its type."""
+    """A data folder with two photos, and one more test photo whose name differs only in its type."""
     for folder in ("test", "train"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         for name, (height, width) in SHAPES.items():
@@ -33,26 +34,26 @@ def submission(folder: Path, codes: dict[str, str]) -> Path:
     return folder / "submission.csv.gz"
 
 
-def test_pictures_are_the_masks(tmp_path: Path, data: DataFolder) -> None:
+def test_the_files_are_the_masks(tmp_path: Path, data: DataFolder) -> None:
     random = np.random.default_rng(1)
-    masks = {name: random.integers(0, 2, shape, dtype=np.uint8) for name, shape in SHAPES.items()}
-    file = submission(tmp_path, {name: rle.encode(mask) for name, mask in masks.items()})
+    expected = {name: random.integers(0, 2, shape, dtype=np.uint8) for name, shape in SHAPES.items()}
+    file = submission(tmp_path, {name: rle.encode(mask) for name, mask in expected.items()})
     names = masks.write_masks(file, data, tmp_path / "masks")
     assert {path.name for path in (tmp_path / "masks").iterdir()} == names == {"f00d_01_mask.png", "f00d_02_mask.png"}
-    for name, mask in masks.items():
+    for name, mask in expected.items():
         path = tmp_path / "masks" / f"{Path(name).stem}_mask.png"
         np.testing.assert_array_equal(read_mask(path), mask)
-        with Image.open(path) as picture:  # what a viewer shows: black and white, a bit a pixel
-            assert picture.mode == "1"
-            np.testing.assert_array_equal(np.asarray(picture), mask == 1)
+        with Image.open(path) as image:  # what a viewer shows: black and white, one bit per pixel
+            assert image.mode == "1"
+            np.testing.assert_array_equal(np.asarray(image), mask == 1)
 
 
-def test_an_empty_mask_is_a_black_picture(tmp_path: Path, data: DataFolder) -> None:
+def test_an_empty_mask_is_black(tmp_path: Path, data: DataFolder) -> None:
     masks.write_masks(submission(tmp_path, {"f00d_01.jpg": ""}), data, tmp_path)
     np.testing.assert_array_equal(read_mask(tmp_path / "f00d_01_mask.png"), np.zeros((10, 20)))
 
 
-def test_they_serve_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
+def test_the_files_can_be_used_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
     masks.write_masks(submission(tmp_path, {"f00d_02.jpg": "1 5 34 7"}), data, data.root / "train_masks")
     photo = next(photo for photo in data.train if photo.img == "f00d_02.jpg")
     assert rle.to_text(data.truth_spans(photo)) == "1 5 34 7"
@@ -66,7 +67,7 @@ def test_they_serve_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
         ({"f00d_02.jpg": "1 1", "f00d_01.jpg": "200 2"}, r"line 3, f00d_01\.jpg: token 2: length 2 leaves the image"),
     ],
 )
-def test_a_wrong_row_is_named_and_no_picture(
+def test_a_wrong_row_is_named_and_writes_no_file(
     tmp_path: Path, data: DataFolder, codes: dict[str, str], reason: str
 ) -> None:
     with pytest.raises(Failure, match=reason):
@@ -84,13 +85,11 @@ def test_the_command_writes_beside_the_submission(
     masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
     assert capsys.readouterr().out.splitlines() == [
         f"1 masks in {tmp_path / 'masks'}",
-        "note: 1 others lie there too, such as f00d_01_mask.png; they are not of this submission",
+        f"note: {tmp_path / 'masks'} also has 1 masks of other submissions, such as f00d_01_mask.png",
     ]
-    with pytest.raises(Failure, match=r"no submission .*make predict"):
-        masks.main(["--run", f"{tmp_path / 'other'}", "--data", f"{data.root}"])
 
 
-def test_the_masks_of_another_file_lie_apart(
+def test_another_file_has_its_own_folder(
     tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submission(tmp_path, dict.fromkeys(SHAPES, "1 3")).rename(tmp_path / "blend.csv.gz")
@@ -102,10 +101,11 @@ def test_the_data_are_those_that_the_submission_was_predicted_from(
     tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submission(tmp_path, dict.fromkeys(SHAPES, "1 3"))
-    (tmp_path / "environment.json").write_text(json.dumps({"data": str(tmp_path / "trained on")}))
+    run = RunFolder(tmp_path)
+    make_environment(data=str(tmp_path / "trained on")).write(run.environment)
     with pytest.raises(Failure, match=r"no data folder .*trained on"):
         masks.main(["--run", f"{tmp_path}"])
-    (tmp_path / "submission.json").write_text(json.dumps({"data": str(data.root)}))
+    make_submission_record(data=str(data.root)).write(run.submission_record)
     masks.main(["--run", f"{tmp_path}"])
     assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks'}\n"
 

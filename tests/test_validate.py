@@ -143,7 +143,7 @@ def test_implausible_masks_are_harmless_while_they_are_few(tmp_path: Path) -> No
         texts = [text for kind, text in validate.findings(path, names, shape_of_image) if kind is validate.Kind.AREA]
         assert len(texts) == implausible
         assert errors(path, names) == refused
-    assert "covers 99.50% of the picture" in texts[1]
+    assert "covers 99.50% of the photo" in texts[1]
 
 
 def test_the_image_size_is_that_of_each_photo(tmp_path: Path, data: DataFolder) -> None:
