@@ -1,4 +1,4 @@
-"""Photos that no fold learns from, because their masks are wrong for example; they are scored all the same."""
+"""``data.leave_out``: photos that no fold learns from, such as photos with wrong masks. They are still scored."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -8,26 +8,18 @@ from competition.data_folder import Photo
 
 
 def without(photos: Iterable[Photo], leave_out: Sequence[str]) -> list[Photo]:
-    """The photos that remain.
-
-    Args:
-        photos: of the folds to learn from.
-        leave_out: names of images, ``<car>_<view>.jpg``, or of whole cars.
-
-    Raises:
-        Failure: none remains.
-    """
+    """The photos that neither an image name (``<car>_<view>.jpg``) nor a car name in ``leave_out`` excludes."""
     names = set(leave_out)
     remaining = [photo for photo in photos if not names & {photo.img, photo.car}]
     if not remaining:
-        raise Failure(f"data.leave_out={list(leave_out)} leaves nothing to learn from; name fewer")
+        raise Failure(f"data.leave_out={list(leave_out)} leaves no photo to learn from; name fewer")
     return remaining
 
 
 def require_known(photos: Iterable[Photo], leave_out: Iterable[str]) -> None:
-    """Raise a Failure that names the nearest there is, if a name is neither an image's nor a car's."""
+    """Raise a Failure if a name in ``leave_out`` is neither an image nor a car; it suggests the closest name."""
     known = {name for photo in photos for name in (photo.img, photo.car)}
     for name in leave_out:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            raise Failure(f"data.leave_out names {name}, which is no image and no car of the data; {near[0]} is")
+            [near] = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise Failure(f"data.leave_out names {name}, which is no image or car of the data; did you mean {near}?")

@@ -1,7 +1,7 @@
-"""The split of the training cars into folds, and the file that is the truth about it.
+"""The split of the training cars into folds, and ``folds.csv``, the file that stores it.
 
-All views of a car lie in one fold: a network that has seen a car from one side knows it from the other, and a
-split by image reports a CV that is too good.
+All views of a car are in one fold. A network that has seen a car from one side recognises it from another side, so
+a split by image would give a CV that is too high.
 """
 
 import csv
@@ -20,19 +20,13 @@ COLUMNS = ["img", "car", "fold"]
 
 
 def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, seed: int) -> list[int]:
-    """Give every photo a fold, whole cars at a time, with alike mask areas in each fold.
+    """The fold of each photo, in [0, folds): all photos of a car in one fold, and similar mask areas in all folds.
 
     Args:
         photos: the training photos.
-        areas: the part of each photo that is car, in [0, 1].
+        areas: the fraction of each photo's pixels that are car.
         folds: the number of folds.
-        seed: of the shuffling.
-
-    Returns:
-        The fold of each photo, in [0, folds).
-
-    Raises:
-        Failure: there is only one car, or there are fewer cars than folds.
+        seed: seed of the shuffle.
     """
     # scikit-learn takes seconds to import, and only a new run needs it.
     from sklearn.model_selection import StratifiedGroupKFold
@@ -41,13 +35,14 @@ def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, se
     count = cars.nunique()
     if count == 1:
         raise Failure(
-            f"all {len(photos)} training photos are of one car, {cars[0]}, and folds are made of whole cars; "
-            "names are <car>_<view>.jpg, so name the photos of other cars after them"
+            f"all {len(photos)} training photos are of one car, {cars[0]}, but each fold needs cars of its own; "
+            "names are <car>_<view>.jpg, so give the photos of another car another name before the underscore"
         )
     if count < folds:
         raise Failure(f"{count} cars cannot be divided into {folds} folds; SET=split.folds={count} or fewer")
-    # A car's stratum is how large it is, in as many classes as leave every fold a car of each. Every car counts alike
-    # in the quantiles, however many photos it has, and no two have the same rank: classes cannot be empty.
+    # Strata: classes of cars by mean area, at most 5, so few that every fold gets a car of each class. Quantiles of
+    # ranks, because ranks are distinct and no class can be empty. Each car is repeated equally often, so that its
+    # number of photos does not matter.
     rank = pd.Series(areas).groupby(cars).mean().rank(method="first").repeat(len(photos) // count)
     classes = pd.qcut(rank, q=max(1, min(5, count // folds)), labels=False).groupby(level=0).first()
     strata = cars.map(classes)
@@ -70,25 +65,21 @@ def folds_text(photos: Sequence[Photo], fold_of: Sequence[int]) -> str:
 
 
 def read_folds(path: Path) -> dict[str, int]:
-    """The fold of each image name, by folds.csv.
-
-    Raises:
-        Failure: the file is missing or malformed, a car lies in two folds, or a fold is empty.
-    """
+    """The fold of each image name in folds.csv."""
     if not path.is_file():
         raise Failure(f"no split {path}; write it with `make folds RUN={RunFolder(path.parent).called}`")
     try:
         table = pd.read_csv(path, dtype={"img": str, "car": str, "fold": int}, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise Failure(f"cannot read {path}: {error}; put back the split that the run was trained with") from error
+        raise Failure(f"cannot read {path}: {error}; restore the split that the run was trained with") from error
     if list(table.columns) != COLUMNS:
         raise Failure(f"{path} line 1: the header is {','.join(table.columns)}, not {','.join(COLUMNS)}")
     fold_of = dict(zip(table["img"], table["fold"], strict=True))
     if len(fold_of) < len(table):
-        raise Failure(f"{path} names {table['img'][table['img'].duplicated()].iloc[0]} twice")
-    torn = table.groupby("car")["fold"].nunique().loc[lambda folds: folds > 1]
-    if len(torn):
-        raise Failure(f"{path} has car {torn.index[0]} in {torn.iloc[0]} folds; all views of a car belong to one")
+        raise Failure(f"{path} names {table['img'][table['img'].duplicated()].iloc[0]} twice; restore the file")
+    folds_of_car = table.groupby("car")["fold"].nunique()
+    for car, count in folds_of_car[folds_of_car > 1].items():
+        raise Failure(f"{path} has car {car} in {count} folds; all views of a car must be in one fold")
     numbers = sorted(set(fold_of.values()))
     if len(numbers) < 2 or numbers != list(range(len(numbers))):
         raise Failure(
@@ -98,25 +89,23 @@ def read_folds(path: Path) -> dict[str, int]:
 
 
 def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]]:
-    """The photos of each fold, by folds.csv.
-
-    Raises:
-        Failure: ``read_folds`` refuses the file, the photos in the data folder are not those of the file, or
-            those of one car lie in two folds.
-    """
+    """The photos of each fold; folds.csv must name exactly these photos."""
     fold_of = read_folds(path)
     different = sorted(fold_of.keys() ^ {photo.img for photo in photos})
     if different:
-        raise Failure(f"{path} and the data folder differ in {len(different)} photos, such as {different[0]}")
+        raise Failure(
+            f"{path} and the data folder differ in {len(different)} photos, such as {different[0]}; name the data "
+            "folder of the run: DATA=..."
+        )
     by_fold: dict[int, list[Photo]] = {fold: [] for fold in range(max(fold_of.values()) + 1)}
     fold_of_car: dict[str, int] = {}
     for photo in photos:
         fold = fold_of[photo.img]
-        # By the photos' own names: the file's column of cars may say that each image is one.
+        # The car is taken from the photo's name, because the column `car` may have been edited.
         if fold_of_car.setdefault(photo.car, fold) != fold:
             raise Failure(
                 f"{path} has photos of car {photo.car} in folds {fold_of_car[photo.car]} and {fold}, such as "
-                f"{photo.img}; all views of a car belong to one"
+                f"{photo.img}; all views of a car must be in one fold"
             )
         by_fold[fold].append(photo)
     return by_fold

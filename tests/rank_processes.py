@@ -36,10 +36,7 @@ Script = Callable[..., None]
 def together(world: int, script: Script, *arguments: Any, folder: Path) -> list[tuple[int, str, str]]:
     """Run a script in processes that are each other's ranks; the exit status, stdout and stderr of each."""
     folder.mkdir(parents=True, exist_ok=True)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or the server cannot import what it is to preload
-        patched.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the launcher sets it; torch reads it when it is imported
-        forkserver.ensure_running()
+    start_server()
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -57,6 +54,14 @@ def together(world: int, script: Script, *arguments: Any, folder: Path) -> list[
         (process.exitcode or 0, out.read_text(), err.read_text())
         for process, (out, err) in zip(processes, screens, strict=True)
     ]
+
+
+def start_server() -> None:
+    """Start the server of ``CONTEXT`` if it is not running."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or the server cannot import what it is to preload
+        patched.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the launcher sets it; torch reads it when it is imported
+        forkserver.ensure_running()
 
 
 def run_rank(environment: dict[str, int], screens: tuple[Path, Path], script: Script, arguments: Any) -> None:

@@ -15,7 +15,7 @@ SMALL = [
     "split.folds=2",
     "input={height: 64, width: 96}",
     "network={width: 8, depth: 3, stem: 2}",
-    "train={epochs: 20, batch_size: 8, lr: 0.01, ema: 0.9, cache: true, workers: 0, validate_every: 10}",
+    "train={epochs: 12, batch_size: 8, lr: 0.01, ema: 0.9, cache: true, workers: 0, validate_every: 6}",
     "inference={batch_size: 8, shard: 16, readers: 2}",
 ]
 
@@ -29,19 +29,19 @@ class Trained:
 
     @property
     def arguments(self) -> list[str]:
-        """What names the run on a command line."""
+        """The arguments that name the run."""
         return ["--run", str(self.run.root)]
 
 
 def exchange(one: Path, two: Path) -> None:
-    """Give two files each other's content."""
+    """Swap the content of two files."""
     content = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
 
 
 def exchange_networks(run: RunFolder) -> None:
-    """Give two folds each other's weights, and leave what the files say of them."""
+    """Swap the weights of two folds, but not the metadata."""
     made = [load_weights(run.best(fold)) for fold in (0, 1)]
     for fold, other in ((0, 1), (1, 0)):
         network, settings, _ = made[other]
@@ -50,7 +50,7 @@ def exchange_networks(run: RunFolder) -> None:
 
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Treat as read-only."""
+    """For reading only."""
     folder = tmp_path_factory.mktemp("trained")
     data = folder / "data"
     make_cars(["--data", str(data), "--cars", "4", "--test-cars", "2", "--seed", "3", "--size", "240x160"])
@@ -61,7 +61,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture
 def trained(trained_once: Trained, tmp_path: Path) -> Trained:
-    """A run of the test's own."""
+    """A copy of the run that the test may change."""
     run = RunFolder(tmp_path / "runs" / "small")
     shutil.copytree(trained_once.run.root, run.root)
     return Trained(trained_once.data, run)

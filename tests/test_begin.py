@@ -1,0 +1,120 @@
+"""What is checked before a run exists, and what its creation writes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CARS
+
+from competition.command import Failure
+from competition.data_folder import DataFolder
+from competition.run.folder import RunFolder
+from competition.settings.resolve import load_yaml, resolve
+from folds.begin import ensure_split, main, mask_area, require_suitable
+from folds.networks.build import make_network
+from folds.train import main as train
+
+SMALL = [
+    *("split.folds=3", "input={height: 32, width: 64}", "network={width: 4, depth: 1, stem: 2}"),
+    "train={epochs: 2, batch_size: 2, workers: 0}",
+]
+TIMM = "network={name: timm_unet, width: 32, stem: 1, decoder: [8], "
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "runs" / "mine")
+
+
+def arguments_of(run: RunFolder, data: Path, *settings: str) -> list[str]:
+    return ["--run", str(run.root), "--data", str(data), "--preset", "demo", "--set", *SMALL, *settings]
+
+
+def test_the_folds_csv_of_a_run_defines_its_split(tiny_data: Path, run: RunFolder) -> None:
+    data, settings = DataFolder(tiny_data), resolve({"split": {"folds": 3}})
+    first = ensure_split(run, settings, data)
+    assert sorted(first) == [0, 1, 2]
+    moved = run.folds.read_text().replace(",0\n", ",x\n").replace(",1\n", ",0\n").replace(",x\n", ",1\n")
+    run.folds.write_text(moved)
+    second = ensure_split(run, settings, data)
+    assert (second[0], second[1], second[2]) == (first[1], first[0], first[2])
+
+
+def test_make_folds_creates_the_run(
+    tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    main(arguments_of(run, tiny_data, "train.batch_size=auto"))
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in printed[-4:-1]] == ["fold 0", "fold 1", "fold 2"]
+    assert printed[-1] == f"{run.folds}  next: make train FOLD=0 RUN={run.root}"
+    assert load_yaml(run.settings)["train"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["--fold", "7"], "there is no fold 7 among 3; FOLD is 0 to 2"),
+        (["--fold", "-1"], "there is no fold -1 among 3; FOLD is 0 to 2"),
+        (["--batch-size", "max"], "train.batch_size='max' is not allowed: auto or a whole"),
+        (["split.folds=9"], "5 cars cannot be divided into 9 folds"),
+        (["network={depth: 6, stem: 4}"], "input.height=32 is not a multiple of 256"),
+        ([TIMM + "encoder: resnet10t, weights: none.pth}"], "no file of weights none.pth"),
+        (
+            [TIMM + "encoder: swin_tiny_patch4_window7_224}"],
+            r"network.encoder=swin_tiny_patch4_window7_224 cannot take 64 x 32 \(.*224",
+        ),
+        (
+            ["input={height: 256, width: 448}", "augment.crop=[224, 224]", TIMM + "encoder: maxvit_tiny_tf_224}"],
+            r"network.encoder=maxvit_tiny_tf_224 cannot take 448 x 256 \(.*window",
+        ),
+        (["input.fit=pad"], r"_01\.jpg is .*, larger than the frame of 64 x 32 that input.fit=pad"),
+        ([f"data.leave_out=[{','.join(CARS)}]"], r"data\.leave_out=.* leaves no photo to learn from"),
+        (["data.leave_out=[other]"], r"data.leave_out names other, which is no image or car"),
+    ],
+)
+def test_rejected_settings_leave_no_run(tiny_data: Path, run: RunFolder, settings: list[str], reason: str) -> None:
+    """Otherwise the run would exist with the rejected settings and reject the corrected ones."""
+    with pytest.raises(Failure, match=reason):
+        train(["--fold", "0", *arguments_of(run, tiny_data, *settings)])
+    assert not run.root.exists()
+
+
+def test_make_folds_checks_the_network_too(tiny_data: Path, run: RunFolder) -> None:
+    with pytest.raises(Failure, match=r"^input\.height=96 is not a multiple of 64"):
+        main(arguments_of(run, tiny_data, "input.height=96", "network.depth=5"))
+    assert not run.root.exists()
+
+
+def test_a_missing_mask_is_found_before_the_run_exists(own_data: Path, run: RunFolder) -> None:
+    photo = sorted((own_data / "train").iterdir())[3]
+    (own_data / "train_masks" / f"{photo.stem}_mask.gif").unlink()
+    (own_data / "train_masks.csv").unlink()
+    with pytest.raises(Failure, match=rf"{photo.name} has no mask"):
+        train(["--fold", "0", *arguments_of(run, own_data)])
+    assert not run.root.exists()
+
+
+def test_other_data_are_rejected(tiny_data: Path, own_data: Path, run: RunFolder) -> None:
+    settings = resolve({"split": {"folds": 3}})
+    ensure_split(run, settings, DataFolder(tiny_data))
+    run.folds.unlink()
+    next((own_data / "train").iterdir()).unlink()
+    with pytest.raises(Failure, match="not those that run mine was made from"):
+        ensure_split(run, settings, DataFolder(own_data))
+    assert not run.folds.exists()
+
+
+def test_checking_a_network_draws_no_random_number() -> None:
+    """Otherwise the first call, which checks, would train another network than a call after `make folds`."""
+    settings = resolve({"network": {"name": "timm_unet", "encoder": "resnet10t"}})
+    network = make_network(settings)
+    before = torch.get_rng_state()
+    require_suitable(network, settings)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_area_is_that_of_the_mask(tiny_data: Path) -> None:
+    data = DataFolder(tiny_data)
+    for photo in data.train[:3]:
+        assert mask_area(data, photo) == pytest.approx(data.truth(photo).mean(), abs=1e-12)
