@@ -1,1 +1,1 @@
-"""A photographic studio: generated cars on a turntable, in the competition's own format."""
+"""Generated photos of cars on a turntable, in the format of the competition."""

@@ -11,8 +11,8 @@ from competition.studio.data_set import Order, make
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Photograph generated cars into a folder of Kaggle's layout."""
-    options = parser("Photograph generated cars, 16 views each, into a folder of Kaggle's layout.")
+    """Generate a data set."""
+    options = parser("Generate cars, 16 photos each, in a folder with Kaggle's layout.")
     options.add_argument("--data", type=Path, default=Path("data/synthetic"), help="the folder to write")
     options.add_argument("--cars", type=_count, default=20, help="training cars")
     options.add_argument("--test-cars", type=_count, default=4, help="test cars")

@@ -1,9 +1,12 @@
-"""A car's body: a hull up to the belt line, a cabin on it, and the numbers that make a kind of car.
+"""The shape of a car: a hull up to the belt line and a cabin on top of it.
 
-Both are lofts of horizontal rings. A ring is a superellipse in plan: `psi` runs around it (0 the front, pi/2
-the left side, pi the back), `t` runs up (0 the lowest ring, 1 the highest), and a lid closes the top.
+Both are stacks of horizontal rings with a lid. A ring is a superellipse. `psi` is the angle around the ring
+(0 is the front, pi/2 the left side, pi the back); `t` is the height (0 is the lowest ring, 1 the highest).
+All lengths are metres in the car's axes (see `camera`).
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +18,7 @@ KINDS = ("sedan", "hatchback", "suv", "pickup", "van")
 
 @dataclass(frozen=True)
 class Shape:
-    """The measures of a car in metres; the cabin's corners are fractions of the length from the nose."""
+    """The dimensions of a car; `cowl` to `back_base` are fractions of the length, from the nose."""
 
     kind: str
     length: float
@@ -34,9 +37,9 @@ class Shape:
     screen_top: float
     roof_end: float
     back_base: float
-    roof_width: float  # of the cabin's width at the belt
-    plan: float  # exponent of the hull's ring: larger is squarer
-    blunt: float  # 1 for a raked nose, less for an upright one
+    roof_width: float  # as a fraction of the cabin's width at the belt
+    plan: float  # exponent of the hull's ring; larger is squarer
+    rake: float  # 1 for a sloped nose, 0 for an upright one
 
 
 _SHAPES: dict[str, Shape] = {
@@ -64,7 +67,7 @@ _SHAPES: dict[str, Shape] = {
 
 
 def shape_of(kind: str, rng: np.random.Generator) -> Shape:
-    """A car of that kind, a little longer, wider, lower than its sisters."""
+    """Dimensions of a car of this kind, with random variation."""
     base = _SHAPES[kind]
     longer = float(rng.uniform(0.95, 1.06))
     taller = float(rng.uniform(0.97, 1.05))
@@ -92,76 +95,109 @@ def shape_of(kind: str, rng: np.random.Generator) -> Shape:
         back_base=base.back_base,
         roof_width=near(base.roof_width, 0.02),
         plan=near(base.plan, 0.4),
-        blunt=base.blunt,
+        rake=base.rake,
     )
 
 
-def _soft(knots: list[tuple[float, float]], reach: float) -> tuple[Floats, Floats]:
-    """A polyline of (position, value) rounded over `reach` metres, as a table for np.interp."""
+def _rounded(knots: Sequence[tuple[float, float]], radius: float) -> tuple[Floats, Floats]:
+    """A polyline of (position, value), smoothed by a Gaussian of `radius` metres, as a table for np.interp."""
     position, value = np.array(sorted(knots)).T
     step = 0.01
-    table = np.arange(position[0] - 3 * reach, position[-1] + 3 * reach, step)
-    raw = np.interp(table, position, value)
-    offsets = np.arange(-3 * reach, 3 * reach + step / 2, step)
-    kernel = np.exp(-0.5 * (offsets / reach) ** 2)
-    padded = np.pad(raw, len(kernel) // 2, mode="edge")
+    table = np.arange(position[0] - 3 * radius, position[-1] + 3 * radius, step)
+    kernel = np.exp(-0.5 * (np.arange(-3 * radius, 3 * radius + step / 2, step) / radius) ** 2)
+    padded = np.pad(np.interp(table, position, value), len(kernel) // 2, mode="edge")
     smooth = np.convolve(padded, kernel / kernel.sum(), mode="same")[len(kernel) // 2 :][: len(table)]
     return table.astype(np.float32), smooth.astype(np.float32)
 
 
-class Ring:
-    """The plan of a loft: |a| ** along + |b| ** across = 1, where a is the length and b the width.
+class Loft(ABC):
+    """A stack of rings with a lid.
 
-    The angle `psi` of a point is that of (a, b); it runs from the front by the left side.
+    In units of its own half length and half width, a ring is |a| ** along + |b| ** across = 1:
+    a is 1 at the front and -1 at the back, b is 1 at the left and -1 at the right. `psi` is the angle of (a, b).
     """
 
+    crown: float  # how much the middle of the lid is higher than its edge
+
     def __init__(self, along: float, across: float) -> None:
-        self.exponents = along, across
-        way = np.linspace(0, np.pi / 2, 2001)
-        a, b = np.cos(way) ** (2 / along), np.sin(way) ** (2 / across)
+        self._exponents = along, across
+        angle = np.linspace(0, np.pi / 2, 2001)
+        a, b = np.cos(angle) ** (2 / along), np.sin(angle) ** (2 / across)
         self._table = np.arctan2(b, a), a, b
 
-    def unit(self, psi: Floats) -> tuple[Floats, Floats]:
-        """The angle `psi` to (a, b): a is 1 at the front and -1 at the back, b is 1 at the left."""
-        cos, sin = np.cos(psi), np.sin(psi)
-        first = np.arctan2(np.abs(sin), np.abs(cos))
-        psis, a, b = self._table
-        return np.sign(cos) * np.interp(first, psis, a), np.sign(sin) * np.interp(first, psis, b)
+    @abstractmethod
+    def ends(self, t: Floats) -> tuple[Floats, Floats]:
+        """The x of the front and of the back at height `t`."""
 
-    def across(self, a: Floats) -> Floats:
-        """|b| at a."""
-        along, across = self.exponents
-        return np.asarray((1 - np.minimum(np.abs(a), 1) ** along) ** (1 / across))
+    @abstractmethod
+    def _place(self, a: Floats, b: Floats, t: Floats) -> Floats:
+        """Points (..., 3) of the surface."""
 
-    def along(self, b: Floats) -> Floats:
-        """|a| at b."""
-        along, across = self.exponents
-        return np.asarray((1 - np.minimum(np.abs(b), 1) ** across) ** (1 / along))
+    def at(self, psi: Floats, t: Floats) -> Floats:
+        """Points (..., 3) of the surface at angle `psi` and height `t`."""
+        return self._place(*self._unit(psi), t)
 
-    def psi_at(self, a: float) -> float:
-        """The angle on the left side at which the ring is at `a` of its length."""
-        return float(np.arctan2(self.across(np.array(a)), a))
+    def lid(self, x: Floats, across: Floats) -> Floats:
+        """Points (..., 3) of the lid at x, with `across` from -1 (right edge) to 1 (left edge)."""
+        a = np.clip(self._along(x, np.ones_like(x)), -1, 1)
+        return self._lid(a, self._width(a), across)
+
+    def grid(self, around: int, levels: int, lids: int) -> Floats:
+        """The surface as a grid of points (levels + lids, around, 3): rings upwards, then inwards over the lid."""
+        a, b = self._unit(self.angles(around))
+        skin = self._place(a[None], b[None], np.linspace(0, 1, levels, dtype=np.float32)[:, None])
+        lid = self._lid(a[None], b[None], np.linspace(1, 0, lids + 1, dtype=np.float32)[1:, None])
+        return np.concatenate([skin, lid]).astype(np.float32)
+
+    def psi_along(self, a: float) -> float:
+        """The angle `psi` on the left side where the ring is at `a` of its half length."""
+        return float(np.arctan2(self._width(np.array(a)), a))
 
     def psi_across(self, b: float) -> float:
-        """The angle at the front at which the ring is at `b` of its width."""
-        return float(np.arctan2(b, self.along(np.array(b))))
+        """The angle `psi` at the front where the ring is at `b` of its half width."""
+        along, across = self._exponents
+        return float(np.arctan2(b, (1 - b**across) ** (1 / along)))
 
     def angles(self, count: int) -> Floats:
-        """`count` angles, closed, evenly spaced along the ring of a car rather than by angle."""
+        """`count` values of `psi` around the closed ring, closer together at the corners."""
         fine = np.linspace(0, 2 * np.pi, 4001, dtype=np.float32)
-        a, b = self.unit(fine)
-        # Turning counts too: corners carry the reflections, flat sides need few facets.
-        walk = np.hypot(np.diff(a) * 2.2, np.diff(b)) + 0.5 * np.abs(np.diff(np.arctan2(b, a)))
-        way = np.concatenate([[0], np.cumsum(walk)])
-        return np.interp(np.linspace(0, way[-1], count), way, fine).astype(np.float32)
+        a, b = self._unit(fine)
+        steps = np.hypot(np.diff(a) * 2.2, np.diff(b)) + 0.5 * np.abs(np.diff(np.arctan2(b, a)))
+        distance = np.concatenate([[0], np.cumsum(steps)])
+        return np.interp(np.linspace(0, distance[-1], count), distance, fine).astype(np.float32)
+
+    def _unit(self, psi: Floats) -> tuple[Floats, Floats]:
+        """(a, b) at angle `psi`."""
+        cos, sin = np.cos(psi), np.sin(psi)
+        quarter = np.arctan2(np.abs(sin), np.abs(cos))
+        psis, a, b = self._table
+        return np.sign(cos) * np.interp(quarter, psis, a), np.sign(sin) * np.interp(quarter, psis, b)
+
+    def _along(self, x: Floats, t: Floats) -> Floats:
+        """The a of a point at x and height `t`."""
+        front, back = self.ends(t)
+        return np.asarray((2 * x - front - back) / (front - back), np.float32)
+
+    def _width(self, a: Floats) -> Floats:
+        """|b| of the ring at `a`."""
+        along, across = self._exponents
+        return np.asarray((1 - np.minimum(np.abs(a), 1) ** along) ** (1 / across))
+
+    def _lid(self, a: Floats, b: Floats, across: Floats) -> Floats:
+        edge = self._place(a, b, np.ones_like(a))
+        rise = self.crown * (1 - a**4) * (1 - across**2)
+        points = np.broadcast_arrays(edge[..., 0], across * edge[..., 1], edge[..., 2] + rise)
+        return np.stack(points, axis=-1).astype(np.float32)
 
 
-class Hull(Ring):
-    """The body from the sills to the belt line, with bonnet and boot lid (or load bed) as its lid."""
+class Hull(Loft):
+    """The body from the sills to the belt line; its lid is the bonnet and the boot lid or load bed."""
 
-    # Half the width at each height: tucked in at the sill, a crease low on the doors, one below the windows.
-    _HEIGHTS = (0.0, 0.05, 0.12, 0.21, 0.25, 0.42, 0.62, 0.72, 0.76, 0.86, 0.94, 0.98, 1.0)
-    _WIDTHS = (0.945, 0.965, 0.972, 0.992, 0.988, 0.978, 0.990, 1.0, 0.986, 0.972, 0.954, 0.932, 0.905)
+    crown = 0.055
+    # Half the width by height: narrower at the sill and below the windows, with a crease low on the doors.
+    _WIDTHS = ((0.0, 0.945), (0.05, 0.965), (0.21, 0.992), (0.25, 0.988), (0.42, 0.978), (0.72, 1.0), (0.76, 0.986),
+               (0.94, 0.954), (1.0, 0.905))  # fmt: skip
+    # Metres by which nose and tail stay behind the bumper, by height.
     _NOSE = ((0.0, 0.16), (0.10, 0.05), (0.25, 0.0), (0.45, 0.015), (0.65, 0.05), (0.85, 0.12), (1.0, 0.26))
     _TAIL = ((0.0, 0.14), (0.10, 0.05), (0.28, 0.0), (0.48, 0.01), (0.56, 0.045), (0.85, 0.06), (1.0, 0.10))
 
@@ -174,113 +210,56 @@ class Hull(Ring):
         self.cowl = half - shape.cowl * shape.length
         self.back_base = half - shape.back_base * shape.length
         bonnet_rise = shape.nose + 0.55 * (shape.bonnet - shape.nose)
-        self._top = _soft(
-            [
-                (half, shape.nose - 0.04),
-                (half - 0.22, shape.nose),
-                (half - 0.5, bonnet_rise),
-                (self.cowl, shape.bonnet),
-                (0.0, shape.belt),
-                (self.back_base, shape.deck),
-                (-half + 0.05, shape.tail),
-            ],
-            0.10,
-        )
-        self._low = _soft(
-            [
-                (half, shape.clearance + 0.03),
-                (self.front_axle, shape.clearance),
-                (self.back_axle, shape.clearance),
-                (-half, shape.clearance + 0.06),
-            ],
-            0.2,
-        )
-        self._taper = _soft([(half, 0.95), (half - 0.8, 1.0), (-half + 0.9, 1.0), (-half, 0.95)], 0.2)
+        top = [(half, shape.nose - 0.04), (half - 0.22, shape.nose), (half - 0.5, bonnet_rise),
+               (self.cowl, shape.bonnet), (0.0, shape.belt), (self.back_base, shape.deck),
+               (-half + 0.05, shape.tail)]  # fmt: skip
+        self._top = _rounded(top, 0.10)
+        self._taper = _rounded([(half, 0.95), (half - 0.8, 1.0), (-half + 0.9, 1.0), (-half, 0.95)], 0.2)
         self._nose, self._tail = np.array(self._NOSE).T, np.array(self._TAIL).T
-        self._width = _soft(list(zip(self._HEIGHTS, self._WIDTHS, strict=True)), 0.012)
+        self._sides = _rounded(self._WIDTHS, 0.012)
 
-    def top(self, x: Floats) -> Floats:
-        """The height of the bonnet's, belt's and boot's edge at x."""
-        return np.interp(x, *self._top).astype(np.float32)
+    def top(self, x: Floats | float) -> Floats:
+        """The height at x of the edge of bonnet, belt and boot."""
+        return np.asarray(np.interp(x, *self._top), np.float32)
 
-    def low(self, x: Floats) -> Floats:
-        """The height of the body's lower edge at x."""
-        return np.interp(x, *self._low).astype(np.float32)
+    def taper(self, x: Floats) -> Floats:
+        """The width at x, as a fraction of the car's."""
+        return np.interp(x, *self._taper).astype(np.float32)
 
-    def _ends(self, t: Floats) -> tuple[Floats, Floats]:
-        half, blunt = self.shape.length / 2, self.shape.blunt
-        nose = half - np.interp(t, *self._nose) * (0.35 + 0.65 * blunt)
-        tail = -half + np.interp(t, *self._tail) * (0.4 + 0.6 * blunt)
+    def height(self, x: Floats | float, z: Floats | float) -> Floats:
+        """The `t` of a point at x and z."""
+        low = self.shape.clearance
+        return np.asarray(np.clip((z - low) / (self.top(x) - low), 0, 1), np.float32)
+
+    def ends(self, t: Floats) -> tuple[Floats, Floats]:
+        """The x of the front and of the back at height `t`."""
+        half, rake = self.shape.length / 2, self.shape.rake
+        nose = half - np.interp(t, *self._nose) * (0.35 + 0.65 * rake)
+        tail = -half + np.interp(t, *self._tail) * (0.4 + 0.6 * rake)
         return nose.astype(np.float32), tail.astype(np.float32)
 
-    def _flare(self, x: Floats, z: Floats) -> Floats:
-        reach = self.shape.wheel * 1.12
-        out = np.zeros_like(x)
-        for axle in (self.front_axle, self.back_axle):
-            away = np.hypot(x - axle, z - self.shape.wheel) - reach
-            out = out + 0.032 * np.exp(-np.square(np.maximum(away, 0) / 0.055))
-        return np.asarray(out, np.float32)
-
-    def _place(self, a: Floats, b: Floats, t: Floats) -> Floats:
-        nose, tail = self._ends(t)
-        x = (nose + tail) / 2 + a * (nose - tail) / 2
-        # Seen from above, nose and tail are bows rather than straight: corners lie further back.
-        x = x - np.where(a > 0, 0.20, -0.10) * self.shape.blunt**0.5 * a**8 * b**2
-        z = self.low(x) + t * (self.top(x) - self.low(x))
-        y = b * self.shape.width / 2 * np.interp(t, *self._width) * np.interp(x, *self._taper)
-        y = y + b**3 * self._flare(x, z)
-        return np.stack(np.broadcast_arrays(x, y, z), axis=-1).astype(np.float32)
-
-    def at(self, psi: Floats, t: Floats) -> Floats:
-        """Points (..., 3) of the skin at ring angle `psi` and height fraction `t`."""
-        return self._place(*self.unit(psi), t)
-
     def side(self, x: Floats, z: Floats, left: int = 1) -> Floats:
-        """Points (..., 3) of the left (1) or right (-1) skin at x and z."""
-        low = self.low(x)
-        t = np.clip((z - low) / (self.top(x) - low), 0, 1).astype(np.float32)
-        nose, tail = self._ends(t)
-        a = np.clip((2 * x - nose - tail) / (nose - tail), -0.999, 0.999).astype(np.float32)
-        points = self._place(a, left * self.across(a), t)
+        """Points (..., 3) of the left (1) or right (-1) side at x and z."""
+        t = self.height(x, z)
+        a = np.clip(self._along(x, t), -0.999, 0.999)
+        points = self._place(a, left * self._width(a), t)
         points[..., 2] = z
         return points
 
-    def end(self, y: Floats, z: Floats, front: int = 1) -> Floats:
-        """Points (..., 3) of the front (1) or back (-1) skin at y and z."""
-        x = np.full_like(y, front * self.shape.length / 2)
-        t = y
-        for _ in range(4):
-            low = self.low(x)
-            t = np.clip((z - low) / (self.top(x) - low), 0, 1).astype(np.float32)
-            wide = self.shape.width / 2 * np.interp(t, *self._width) * np.interp(x, *self._taper)
-            b = np.clip(y / wide, -1, 1).astype(np.float32)
-            x = self._place(front * self.along(b), b, t)[..., 0]
-        return np.stack([x, y, z], axis=-1).astype(np.float32)
-
-    def lid(self, x: Floats, across: Floats) -> Floats:
-        """Points (..., 3) of bonnet, boot or bed at x, `across` from -1 (right edge) to 1 (left edge)."""
-        one = np.ones_like(x)
-        nose, tail = self._ends(one)
-        a = np.clip((2 * x - nose - tail) / (nose - tail), -1, 1).astype(np.float32)
-        edge = self._place(a, self.across(a), one)
-        crown = 0.055 * (1 - a**4) * (1 - across**2)
-        return np.stack([edge[..., 0], across * edge[..., 1], edge[..., 2] + crown], axis=-1).astype(np.float32)
-
-    def grid(self, around: int, levels: int, lids: int) -> Floats:
-        """The skin as a grid of points (levels + lids, around, 3), rings from the sill up and in."""
-        psi = self.angles(around)
-        t = np.linspace(0, 1, levels, dtype=np.float32)[:, None]
-        skin = self.at(psi[None], t)
-        across = np.linspace(1, 0, lids + 1, dtype=np.float32)[1:, None]
-        a, b = self.unit(psi)
-        rim = self._place(a, b, np.ones_like(a))
-        crown = 0.055 * (1 - a**4) * (1 - across**2)
-        lid = np.stack([np.broadcast_to(rim[:, 0], crown.shape), across * rim[:, 1], rim[:, 2] + crown], axis=-1)
-        return np.concatenate([skin, lid]).astype(np.float32)
+    def _place(self, a: Floats, b: Floats, t: Floats) -> Floats:
+        nose, tail = self.ends(t)
+        x = (nose + tail) / 2 + a * (nose - tail) / 2
+        # From above, nose and tail are curved: the corners are further back than the middle.
+        x = x - np.where(a > 0, 0.20, -0.10) * self.shape.rake**0.5 * a**8 * b**2
+        y = b * self.shape.width / 2 * np.interp(t, *self._sides) * self.taper(x)
+        z = self.shape.clearance + t * (self.top(x) - self.shape.clearance)
+        return np.stack(np.broadcast_arrays(x, y, z), axis=-1).astype(np.float32)
 
 
-class Cabin(Ring):
-    """The greenhouse: windscreen, side windows, back window and roof, from the belt line up."""
+class Cabin(Loft):
+    """Windscreen, side windows, back window and roof, from the belt line up; its lid is the roof."""
+
+    crown = 0.05
 
     def __init__(self, hull: Hull) -> None:
         shape = hull.shape
@@ -294,69 +273,34 @@ class Cabin(Ring):
         self.roof_end = half - shape.roof_end * shape.length
         middle, reach = (self.screen_top + self.roof_end) / 2, (self.screen_top - self.roof_end) / 2
         sag = 0.055 if shape.kind in ("sedan", "hatchback") else 0.035
+        drops = ((1.3, 2.2), (1.0, 1.0), (0.45, 0.0), (-0.3, 0.0), (-1.0, 1.3), (-1.4, 2.6))
         edge = shape.height - 0.045
-        self._roof = _soft(
-            [
-                (middle + 1.3 * reach, edge - 2.2 * sag),
-                (middle + reach, edge - sag),
-                (middle + 0.45 * reach, edge),
-                (middle - 0.3 * reach, edge),
-                (middle - reach, edge - 1.3 * sag),
-                (middle - 1.4 * reach, edge - 2.6 * sag),
-            ],
-            0.12,
-        )
+        self._roof = _rounded([(middle + way * reach, edge - drop * sag) for way, drop in drops], 0.12)
 
     def ends(self, t: Floats) -> tuple[Floats, Floats]:
-        """The front and back x of the ring at height fraction `t`."""
+        """The x of the windscreen and of the back window at height `t`."""
         bow = np.sin(np.pi * np.clip(t, 0, 1))
         front = self.hull.cowl + t * (self.screen_top - self.hull.cowl) + 0.05 * bow
         back = self.hull.back_base + t * (self.roof_end - self.hull.back_base) - self._bulge * bow
         return front.astype(np.float32), back.astype(np.float32)
 
+    def psi_at(self, x: float, t: float) -> float:
+        """The angle `psi` on the left side at x and height `t`."""
+        a = float(self._along(np.array([x]), np.array([t]))[0])
+        return self.psi_along(min(1.0, max(-1.0, a)))
+
     def _place(self, a: Floats, b: Floats, t: Floats) -> Floats:
         front, back = self.ends(t)
         x = (front + back) / 2 + a * (front - back) / 2
-        wide = self.shape.width / 2 * 0.882
         lean = 1 + (self.shape.roof_width - 1) * (0.75 * t + 0.25 * t**3)
-        y = b * wide * lean * np.interp(x, *self.hull._taper)
+        y = b * 0.441 * self.shape.width * lean * self.hull.taper(x)
         foot = self.hull.top(x) - 0.012
-        roof = np.interp(x, *self._roof)
-        z = foot + t * (roof - foot)
+        z = foot + t * (np.interp(x, *self._roof) - foot)
         return np.stack(np.broadcast_arrays(x, y, z), axis=-1).astype(np.float32)
-
-    def at(self, psi: Floats, t: Floats) -> Floats:
-        """Points (..., 3) at ring angle `psi` and height fraction `t`."""
-        return self._place(*self.unit(psi), t)
-
-    def end(self, b: Floats, t: Floats, front: int = 1) -> Floats:
-        """Points (..., 3) of the windscreen (1) or back window (-1), `b` from -1 to 1 across."""
-        return self._place(front * self.along(b), b, t)
-
-    def lid(self, x: Floats, across: Floats) -> Floats:
-        """Points (..., 3) of the roof at x, `across` from -1 to 1."""
-        one = np.ones_like(x)
-        front, back = self.ends(one)
-        a = np.clip((2 * x - front - back) / (front - back), -1, 1).astype(np.float32)
-        edge = self._place(a, self.across(a), one)
-        crown = 0.05 * (1 - np.abs(a) ** 3) * (1 - across**2)
-        return np.stack([edge[..., 0], across * edge[..., 1], edge[..., 2] + crown], axis=-1).astype(np.float32)
-
-    def grid(self, around: int, levels: int, lids: int) -> Floats:
-        """The skin as a grid of points (levels + lids, around, 3), rings from the belt up and in."""
-        psi = self.angles(around)
-        t = np.linspace(0, 1, levels, dtype=np.float32)[:, None]
-        skin = self.at(psi[None], t)
-        across = np.linspace(1, 0, lids + 1, dtype=np.float32)[1:, None]
-        a, b = self.unit(psi)
-        rim = self._place(a, b, np.ones_like(a))
-        crown = 0.05 * (1 - np.abs(a) ** 3) * (1 - across**2)
-        lid = np.stack([np.broadcast_to(rim[:, 0], crown.shape), across * rim[:, 1], rim[:, 2] + crown], axis=-1)
-        return np.concatenate([skin, lid]).astype(np.float32)
 
 
 def normals_of(grid: Floats) -> Floats:
-    """Unit normals (levels, around, 3), pointing out, of a closed grid whose first and last column meet."""
+    """Outward unit normals (levels, around, 3) of a grid whose first and last columns are the same points."""
     wrapped = np.concatenate([grid[:, -2:-1], grid, grid[:, 1:2]], axis=1)
     around = wrapped[:, 2:] - wrapped[:, :-2]
     up = np.gradient(grid, axis=0)
@@ -366,6 +310,6 @@ def normals_of(grid: Floats) -> Floats:
 
 
 def facets_of(grid: Floats) -> Floats:
-    """A grid of values (levels, around, k) as its quadrilaterals' corners ((levels - 1) * (around - 1), 4, k)."""
+    """The four corners of each cell of a grid (levels, around, k): ((levels - 1) * (around - 1), 4, k)."""
     corners = np.stack([grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]], axis=2)
     return corners.reshape(-1, 4, grid.shape[-1])

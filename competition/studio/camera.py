@@ -1,7 +1,7 @@
-"""The turntable's camera: where a point of the car lands in view 01..16.
+"""Projects points of the car to pixels of view 01..16.
 
-A car's own axes are metres: x towards its nose, y to its left, z up, the origin on the floor under its middle.
-The camera stands still and the turntable turns: view 01 is the front, 05 the driver's side with the nose to
+The car's axes, in metres: x towards its nose, y to its left, z up; the origin is on the floor below its middle.
+The camera stands still and the turntable turns: view 01 shows the front, 05 the driver's side with the nose to
 the left, 09 the back, 13 the other side.
 """
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 VIEWS = 16
-FRAME = (1918, 1280)  # width x height of the competition's photos, in pixels
+FRAME = (1918, 1280)  # width x height of the photos of the competition, in pixels
 FOCAL = 2230.0  # pixels at that width
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera of one photo shoot; `width` and `height` in pixels, `pitch` in radians (down)."""
+    """The pinhole camera of one shoot: photo size and `shift` in pixels, `pitch` in radians (downwards)."""
 
     width: int
     height: int
@@ -31,21 +31,21 @@ class Camera:
 
     @property
     def scale(self) -> float:
-        """Pixels of this picture for one pixel of the real 1918 pixels wide photo."""
+        """The width of the photo relative to 1918 pixels."""
         return self.width / FRAME[0]
 
     @property
     def eye(self) -> Floats:
-        """The lens in the room, (3,) float32 metres: x to the right, y away from the camera, z up."""
+        """The position of the lens in the room, (3,) metres: x to the right, y away from the camera, z up."""
         return np.array([0.0, -self.distance, self.eye_height], np.float32)
 
     @property
     def horizon(self) -> float:
-        """The row of the horizon in pixels."""
+        """The row of the horizon."""
         return self.height / 2 - FOCAL * self.scale * float(np.tan(self.pitch))
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:
-        """Points in the room (..., 3) in metres to pixels (..., 2) and depths (...) in metres."""
+        """The pixels (..., 2) and depths (...) in metres of points (..., 3) in the room."""
         away = points[..., 1] + np.float32(self.distance)
         up = points[..., 2] - np.float32(self.eye_height)
         cos, sin = np.float32(np.cos(self.pitch)), np.float32(np.sin(self.pitch))
@@ -57,7 +57,7 @@ class Camera:
 
 
 def camera_of_shoot(rng: np.random.Generator, width: int, height: int) -> Camera:
-    """The camera as it stood for one car: its aim and height change a little from shoot to shoot."""
+    """A random camera; its aim and height differ a little between shoots."""
     return Camera(
         width=width,
         height=height,
@@ -69,7 +69,7 @@ def camera_of_shoot(rng: np.random.Generator, width: int, height: int) -> Camera
 
 
 def turn(points: Floats, view: int) -> Floats:
-    """Points or directions (..., 3) of the car's axes, into the room, with the turntable at `view` (1..16)."""
+    """Points or directions (..., 3) from the car's axes to the room's, with the turntable at `view` (1..16)."""
     angle = 2 * np.pi * (view - 1) / VIEWS
     sin, cos = np.float32(np.sin(angle)), np.float32(np.cos(angle))
     x, y = points[..., 0], points[..., 1]

@@ -1,4 +1,4 @@
-"""The makes and models that the studio photographs; all of them invented."""
+"""Invented makes and models."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ _TRIMS = ("Base", "LE", "Sport", "Limited", "w/Leather", "Premium", "2WD", "4WD"
 
 @dataclass(frozen=True)
 class Entry:
-    """A car's line in metadata.csv, and the kind of body that its model has."""
+    """The row of a car in metadata.csv, and the kind of its body."""
 
     year: int
     make: str
@@ -44,7 +44,7 @@ class Entry:
 
 
 def entry_of(rng: np.random.Generator) -> Entry:
-    """A car that came in for photos today."""
+    """A random car; common models are more likely."""
     weights = np.array([common for *_, common in _MODELS])
     make, model, kind, _ = _MODELS[int(rng.choice(len(_MODELS), p=weights / weights.sum()))]
     return Entry(int(rng.integers(2007, 2018)), make, model, model, str(rng.choice(_TRIMS)), kind)

@@ -1,4 +1,4 @@
-"""The data folder, written car by car: killed at any moment, the same command goes on where it stopped."""
+"""Writes the data folder car by car. After an interruption, the same command resumes."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ _QUALITY = 90
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked of the studio; the same order gives the same bytes."""
+    """What to generate; the same order gives the same bytes."""
 
     cars: int
     test_cars: int
@@ -66,11 +66,7 @@ def _digest(job: Job) -> str:
 
 
 def make(data: Path, order: Order, workers: int) -> None:
-    """Write the folder `data`, or go on writing it; say so if it is there already.
-
-    Raises:
-        Failure: `data` exists and was not made by this order.
-    """
+    """Write the folder `data`, or resume writing it; does nothing if it is complete."""
     if data.exists() or data.is_symlink():
         _check_same(data, order)
         shutil.rmtree(data / _FINISHED, ignore_errors=True)
@@ -82,19 +78,18 @@ def make(data: Path, order: Order, workers: int) -> None:
     jobs += [Job(order, "test", k) for k in range(order.test_cars)]
     left = [job for job in jobs if not _record(part, job).exists()]
     if len(left) < len(jobs):
-        print(f"{part}: going on, {len(jobs) - len(left)} of {len(jobs)} cars are done")
+        print(f"{part}: resuming, {len(jobs) - len(left)} of {len(jobs)} cars are done")
     start = time.perf_counter()
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(left), unit="car", disable=not sys.stderr.isatty())
-    for done, _ in enumerate(_photographed(part, left, workers), start=len(jobs) - len(left) + 1):
+    for done, _ in enumerate(_rendered(part, left, workers), start=len(jobs) - len(left) + 1):
         bar.update()
         if bar.disable and (done % 8 == 0 or done == len(jobs)):
-            print(f"{done} of {len(jobs)} cars photographed", flush=True)
+            print(f"{done} of {len(jobs)} cars generated", flush=True)
     bar.close()
     _write_tables(part, jobs)
     part.rename(data)
     shutil.rmtree(data / _FINISHED, ignore_errors=True)
-    pictures = len(jobs) * VIEWS
-    print(f"{data}: {pictures} photos of {len(jobs)} cars, {time.perf_counter() - start:.0f} s")
+    print(f"{data}: {len(jobs) * VIEWS} photos of {len(jobs)} cars, {time.perf_counter() - start:.0f} s")
 
 
 def _check_same(data: Path, order: Order) -> None:
@@ -102,7 +97,7 @@ def _check_same(data: Path, order: Order) -> None:
     try:
         found = json.loads((data / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise Failure(f"{data} exists and is not a folder made by the studio; {advice}") from None
+        raise Failure(f"{data} exists and was not made by the studio; {advice}") from None
     if found != asdict(order):
         raise Failure(f"{data} exists and was made with other settings ({_brief(found)}); {advice}")
 
@@ -114,14 +109,14 @@ def _brief(settings: Any) -> str:
 
 
 def _prepare(part: Path, order: Order) -> None:
-    """Make the temporary folder, or keep it if it is of the same order; other leftovers are started anew."""
+    """Create the temporary folder. What another order left there is deleted, files of the user are not."""
     try:
         same = json.loads((part / SETTINGS).read_text(encoding="utf-8")) == asdict(order)
     except (OSError, ValueError):
         same = False
     if not same and part.exists():
         if any(part.iterdir()) and not (part / SETTINGS).exists():
-            raise Failure(f"{part} is in the way and was not made by the studio; move or remove it")
+            raise Failure(f"{part} exists and was not made by the studio; move or remove it")
         shutil.rmtree(part)
     part.mkdir(parents=True, exist_ok=True)
     if not same:
@@ -131,24 +126,24 @@ def _prepare(part: Path, order: Order) -> None:
 
 
 def _record(part: Path, job: Job) -> Path:
-    """The file whose existence says that a car is finished."""
+    """The file that marks a car as finished."""
     return part / _FINISHED / f"{job.name}.json"
 
 
-def _photographed(part: Path, jobs: list[Job], workers: int) -> Iterator[None]:
+def _rendered(part: Path, jobs: list[Job], workers: int) -> Iterator[None]:
     if workers <= 1 or len(jobs) <= 1:
         for job in jobs:
-            photograph(part, job)
+            render_car(part, job)
             yield
         return
-    # Fresh processes: a fork would copy OpenCV's threads in whatever state they are.
+    # spawn, because OpenCV's threads do not survive a fork.
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _start_worker, (os.getpid(),)) as pool:
         try:
-            yield from pool.map(partial(photograph, part), jobs)
+            yield from pool.map(partial(render_car, part), jobs)
         except BrokenProcessPool:
             raise Failure(
-                "a worker process was ended from outside (out of memory?); "
-                "the same command goes on where it stopped, with --workers 1 if need be"
+                "a worker process was killed, perhaps for lack of memory; run the same command again to resume, "
+                "with --workers 1 if it happens again"
             ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -156,7 +151,7 @@ def _photographed(part: Path, jobs: list[Job], workers: int) -> Iterator[None]:
 
 
 def _start_worker(parent: int) -> None:
-    """One thread each, and an end when the parent ends: a killed parent cannot tell its workers."""
+    """Use one thread, and exit when the parent process is gone: a killed parent cannot stop its workers."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -168,8 +163,8 @@ def _start_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def photograph(part: Path, job: Job) -> None:
-    """Write one car's photos and masks into the folder `part`, and last of all its record."""
+def render_car(part: Path, job: Job) -> None:
+    """Write the photos and masks of one car into the folder `part`, and then its record."""
     seed = [int(_digest(job)[start : start + 8], 16) for start in range(0, 32, 8)]
     rng = np.random.default_rng(seed)
     camera = camera_of_shoot(rng, job.order.width, job.order.height)

@@ -1,4 +1,4 @@
-"""Paint and light: what colour a piece of the car has, given where it faces and what it mirrors."""
+"""Paint and light: the colour of a painted surface, given its normal and what it reflects."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from competition.studio.camera import Floats
 
-# Weights as on American roads: a quarter white, then black, greys, silver, and the rest.
+# Name, sRGB, metallic, weight; the weights are roughly those of cars in the USA.
 _COLOURS: tuple[tuple[str, tuple[int, int, int], float, float], ...] = (
     ("white", (238, 239, 240), 0.0, 0.24),
     ("pearl", (228, 225, 214), 0.1, 0.04),
@@ -24,7 +24,7 @@ _COLOURS: tuple[tuple[str, tuple[int, int, int], float, float], ...] = (
 
 @dataclass(frozen=True)
 class Paint:
-    """A car's paint: sRGB colour 0..255 and how metallic it is, 0..1."""
+    """A paint: sRGB colour 0..255, and from 0 to 1 how metallic it is."""
 
     name: str
     colour: tuple[float, float, float]
@@ -32,12 +32,12 @@ class Paint:
 
     @property
     def linear(self) -> Floats:
-        """The colour as reflectances (3,) float32."""
+        """The colour as reflectances (3,) in linear light."""
         return linear(np.array(self.colour, np.float32))
 
 
 def paint_of(rng: np.random.Generator) -> Paint:
-    """A colour from the street."""
+    """A random paint; common colours are more likely."""
     weights = np.array([weight for *_, weight in _COLOURS])
     name, colour, metallic, _ = _COLOURS[int(rng.choice(len(_COLOURS), p=weights / weights.sum()))]
     tint = np.clip(np.array(colour) + rng.normal(0, 3, 3), 4, 244)
@@ -50,7 +50,7 @@ def linear(srgb: Floats) -> Floats:
 
 
 def display(light: Floats) -> Floats:
-    """Linear light to sRGB 0..255, with a soft shoulder instead of hard clipping."""
+    """Linear light to sRGB 0..255; highlights are compressed instead of clipped."""
     light = np.maximum(light, 0)
     rolled = np.where(light < 0.7, light, 0.7 + 0.35 * (1 - np.exp(-(light - 0.7) / 0.35)))
     return np.asarray(255 * np.power(np.minimum(rolled, 1), 1 / 2.2), np.float32)
@@ -62,17 +62,17 @@ def _step(value: Floats, low: float, high: float) -> Floats:
 
 
 def surroundings(direction: Floats) -> Floats:
-    """The studio's light (...) from `direction` (..., 3): floor, grey cove, white wall, lamps in the ceiling."""
+    """The light (...) that arrives from `direction` (..., 3): floor, white wall, ceiling and lamps."""
     up = direction[..., 2]
-    # The white wall is before the camera; behind the camera the hall is dim.
+    # The white wall is in front of the camera; the room behind the camera is dark.
     wall = 0.16 + 0.80 * _step(direction[..., 1], -0.35, 0.45)
     ceiling = 0.30 + 0.15 * direction[..., 1]
     above = wall + _step(up, 0.30, 0.60) * (ceiling - wall)
     floor = 0.08 + 0.24 * _step(up, -0.75, -0.10)
     light = floor + _step(up, 0.0, 0.07) * (above - floor)
-    # A row of lamps all around under the ceiling: the line of light along shoulders and roof edges.
+    # Lamps all around below the ceiling: they make the line of light along shoulders and roof edges.
     light = light + (1.6 - 0.8 * direction[..., 1]) * np.exp(-np.square((up - 0.50) / 0.06))
-    # Two rows of soft boxes, one on either side of the turntable, and one overhead.
+    # A large lamp on each side of the turntable and one above it.
     for across, high in ((-0.5, 0.80), (0.5, 0.80), (0.0, 0.97)):
         near = np.square((direction[..., 0] - across) / 0.15) + np.square((up - high) / 0.10)
         light = light + 6.0 * np.exp(-near)
@@ -80,14 +80,14 @@ def surroundings(direction: Floats) -> Floats:
 
 
 def shade(points: Floats, normals: Floats, eye: Floats, paint: Paint) -> Floats:
-    """SRGB 0..255 (..., 3) of painted skin at `points` with `normals`, (..., 3) in the room, seen from `eye`."""
+    """The sRGB colours 0..255 (..., 3) of paint at `points` with `normals` (..., 3), seen from `eye`."""
     view = points - eye
     view = view / np.linalg.norm(view, axis=-1, keepdims=True)
     facing = -np.sum(view * normals, axis=-1)
     mirrored = view + 2 * np.maximum(facing, 0)[..., None] * normals
     fresnel = 0.026 + 0.974 * (1 - np.clip(facing, 0, 1)) ** 5
     up = normals[..., 2]
-    # Light from a white room above and a grey floor below, less of it near the floor under the car.
+    # White room above, grey floor below; less light close to the floor.
     ambient = 0.42 + 0.58 * _step(up, -0.9, 0.9)
     ambient = ambient * (0.55 + 0.45 * _step(points[..., 2] + 0.25 * up, 0.1, 0.75))
     away = np.maximum(-(normals[..., 1]), 0)
