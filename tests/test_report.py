@@ -1,12 +1,10 @@
-"""The report of a run: a tiny run is made here, and the page is read as a browser reads it."""
+"""The report of a run: the files of a tiny run are written here, and the page is parsed."""
 
 import base64
 import csv
 import gzip
 import io
-import json
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,16 +14,29 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from sample_records import make_cv
 
-from competition import files, metrics, rle
-from competition.command import Failure, run_command
+from competition import metrics, rle
+from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.run.environment import record_run
 from competition.run.folder import RunFolder
+from competition.run.records import (
+    CV,
+    Environment,
+    Epoch,
+    FoldScore,
+    Gain,
+    ThresholdCurve,
+    ThresholdTuning,
+    write_history,
+)
 from competition.settings.resolve import resolve
 from inference.report import gallery, tables
 from inference.report.__main__ import main
+from inference.report.facts import facts
 from inference.report.mistakes import INVENTED, MISSED, RIGHT, Window, count, mistakes, worst_windows
+from inference.report.results import read_results
 
 HEIGHT, WIDTH = 64, 96
 CARS = ["00000000000a", "000000000012", "1234567890e1"]  # two of them look like numbers
@@ -34,7 +45,7 @@ VOID = {"meta", "link", "img", "input", "br"}
 
 
 class Page(HTMLParser):
-    """What of a page the tests ask for: texts by id, rows of tables, images, all attributes, open elements."""
+    """The parts of a page that the tests check: texts by id, rows of tables, images, all attributes."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -48,7 +59,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.texts: list[str] = []
         self.feed(html)
-        assert self.stack == [], "elements left open"
+        assert self.stack == [], "no element is left open"
 
     def handle_starttag(self, tag, attrs):
         given = {name: value or "" for name, value in attrs}
@@ -111,104 +122,81 @@ def predict(truth: NDArray[np.uint8], at: int) -> NDArray[np.uint8]:
     return predicted
 
 
-def write_run(root: Path, data: DataFolder, /, **more: dict[str, object]) -> RunFolder:
-    """A run of two folds with every file that the other stages promise, and more settings."""
+def write_run(
+    root: Path,
+    data: DataFolder,
+    /,
+    *,
+    predict=predict,
+    seconds: float = 3,
+    cv: dict[str, object] | None = None,
+    **more,
+) -> RunFolder:
+    """A run of two folds with all files that a report needs; ``cv`` changes cv.json, ``more`` the settings."""
     run = RunFolder(root)
     record_run(run, resolve({"split": {"folds": 2}, "train": {"epochs": 3}, **more}), data, "a slow processor")
     fold = {car: at % 2 for at, car in enumerate(sorted({photo.car for photo in data.train}))}
-    split = pd.DataFrame(
-        [(photo.img, photo.car, fold[photo.car]) for photo in data.train], columns=["img", "car", "fold"]
-    )
-    split.to_csv(run.folds, index=False)
-    scores, codes = [], []
+    rows, codes = [], []
     for at, photo in enumerate(data.train):
         truth = data.truth(photo)
         predicted = predict(truth, at)
         counted = metrics.counts(truth, predicted)
-        scores.append(
-            (photo.img, photo.car, photo.view, fold[photo.car], round(counted.dice, 7), round(counted.iou, 7))
-        )
+        scores = round(counted.dice, 7), round(counted.iou, 7)
+        rows.append((photo.img, photo.car, photo.view, fold[photo.car], *scores))
         codes.append((photo.img, rle.encode(predicted)))
-    table = pd.DataFrame(scores, columns=["img", "car", "view", "fold", "dice", "iou"])
+    table = pd.DataFrame(rows, columns=["img", "car", "view", "fold", "dice", "iou"])
+    table[["img", "car", "fold"]].to_csv(run.folds, index=False)
     table.to_csv(run.oof_scores, index=False)
-    with gzip.open(run.oof, "wt", newline="") as file:
-        csv.writer(file).writerows([("img", "rle_mask"), *codes])
-    run.cv.write_text(json.dumps(cv_of(table)))
+    write_rows(run.oof, codes)
+    cv_of(table).write(run.cv)
     for number in (0, 1):
         run.fold(number).mkdir()
+        common = {"lr": 0.1, "seconds": seconds, "images_per_second": 9}
         epochs = [
-            {
-                "epoch": 1,
-                "lr": 0.1,
-                "loss": 0.5,
-                "seconds": 3,
-                "images_per_second": 9,
-                "dice": None,
-                "iou": None,
-                "best": False,
-            },
-            {
-                "epoch": 2,
-                "lr": 0.1,
-                "loss": 0.2,
-                "seconds": 3,
-                "images_per_second": 9,
-                "dice": 0.91,
-                "iou": 0.8,
-                "best": True,
-            },
-            {
-                "epoch": 3,
-                "lr": 0.1,
-                "loss": 0.1,
-                "seconds": 3,
-                "images_per_second": 9,
-                "dice": 0.9,
-                "iou": 0.8,
-                "best": False,
-            },
+            Epoch(epoch=1, loss=0.5, **common),
+            Epoch(epoch=2, loss=0.2, dice=0.91, iou=0.8, best=True, **common),
+            Epoch(epoch=3, loss=0.1, dice=0.9, iou=0.8, **common),
         ]
-        run.history(number).write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+        write_history(run.history(number), epochs)
     return run
 
 
-def cv_of(table: pd.DataFrame) -> dict[str, object]:
+def write_rows(path: Path, rows: list[tuple[str, str]]) -> None:
+    with gzip.open(path, "wt", newline="") as file:
+        csv.writer(file).writerows([("img", "rle_mask"), *rows])
+
+
+def cv_of(table: pd.DataFrame) -> CV:
     folds = [
-        {
-            "fold": int(fold),
-            "cars": 1,
-            "images": len(part),
-            "dice": part.dice.mean(),
-            "iou": part.iou.mean(),
-            "threshold": 0.5,
-        }
+        FoldScore(fold=fold, cars=1, images=len(part), dice=part.dice.mean(), iou=part.iou.mean(), threshold=0.5)
         for fold, part in table.groupby("fold")
     ]
     thresholds = np.arange(1, 256) / 256
-    return {
+    fields = {
         "dice": table.dice.mean(),
         "iou": table.iou.mean(),
-        "spread": float(np.std([fold["dice"] for fold in folds])),
+        "spread": float(np.std([fold.dice for fold in folds])),
         "images": len(table),
-        "cars": int(table.car.nunique()),
-        "threshold": 0.5,
-        "views": ["identity", "hflip"],
+        "cars": table.car.nunique(),
         "folds": folds,
         "gains": [
-            {"what": "identity", "dice": 0.9, "over": "", "gain": None, "spread": None, "folds": None, "note": ""},
-            {
-                "what": "best threshold 0.438",
-                "dice": 0.9,
-                "over": "0.5",
-                "gain": -0.00012,
-                "spread": 0.00003,
-                "folds": 1,
-                "note": "chosen on the other folds, not used",
-            },
+            Gain(what="identity", dice=0.9),
+            Gain(
+                what="best threshold 0.438",
+                dice=0.9,
+                over="0.5",
+                gain=-0.00012,
+                spread=0.00003,
+                folds=1,
+                note="chosen on the other folds, not used",
+            ),
         ],
-        "tuning": {"threshold": 0.4375, "dice": 0.9, "dice_at_half": 0.89988, "gain": 0.00012, "used": False},
-        "curve": {"thresholds": thresholds.tolist(), "dice": (0.9 - 0.1 * (thresholds - 0.4375) ** 2).tolist()},
+        "tuning": ThresholdTuning(threshold=0.4375, dice=0.9, dice_at_half=0.89988, gain=0.00012, used=False),
+        "curve": ThresholdCurve(
+            thresholds=thresholds.tolist(), dice=(0.9 - 0.1 * (thresholds - 0.4375) ** 2).tolist()
+        ),
     }
+    return make_cv(**fields)
 
 
 @pytest.fixture
@@ -223,7 +211,7 @@ def run(tmp_path, data):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run with its report, for the tests that only look: the run, its data, the page's text."""
+    """A run with its report, for tests that change nothing: the run, its data, the page's text."""
     root = tmp_path_factory.mktemp("finished")
     data = write_data(root / "data", CARS)
     run = write_run(root / "tiny", data)
@@ -303,7 +291,7 @@ def test_the_worst_come_first_and_no_car_fills_the_list():
     assert best[2] == ["f_16.jpg", "e_16.jpg"]
 
 
-def test_nothing_is_fetched(finished):
+def test_nothing_is_fetched_and_no_heading_is_empty(finished):
     html = finished[2]
     page = Page(html)
     for tag, name, value in page.attributes:
@@ -311,10 +299,14 @@ def test_nothing_is_fetched(finished):
             assert value.startswith(("data:image/", "#")), (tag, name, value[:80])
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     assert not re.search(r"url\((?!#)|@import|https?:", html)
+    assert ("span", "class", "") not in page.attributes
+    assert "" not in page.headings
 
 
-def test_hostile_names_stay_text(tmp_path):
-    data = write_data(tmp_path / "data", ["<b>bold</b>".replace("/", "|"), "b&amp;'", "c"])
+def test_hostile_names_stay_text_and_more_cars_are_folded_away(tmp_path):
+    data = write_data(
+        tmp_path / "data", ["<b>bold<|b>", "b&amp;'", *(f"car{number}" for number in range(8))], views=1
+    )
     text = (data.root / "metadata.csv").read_text().replace("Make0", HOSTILE.replace('"', '""'))
     (data.root / "metadata.csv").write_text(text)
     html = made(write_run(tmp_path / "runs" / "<i>run<i>", data))
@@ -324,6 +316,8 @@ def test_hostile_names_stay_text(tmp_path):
     assert "<b>bold<" not in html
     assert any(HOSTILE in row[0] for row in page.rows)
     assert any("<b>bold<|b>" in article for article in page.articles)
+    assert [row for row in page.rows if row[0] == "car"] == [["car", "images", "Dice", "IoU", "1 − Dice"]] * 2
+    assert any("2 more cars with a higher Dice" in text for text in page.texts)
 
 
 def test_the_same_files_give_the_same_page(finished):
@@ -332,36 +326,35 @@ def test_the_same_files_give_the_same_page(finished):
 
 
 def write_together(root: Path, data: DataFolder) -> RunFolder:
-    """A run of the results of two, z and a, of different inputs and weights."""
-    members = [
-        write_run(root / "z", data),
-        write_run(root / "a", data, input={"width": 512}, augment={"flip": 0.25}, train={"epochs": 2}),
+    """A combined run of two runs, z and a, with different inputs and weights."""
+    names = [
+        str(write_run(root / "z", data).root),
+        str(write_run(root / "a", data, input={"width": 512}, augment={"flip": 0.25}, train={"epochs": 2}).root),
     ]
     together = write_run(root / "z+a", data)
-    names = [str(member.root) for member in members]
-    environment = json.loads(together.environment.read_text())
-    files.write_json(together.environment, {**environment, "runs": names})
-    cv = json.loads(together.cv.read_text())
-    cv["member_weights"] = dict(zip(names, (0.25, 0.75), strict=True))
-    cv["folds"][0]["member_weights"] = dict(zip(names, (0.0, 1.0), strict=True))
-    cv["folds"][1]["member_weights"] = dict(zip(names, (0.5, 0.5), strict=True))
-    files.write_json(together.cv, cv)
+    Environment.read(together.environment).model_copy(update={"runs": names}).write(together.environment)
+    weights = [dict(zip(names, each, strict=True)) for each in ((0.25, 0.75), (0.0, 1.0), (0.5, 0.5))]
+    cv = CV.read(together.cv)
+    folds = [
+        fold.model_copy(update={"member_weights": each}) for fold, each in zip(cv.folds, weights[1:], strict=True)
+    ]
+    cv.model_copy(update={"member_weights": weights[0], "folds": folds}).write(together.cv)
     for number in (0, 1):
-        shutil.rmtree(together.fold(number))
+        together.history(number).unlink()
     return together
 
 
-def test_every_run_of_several_is_described(tmp_path, data):
-    page = Page(made(write_together(tmp_path / "runs", data)))
+def test_members_are_compared(tmp_path, data):
+    together = write_together(tmp_path / "runs", data)
+    page = Page(made(together))
     start = page.rows.index(["run", "z", "a"])
     assert page.rows[start : start + 4] == [
         ["run", "z", "a"],
-        ["Weight", "0.25", "0.75"],
+        ["Member weight", "0.25", "0.75"],
         ["Input", "384 × 256 pixels, resized", "512 × 256 pixels, resized"],
         ["Training", "3 epochs, batches of 8, adamw", "2 epochs, batches of 8, adamw"],
     ]
-    named = [row[0] for row in page.rows]
-    assert "Network" not in named, "what is the same stands once, above the table"
+    assert "Network" not in [row[0] for row in page.rows], "common facts are above the table"
     assert page.texts.count("U-Net, width 32, depth 4, stem 1") == 1
     assert ["augment.flip", "0.5", "0.25"] in page.rows
     assert [row[1:6] for row in page.rows if row[0] in ("0", "1", "all")] == [
@@ -371,43 +364,36 @@ def test_every_run_of_several_is_described(tmp_path, data):
     ]
     training = " ".join(page.by_id["training"].split())
     commands = [f"make report RUN={tmp_path / 'runs' / name}" for name in "za"]
-    assert training.endswith(f"answer here together: {', '.join(commands)}.")
-
-
-def test_one_run_has_nothing_to_be_compared_with(finished):
-    page = Page(finished[2])
-    assert not {"run", "Weight", "augment.flip", "python"} & {row[0] for row in page.rows}
-    assert page.texts.count("augment.flip") == page.texts.count("python") == 1
-
-
-def test_a_cv_of_other_runs_is_refused(tmp_path, data):
-    together = write_together(tmp_path / "runs", data)
-    files.write_json(together.cv, {**json.loads(together.cv.read_text()), "member_weights": {"z": 1}})
-    with pytest.raises(Failure, match=r"cv.json has no weights of .*/z and .*/a; make score RUN=.*/z\+a writes it"):
+    assert training.endswith(f"reports of the runs that predict together: {', '.join(commands)}.")
+    CV.read(together.cv).model_copy(update={"member_weights": {"z": 1}}).write(together.cv)
+    with pytest.raises(Failure, match=r"cv.json has no member weights of .*/z and .*/a; make score RUN=.*/z\+a"):
         made(together)
 
 
-def test_what_a_training_began_with_is_said(tmp_path, data):
-    """Seconds are rounded to minutes before hours are taken from them."""
+def test_a_single_run_is_not_compared(finished):
+    page = Page(finished[2])
+    assert not {"run", "Member weight", "augment.flip", "python"} & {row[0] for row in page.rows}
+    assert page.texts.count("augment.flip") == page.texts.count("python") == 1
+
+
+def test_facts_name_the_runs_that_a_training_started_from(tmp_path, data):
     learned = write_run(
         tmp_path / "runs" / "next",
         data,
+        seconds=1199.9,
         network={"init_from": "first"},
         data={"pseudo": "first"},
         loss={"boundary": 3, "dice": 0.5, "targets": "hard"},
     )
-    for number in (0, 1):
-        history = learned.history(number)
-        history.write_text(history.read_text().replace('"seconds": 3', '"seconds": 1199.9'))
-    page = Page(made(learned))
-    assert "U-Net, width 32, depth 4, stem 1, from run first" in page.texts
-    assert "2 folds of cars, those of run first" in page.texts
-    assert any(text.endswith("), and pseudo-labels of run first") for text in page.texts)
-    assert "binary cross-entropy + 0.5 × (1 − Dice), weight 3 near the outline, hard targets" in page.texts
-    assert "2 h 0 min for 6 epochs" in page.texts
+    found = facts(read_results(learned, data)).shared
+    assert found["Network"] == "U-Net, width 32, depth 4, stem 1, from run first"
+    assert found["Split"] == "2 folds of cars, split of run first"
+    assert found["Data"].endswith("), and pseudo-labels of run first")
+    assert found["Loss"] == "binary cross-entropy + 0.5 × (1 − Dice), weight 3 near the outline, hard targets"
+    assert found["Training time"] == "2 h 0 min for 6 epochs", "rounded to minutes before hours are split off"
 
 
-def test_what_is_not_there_is_left_out(tmp_path):
+def test_a_report_without_history_metadata_and_views(tmp_path):
     data = write_data(tmp_path / "data", ["a", "b", "c"], views=1)
     (data.root / "metadata.csv").unlink()
     run = write_run(tmp_path / "runs" / "bare", data)
@@ -415,129 +401,84 @@ def test_what_is_not_there_is_left_out(tmp_path):
     run.history(1).write_text("")
     page = Page(made(run))
     assert "no metadata.csv" in page.by_id["makes"]
-    assert "tell no views apart" in page.by_id["tta"]
+    assert "the same view number" in page.by_id["views"]
     assert "no learning curves" in page.by_id["training"]
 
 
-def test_the_cars_that_are_folded_away_have_a_table_with_names_too(tmp_path):
-    data = write_data(tmp_path / "data", [f"car{number}" for number in range(10)], views=1)
-    page = Page(made(write_run(tmp_path / "runs" / "many", data)))
-    assert [row for row in page.rows if row[0] == "car"] == [["car", "images", "Dice", "IoU", "1 − Dice"]] * 2
-    assert any("2 better cars" in text for text in page.texts)
-
-
-def test_no_heading_and_no_class_is_empty(finished):
-    page = Page(finished[2])
-    assert ("span", "class", "") not in page.attributes
-    assert "" not in page.headings
-
-
-def test_perfect_and_empty_masks_can_be_drawn(tmp_path, data, monkeypatch):
-    monkeypatch.setitem(globals(), "predict", lambda truth, at: truth if at % 2 else np.zeros_like(truth))
-    page = Page(made(write_run(tmp_path / "runs" / "extreme", data)))
-    assert "Not one pixel is wrong." in page.by_id["gallery"]
+def test_perfect_and_empty_masks_and_a_submission(finished, tmp_path, data):
+    run = write_run(
+        tmp_path / "runs" / "extreme", data, predict=lambda truth, at: truth if at % 2 else np.zeros_like(truth)
+    )
+    write_rows(run.submission, [("a.jpg", "1 2"), ("b.jpg", "")])
+    page = Page(made(run))
+    assert "No pixel is wrong." in page.by_id["gallery"]
     assert page.by_id["dice"] == "0.50000"
-
-
-def test_the_submission_is_summed_up(run):
-    assert f"make predict RUN={run.root}" in Page(made(run)).by_id["submission"]
-    with gzip.open(run.submission, "wt", newline="") as file:
-        csv.writer(file).writerows([("img", "rle_mask"), ("a.jpg", "1 2"), ("b.jpg", "")])
-    assert "2 images, 1 of them with an empty mask" in " ".join(Page(made(run)).by_id["submission"].split())
+    assert "2 images, 1 with an empty mask" in " ".join(page.by_id["submission"].split())
+    assert f"make predict RUN={finished[0].root}" in Page(finished[2]).by_id["submission"]
 
 
 @pytest.mark.parametrize("name", ["cv.json", "oof_scores.csv", "oof.csv.gz"])
-def test_an_unscored_run_says_how_to_score_it(run, name, monkeypatch, capsys):
+def test_a_run_without_scores_says_how_to_score_it(run, name):
     (run.root / name).unlink()
-    monkeypatch.setattr("sys.argv", ["report", "--run", str(run.root)])
-    with pytest.raises(SystemExit) as ended:
-        run_command(main)
-    said = capsys.readouterr().err
-    assert ended.value.code == 1
-    assert said.count("\n") == 1
-    assert name in said
-    assert f"make score RUN={run.root}" in said
+    with pytest.raises(Failure, match=rf"{name}.*make score RUN={run.root}$"):
+        made(run)
     assert not run.report.exists()
 
 
-def damage_scores(run: RunFolder) -> None:
-    table = pd.read_csv(run.oof_scores, dtype={"car": str})
-    table["dice"] = table["dice"].to_numpy()[::-1]  # the mean is the same, the images are not
-    table.to_csv(run.oof_scores, index=False)
+def change_scores(run: RunFolder, change) -> None:
+    change(pd.read_csv(run.oof_scores, dtype={"car": str})).to_csv(run.oof_scores, index=False)
 
 
-def damage_column(run: RunFolder) -> None:
-    pd.read_csv(run.oof_scores, dtype={"car": str}).drop(columns="view").to_csv(run.oof_scores, index=False)
+def with_dice_of_other_images(run: RunFolder) -> None:
+    change_scores(run, lambda table: table.assign(dice=table["dice"].to_numpy()[::-1]))  # the mean stays the same
 
 
-def damage_number(run: RunFolder) -> None:
-    run.oof_scores.write_text(run.oof_scores.read_text() + "a_01.jpg,a,1,0,good,0.9\n")
+def without_a_column(run: RunFolder) -> None:
+    change_scores(run, lambda table: table.drop(columns="view"))
 
 
-def empty_scores(run: RunFolder) -> None:
-    run.oof_scores.write_text(run.oof_scores.read_text().splitlines()[0] + "\n")
+def with_text_for_a_number(run: RunFolder) -> None:
+    change_scores(run, lambda table: table.assign(dice="good"))
 
 
-def damage_mean(run: RunFolder) -> None:
-    run.cv.write_text(json.dumps(json.loads(run.cv.read_text()) | {"dice": 0.99}))
+def without_scores(run: RunFolder) -> None:
+    change_scores(run, lambda table: table[:0])
 
 
-def damage_oof(run: RunFolder) -> None:
-    with gzip.open(run.oof, "rt") as file:
-        lines = file.read().splitlines()
-    with gzip.open(run.oof, "wt") as file:
-        file.write("\n".join(lines[:-1]) + "\n")
+def with_another_mean(run: RunFolder) -> None:
+    CV.read(run.cv).model_copy(update={"dice": 0.99}).write(run.cv)
 
 
-def damage_code(run: RunFolder) -> None:
-    with gzip.open(run.oof, "wt", newline="") as file:
-        images = pd.read_csv(run.oof_scores).img
-        csv.writer(file).writerows([("img", "rle_mask"), *((img, "1 999999") for img in images)])
+def without_a_mask(run: RunFolder) -> None:
+    write_rows(run.oof, [(img, "1 2") for img in pd.read_csv(run.oof_scores).img[:-1]])
 
 
-def damage_cv(run: RunFolder) -> None:
-    run.cv.write_text('{"dice": 0.9')
+def with_a_malformed_mask(run: RunFolder) -> None:
+    write_rows(run.oof, [(img, "1 999999") for img in pd.read_csv(run.oof_scores).img])
 
 
-def older_cv(run: RunFolder) -> None:
-    cv = json.loads(run.cv.read_text())
-    del cv["gains"]
-    run.cv.write_text(json.dumps(cv))
-
-
-def damage_history(run: RunFolder) -> None:
-    run.history(0).write_text('{"epoch": 1}\n')
-
-
-def damage_environment(run: RunFolder) -> None:
-    content = json.loads(run.environment.read_text())
-    run.environment.write_text(json.dumps(content | {"fingerprint": "0"}))
+def of_other_photos(run: RunFolder) -> None:
+    Environment.read(run.environment).model_copy(update={"fingerprint": "0"}).write(run.environment)
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "reason"),
     [
-        (damage_scores, "oof_scores.csv gives .* come from different calls; make score RUN=.*/tiny"),
-        (
-            damage_column,
-            r"oof_scores.csv is not a table of img,car,view,fold,dice,iou \(.*view.*make score RUN=.*/tiny",
-        ),
-        (damage_number, r"oof_scores.csv is not a table of .*good.* make score RUN=.*/tiny"),
-        (empty_scores, "oof_scores.csv has no rows; make score RUN=.*/tiny"),
-        (damage_mean, "cv.json says dice 0.99000, .* make score RUN=.*/tiny"),
-        (damage_oof, "oof.csv.gz has no row for .* make score RUN=.*/tiny"),
-        (damage_code, "oof.csv.gz, .* token 2.* make score RUN=.*/tiny"),
-        (damage_cv, "cv.json is not JSON"),
-        (older_cv, "cv.json has no 'gains'; make score RUN=.*/tiny writes it again"),
-        (damage_history, "history.jsonl line 1 .*loss"),
-        (damage_environment, "are not those that run tiny was made from"),
+        (with_dice_of_other_images, "oof_scores.csv gives .* come from different calls; make score RUN=.*/tiny"),
+        (without_a_column, r"oof_scores.csv is not a table of img,car,.* \(.*view.*make score RUN=.*/tiny"),
+        (with_text_for_a_number, r"oof_scores.csv is not a table of .*good.* make score RUN=.*/tiny"),
+        (without_scores, "oof_scores.csv has no rows; make score RUN=.*/tiny"),
+        (with_another_mean, "cv.json says dice 0.99000, .* make score RUN=.*/tiny"),
+        (without_a_mask, "oof.csv.gz has no row for .* make score RUN=.*/tiny"),
+        (with_a_malformed_mask, "oof.csv.gz, .* token 2.* make score RUN=.*/tiny"),
+        (of_other_photos, "are not those that run tiny was made from"),
     ],
 )
-def test_a_failure_keeps_the_report_there_is(run, damage, said):
+def test_an_error_keeps_the_last_report(run, damage, reason):
     run.report.write_text("the page of yesterday")
     damage(run)
-    with pytest.raises(Failure, match=said):
-        main(["--run", str(run.root)])
+    with pytest.raises(Failure, match=reason):
+        made(run)
     assert run.report.read_text() == "the page of yesterday"
     assert sorted(path.name for path in run.root.iterdir() if "report" in path.name) == ["report.html"]
 
@@ -552,7 +493,7 @@ def test_wrong_pixels_by_hand():
         mistakes(truth, predicted.T)
 
 
-def test_windows_hold_the_most_and_have_it_in_their_middle():
+def test_windows_contain_the_most_mistakes_in_their_middle():
     wrong = np.zeros((100, 200), dtype=np.uint8)
     wrong[50:54, 100:104] = MISSED  # 16 pixels
     wrong[10, 20:29] = INVENTED  # 9
@@ -563,7 +504,7 @@ def test_windows_hold_the_most_and_have_it_in_their_middle():
     assert worst_windows(np.zeros_like(wrong), (20, 30), limit=2) == []
 
 
-def test_only_the_worst_of_many_views_are_tabled():
+def test_of_many_views_the_worst_are_shown():
     rows = [(0, view, 0.9 + view / 1000) for view in range(1, 41)]
     table = tables.by_view(pd.DataFrame(rows, columns=["fold", "view", "dice"]))
     assert table is not None

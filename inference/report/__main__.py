@@ -12,14 +12,14 @@ from inference.report.results import read_results
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write runs/<RUN>/report.html."""
-    options = parser("Write one HTML page of a scored run: curves, scores by fold, view and make, worst images.")
+    options = parser("Write an HTML page of a scored run: curves, scores by fold, view and make, the worst images.")
     add_run_arguments(options)
     run, _, data = open_run(options.parse_args(argv))
     results = read_results(run, data)
     require_same_data(run, data)
     page = render(results, data)
     files.write_text(run.report, page)
-    print(f"{run.report}: {len(page.encode()) / 1e6:.1f} MB, one file; open it in a browser")
+    print(f"{run.report}: {len(page.encode()) / 1e6:.1f} MB in one file; open it in a browser")
 
 
 if __name__ == "__main__":

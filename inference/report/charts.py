@@ -1,4 +1,4 @@
-"""Curves and distributions as inline SVG: text stays text, and the colours are the page's own, light or dark."""
+"""Curves and distributions as inline SVG. Text stays text, and the colours follow the light or dark page."""
 
 import io
 import re
@@ -11,18 +11,18 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-# The page's colours. matplotlib wants figures; in the SVG they become the variables of page.css.
+# The colours of the page. matplotlib needs numbers; in the SVG they are replaced by the variables of page.css.
 INK, QUIET, RULE, ACCENT, SURFACE = "#111112", "#666667", "#dddddf", "#0072b3", "#fffffe"
 VARIABLES = {INK: "--ink", QUIET: "--quiet", RULE: "--rule", ACCENT: "--accent", SURFACE: "--surface"}
-# Okabe and Ito's colours: told apart with any colour vision, and visible on light and dark.
+# Okabe and Ito's colours: distinct for every type of colour vision, and visible on light and dark.
 SERIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8f8f8f"]
 STYLES = ["-", "--", ":", "-."]
 
 STYLE: dict[str, Any] = {
-    "svg.hashsalt": "report",  # the same ids each time
+    "svg.hashsalt": "report",  # the same ids in each call
     "svg.fonttype": "none",
     "font.size": 12,
     "text.color": INK,
@@ -45,36 +45,35 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.7,
     "legend.frameon": False,
 }
-SIZE = (7.6, 4.0)  # inches of 72 units: about as wide as it is shown, so that the text has the page's size
-# A quantile's name, and the share of the images below it.
+SIZE = (7.6, 4.0)  # inches of 72 units: about the width on the page, so that the text has the size of the page's text
+# Name, and the part of the images below it.
 QUANTILES = [("1 %", 0.01), ("10 %", 0.10), ("median", 0.50), ("90 %", 0.90)]
 BINS = 48
-# Scores differ by their distance from 1: 0.99 to 0.999 is as far as 0.9 to 0.99. A perfect one is drawn here.
+# Dice is drawn by -log10(1 - Dice), so that 0.99 to 0.999 is as far as 0.9 to 0.99. A perfect 1 is drawn here.
 NEAREST = 1e-5
 DICE_TICKS = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9999]
-# What of the threshold curve is drawn: all that lies this close to its top.
+# The threshold curve is drawn where it is this close to its maximum.
 NEAR_TOP = 0.001
 
 
 def loss_curves(histories: dict[int, pd.DataFrame]) -> Markup:
-    """Mean training loss of each epoch, a line a fold, on a logarithmic axis."""
+    """Mean training loss of each epoch, one line per fold, on a logarithmic axis."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure("epoch", "training loss")
         _epochs(axes, histories)
-        drawn = [_line(axes, at, fold, table, "loss") for at, (fold, table) in enumerate(histories.items())]
+        for at, (fold, table) in enumerate(histories.items()):
+            _line(axes, at, fold, table, "loss")
         if any((table["loss"] > 0).any() for table in histories.values()):
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_formatter(
-                FuncFormatter(lambda value, _: f"{value:g}" if _leads(value, "25") else "")
-            )
-            axes.tick_params(which="minor", size=0)
-        _legend(axes, len(drawn))
-        return _svg(figure, "Training loss against epoch, a line for each fold")
+            axes.yaxis.set_minor_locator(NullLocator())
+        _legend(axes, len(histories))
+        return _svg(figure, "Training loss by epoch, one line per fold")
 
 
 def validation_curves(histories: dict[int, pd.DataFrame]) -> Markup:
-    """Dice on the held-out images at each validated epoch, a line a fold; a dot marks the epoch that is kept."""
+    """Dice of the held-out images at each validated epoch, one line per fold; a dot marks the best epoch."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure("epoch", "validation Dice")
         _epochs(axes, histories)
@@ -87,11 +86,11 @@ def validation_curves(histories: dict[int, pd.DataFrame]) -> Markup:
         if len(values):
             _dice_scale(axes, "y", float(values.min()), float(values.max()))
         _legend(axes, len(histories))
-        return _svg(figure, "Validation Dice against epoch, a line for each fold")
+        return _svg(figure, "Validation Dice by epoch, one line per fold")
 
 
 def quantiles(dice: Sequence[float]) -> list[tuple[str, float]]:
-    """Each quantile's name and value."""
+    """The name and the value of each quantile."""
     return [(name, float(np.quantile(dice, share))) for name, share in QUANTILES]
 
 
@@ -100,11 +99,10 @@ def distribution(dice: Sequence[float]) -> Markup:
     with mpl.rc_context(STYLE):
         figure, axes = _figure("Dice of an image", "images")
         low, high = min(dice), max(dice)
-        edges = _backward(np.linspace(float(_forward(low)) - 5e-3, float(_forward(high)) + 5e-3, BINS + 1))
+        edges = _from_axis(np.linspace(float(_to_axis(low)) - 5e-3, float(_to_axis(high)) + 5e-3, BINS + 1))
         clipped = np.minimum(dice, 1 - NEAREST)
-        # Drawn as one outline per bin, so that a bin of one image can still be seen.
         axes.hist(clipped, edges, color=ACCENT, edgecolor=SURFACE, linewidth=0.8)
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.16)  # room for the names of the quantiles
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.16)  # space for the names of the quantiles
         _dice_scale(axes, "x", low, high)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(axis="x", visible=False)
@@ -114,7 +112,7 @@ def distribution(dice: Sequence[float]) -> Markup:
 
 
 def threshold_curve(thresholds: Sequence[float], dice: Sequence[float], used: float, best: float) -> Markup:
-    """Mean Dice against the threshold, near its top."""
+    """Mean Dice by threshold, near its maximum."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure("threshold on the probability", "mean Dice of all images")
         at, values = np.asarray(thresholds, dtype=float), np.asarray(dice, dtype=float)
@@ -122,20 +120,20 @@ def threshold_curve(thresholds: Sequence[float], dice: Sequence[float], used: fl
         near |= (at >= min(used, best) - 0.02) & (at <= max(used, best) + 0.02)
         axes.plot(at[near], values[near], color=ACCENT, linewidth=2)
         low, high = values[near].min(), values[near].max()
-        room = max(high - low, 1e-5)
-        axes.set_ylim(low - 0.05 * room, high + 0.25 * room)
+        height = max(high - low, 1e-5)
+        axes.set_ylim(low - 0.05 * height, high + 0.25 * height)
         same = abs(used - best) < 0.002
-        marks = [("used, and the best", used)] if same else [("used", used), ("best", best)]
+        marks = [("used and best", used)] if same else [("used", used), ("best", best)]
         for name, threshold in marks:
-            height = float(np.interp(threshold, at, values))
-            axes.plot([threshold], [height], "o", color=INK, markersize=6, zorder=3)
+            mean = float(np.interp(threshold, at, values))
+            axes.plot([threshold], [mean], "o", color=INK, markersize=6, zorder=3)
             beside = "center" if same else "right" if threshold == min(used, best) else "left"
             axes.annotate(
-                f"{name} {threshold:.3f}", (threshold, height), (0, 11), textcoords="offset points", ha=beside
+                f"{name} {threshold:.3f}", (threshold, mean), (0, 11), textcoords="offset points", ha=beside
             )
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.5f}"))
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        return _svg(figure, "Mean Dice against the threshold")
+        return _svg(figure, "Mean Dice by threshold")
 
 
 def _figure(x: str, y: str) -> tuple[Any, Any]:
@@ -143,14 +141,14 @@ def _figure(x: str, y: str) -> tuple[Any, Any]:
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     axes.set_xlabel(x, labelpad=8)
-    # Above the axis rather than along it: nobody has to turn their head.
+    # Above the axis, because horizontal text is easier to read.
     axes.set_title(y, loc="left", fontsize=12, color=QUIET, pad=12)
     axes.spines["left"].set_visible(False)
     return figure, axes
 
 
 def _epochs(axes: Any, histories: dict[int, pd.DataFrame]) -> None:
-    """All epochs along the axis, though perhaps only some were validated."""
+    """Let the axis show all epochs, also those that were not validated."""
     last = int(max(table["epoch"].max() for table in histories.values()))
     axes.set_xlim(1 - 0.05 * last, 1.05 * last)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
@@ -186,23 +184,23 @@ def _mark(axes: Any, value: float, name: str) -> None:
     axes.annotate(name, (value, 0.95), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=11)
 
 
-def _forward(dice: Any) -> NDArray[np.float64]:
+def _to_axis(dice: Any) -> NDArray[np.float64]:
     distance: NDArray[np.float64] = -np.log10(np.maximum(1 - np.asarray(dice, dtype=float), NEAREST))
     return distance
 
 
-def _backward(distance: Any) -> NDArray[np.float64]:
+def _from_axis(distance: Any) -> NDArray[np.float64]:
     dice: NDArray[np.float64] = 1 - 10 ** -np.asarray(distance, dtype=float)
     return dice
 
 
 def _dice_scale(axes: Any, which: str, low: float, high: float) -> None:
-    """Let an axis show Dice by its distance from 1, from ``low`` to ``high`` with a margin."""
+    """Scale an axis by -log10(1 - Dice), from ``low`` to ``high`` with a margin."""
     axis = axes.xaxis if which == "x" else axes.yaxis
-    ends = np.array([_forward(low), _forward(high)])
+    ends = np.array([_to_axis(low), _to_axis(high)])
     margin = max(0.04 * float(ends[1] - ends[0]), 0.01)
-    limits = _backward([ends[0] - margin, ends[1] + margin])
-    (axes.set_xscale if which == "x" else axes.set_yscale)("function", functions=(_forward, _backward))
+    limits = _from_axis([ends[0] - margin, ends[1] + margin])
+    (axes.set_xscale if which == "x" else axes.set_yscale)("function", functions=(_to_axis, _from_axis))
     (axes.set_xlim if which == "x" else axes.set_ylim)(*limits)
     axis.set_major_locator(FixedLocator(_ticks(float(limits[0]), float(limits[1]))))
     axis.set_minor_locator(NullLocator())
@@ -210,20 +208,15 @@ def _dice_scale(axes: Any, which: str, low: float, high: float) -> None:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """The usual Dice values within an axis; where it is too short to have three, round ones."""
-    usual = [tick for tick in DICE_TICKS if low <= tick <= high]
-    if len(usual) >= 3:
-        return usual
+    """The ticks of ``DICE_TICKS`` within an axis; round numbers if these are fewer than three."""
+    chosen = [tick for tick in DICE_TICKS if low <= tick <= high]
+    if len(chosen) >= 3:
+        return chosen
     return [float(tick) for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
 
 
-def _leads(value: float, digits: str) -> bool:
-    """Whether a number's first digit is one of these: 0.2 and 50 of a logarithmic axis."""
-    return f"{value:e}"[0] in digits
-
-
 def _svg(figure: Any, label: str) -> Markup:
-    """A figure as an <svg> element for the page; its colours are variables, its font the page's."""
+    """A figure as an <svg> element with the colours and the font of the page."""
     text = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(text, format="svg", transparent=True, metadata=nothing)
@@ -231,9 +224,9 @@ def _svg(figure: Any, label: str) -> Markup:
     drawn = drawn[drawn.index("<svg") :]
     width, height = re.findall(r'viewBox="0 0 (\S+) (\S+)"', drawn)[0]
     drawn = drawn[drawn.index(">") + 1 :]
-    # The names of matplotlib's groups repeat from chart to chart; the ids that are referred to are hashes.
+    # matplotlib's group names repeat from chart to chart. Ids that are referenced are hashes and stay.
     drawn = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", drawn)
-    # A style sheet within a chart would be the whole page's.
+    # A style sheet inside a chart would apply to the whole page.
     drawn = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", drawn, flags=re.DOTALL)
     drawn = re.sub(r"font(-family)?: ([\d.]+px )?[^;\"]*", _font, drawn)
     for colour, variable in VARIABLES.items():

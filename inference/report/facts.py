@@ -1,4 +1,4 @@
-"""What was trained, on what, with what; and of several runs what they have in common and where they differ."""
+"""What was trained, on which data and with which versions; for several runs, what is common and what differs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,14 +9,14 @@ from inference.report.results import Member, Results
 
 
 class Compared(NamedTuple):
-    """What runs have in common, and what is different in each; one run has everything in common with itself."""
+    """Values that all runs share, and values that differ, one per run."""
 
     shared: dict[str, Any]
-    apart: dict[str, list[Any]]
+    different: dict[str, list[Any]]
 
 
 def compare(of_runs: Sequence[Mapping[str, Any]]) -> Compared:
-    """Divide what runs say of themselves by whether all say the same."""
+    """Separate the values that are equal in all runs from those that are not."""
     names = list(dict.fromkeys(name for one in of_runs for name in one))
     values = {name: [one.get(name, "unknown") for one in of_runs] for name in names}
     shared = {name: each[0] for name, each in values.items() if all(value == each[0] for value in each)}
@@ -24,12 +24,12 @@ def compare(of_runs: Sequence[Mapping[str, Any]]) -> Compared:
 
 
 def facts(results: Results) -> Compared:
-    """What stands at the head of the page."""
+    """The facts at the head of the page."""
     found = compare([_facts(member, results) for member in results.members])
     if len(results.members) == 1:
         return found
     weights = [f"{member.weight:.3g}" for member in results.members]
-    return found._replace(apart={"Weight": weights, **found.apart})
+    return found._replace(different={"Member weight": weights, **found.different})
 
 
 def all_settings(results: Results) -> Compared:
@@ -38,7 +38,7 @@ def all_settings(results: Results) -> Compared:
 
 
 def versions(results: Results) -> Compared:
-    """Of Python, the system and the packages."""
+    """The versions of Python, the system and the packages."""
     return compare([_versions(member.environment) for member in results.members])
 
 
@@ -51,12 +51,12 @@ def _facts(member: Member, results: Results) -> dict[str, str]:
         "Training": f"{settings.train.epochs} epochs, {_batch(settings)}, {settings.train.optimizer}",
         "Learning rate": f"{settings.train.lr:g}, {settings.train.schedule}",
         "Split": f"{len(results.folds)} folds of cars, {_origin(settings)}",
-        "Test-time views": ", ".join(results.cv.tta),
+        "Test-time augmentation": ", ".join(results.cv.tta),
         "Data": _data(settings, environment),
         "Device": environment.device,
         "Code": f"revision {environment.git or 'unknown'}",
-        "Time in training": _time(member),
-        "Run made": environment.created.replace("T", " ").replace("+00:00", " UTC"),
+        "Training time": _time(member),
+        "Created": environment.created.replace("T", " ").replace("+00:00", " UTC"),
     }
 
 
@@ -89,9 +89,9 @@ def _batch(settings: Settings) -> str:
 
 
 def _origin(settings: Settings) -> str:
-    """Where the split is from: a run that learns from another has that one's."""
+    """Where the split comes from; a run that starts from another run shares its split."""
     source = next((name for name in (settings.network.init_from, settings.data.pseudo) if name != "none"), None)
-    return f"those of run {source}" if source else f"seed {settings.seed}"
+    return f"split of run {source}" if source else f"seed {settings.seed}"
 
 
 def _data(settings: Settings, environment: Environment) -> str:
@@ -100,13 +100,13 @@ def _data(settings: Settings, environment: Environment) -> str:
 
 
 def _time(member: Member) -> str:
-    """What the epochs of all folds took together."""
+    """The training time of all folds together."""
     minutes = round(sum(float(table["seconds"].sum()) for table in member.histories.values()) / 60)
     epochs = sum(len(table) for table in member.histories.values())
     return f"{minutes // 60} h {minutes % 60} min for {epochs} epochs" if epochs else "not recorded"
 
 
 def _versions(environment: Environment) -> dict[str, str]:
-    """A package whose version is None is not installed."""
+    """Names and versions; None means not installed."""
     packages = {name: version or "not installed" for name, version in environment.packages.items()}
     return {"python": environment.python, "platform": environment.platform} | packages

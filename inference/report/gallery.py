@@ -1,8 +1,8 @@
-"""Images with their mistakes: the worst, those whose labels may be wrong, the usual and the best."""
+"""Images with their mistakes: the worst, those with suspicious labels, typical ones and the best."""
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,21 +22,21 @@ from inference.report.results import ROUNDING, Results
 from inference.report.suspects import measure, suspects
 from inference.report.tables import description
 
-WORST, SUSPECTS, USUAL, BEST = 12, 6, 4, 2
-MOST_OF_A_CAR = 3  # one difficult car shall not fill the list
+WORST, SUSPECTS, TYPICAL, BEST = 12, 6, 4, 2
+MOST_OF_A_CAR = 3  # so that one difficult car does not fill the list
 CROPS = 2
 CROP = (288, 352)  # height, width in pixels: two of them and the whole photo make a row of the page
-WHOLE_WIDTH = 720  # pixels at which the whole photo is kept: sharp at 432 on most screens
+WHOLE_WIDTH = 720  # width of the whole photo in pixels: shown at 432, so that it is sharp on most screens
 THUMBNAIL_WIDTH = 132
-# Blue and orange differ to every colour vision; red and green do not. The same values stand in page.css.
+# Blue and orange are distinct for every type of colour vision. page.css has the same values.
 MISSED_COLOUR, INVENTED_COLOUR = (255, 94, 0), (0, 110, 255)
-# Deviation, in pixels, that a drawn outline may have from the predicted one: less than a screen can show.
+# Largest distance in pixels of the drawn outline from the predicted one: less than a screen can show.
 TOLERANCE = 1.0
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of the photo at full size, and its mistakes as a picture to lay over it; both as data URIs."""
+    """A part of the photo at full size, and an image of its mistakes to draw over it; both are data URIs."""
 
     window: Window
     photo: str
@@ -67,7 +67,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Chapter:
-    """Images of one kind."""
+    """Images of one kind, with a title and an explanation."""
 
     title: str
     explanation: str
@@ -75,12 +75,7 @@ class Chapter:
 
 
 def gallery(results: Results, data: DataFolder) -> list[Chapter]:
-    """The chapters of the gallery; an image may be among the worst and have a suspicious label.
-
-    Raises:
-        Failure: a photo, a mask or a prediction is missing or damaged, or oof_scores.csv has another score
-            than the masks give.
-    """
+    """The chapters of the gallery; one image may be in several."""
     photos = {photo.img: photo for photo in data.train}
     predicted = _predictions(results, photos)
     chosen = choose(results.scores)
@@ -94,29 +89,29 @@ def gallery(results: Results, data: DataFolder) -> list[Chapter]:
 
 
 def choose(scores: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
-    """Which images to show: (title, explanation, names), for each chapter that has any."""
+    """The images to show: (title, explanation, names) of each chapter that is not empty."""
     ranked = scores.sort_values(["dice", "img"]).reset_index(drop=True)
     worst = ranked[ranked.groupby("car").cumcount() < MOST_OF_A_CAR].head(WORST)
     rest = ranked.drop(worst.index)
     best = rest.iloc[::-1].drop_duplicates("car").head(BEST)
-    # From the middle of all images, not of those that are left.
+    # The middle of all images, not of the remaining ones.
     others = rest.drop(best.index)
     from_middle = (others.index.to_series() - (len(ranked) - 1) / 2).abs().sort_values(kind="stable")
-    usual = others.loc[from_middle.index[: 4 * USUAL]].drop_duplicates("car").head(USUAL).sort_index()
+    typical = others.loc[from_middle.index[: 4 * TYPICAL]].drop_duplicates("car").head(TYPICAL).sort_index()
     chapters = [
         (
-            "The worst",
+            "Worst images",
             f"The images with the lowest Dice, the worst first, at most {MOST_OF_A_CAR} of one car.",
             worst,
         ),
-        ("The usual", "Images of different cars around the median: half of all are better than these.", usual),
-        ("The best", "What is left to gain where everything went well, on different cars.", best),
+        ("Typical images", "Images of different cars whose Dice is near the median.", typical),
+        ("Best images", "Images of different cars with the highest Dice.", best),
     ]
     return [(title, text, [str(img) for img in table["img"]]) for title, text, table in chapters if len(table)]
 
 
 def view_thumbnails(data: DataFolder, views: Iterable[int]) -> dict[int, str]:
-    """View to a small photo of it as a data URI, of as few cars as can be."""
+    """For each view a small photo as a data URI, of as few cars as possible."""
     first: dict[int, Photo] = {}
     for photo in data.train:
         first.setdefault(photo.view, photo)
@@ -132,7 +127,7 @@ def _thumbnail(photo: Photo) -> str:
 def _suspicious(
     results: Results, data: DataFolder, predicted: Mapping[str, str], photos: Mapping[str, Photo]
 ) -> list[tuple[str, str, list[str]]]:
-    """The chapter of labels that may be wrong, if there are any."""
+    """The chapter of labels that may be wrong, or nothing."""
     try:
         found = suspects(measure(predicted.items(), photos, data), SUSPECTS)
     except ValueError as error:
@@ -140,9 +135,9 @@ def _suspicious(
     if not found:
         return []
     text = (
-        "Images whose mask differs from the label over patches, and not along an edge, far more than those of the "
-        "same car do: the network has blundered, or the label is wrong. Look at each. A label that is wrong can be "
-        f"left out of training, never out of the score: SET=data.leave_out=[{found[0].img}]"
+        "Images whose predicted mask differs from the label over whole patches, far more than in other images of "
+        "the same car: either the prediction or the label is wrong. Look at each. An image with a wrong label can be "
+        f"left out of training, but not out of the score: SET=data.leave_out=[{found[0].img}]"
     )
     return [("Suspicious labels", text, [suspect.img for suspect in found])]
 
@@ -150,12 +145,14 @@ def _suspicious(
 def _predictions(results: Results, photos: Mapping[str, Photo]) -> dict[str, str]:
     """The run-length codes of all scored images, from oof.csv.gz."""
     wanted = set(results.scores["img"])
-    if wanted - photos.keys():
+    unknown = sorted(wanted - photos.keys())
+    if unknown:
         raise Failure(
-            f"{results.run.oof_scores} scores {min(wanted - photos.keys())}, of which there is no training photo"
+            f"{results.run.oof_scores} scores {unknown[0]}, which is not a training photo; "
+            f"make score RUN={results.run.called} writes it again"
         )
-    rows = tqdm(_rows(results), desc="masks", unit="image", disable=None, leave=False)
-    found = {img: code for img, code in rows if img in wanted}
+    rows = tqdm(read_rows(results.run.oof), desc="masks", unit="image", disable=None, leave=False)
+    found = {row.img: row.rle for row in rows if row.img in wanted}
     missing = sorted(wanted - set(found))
     if missing:
         raise Failure(
@@ -165,18 +162,10 @@ def _predictions(results: Results, photos: Mapping[str, Photo]) -> dict[str, str
     return found
 
 
-def _rows(results: Results) -> Iterator[tuple[str, str]]:
-    for row in read_rows(results.run.oof):
-        yield row.img, row.rle
-
-
 def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[Any]", code: str) -> Case:
     rgb = read_rgb(photo.path)
     truth = data.truth(photo)
-    try:
-        predicted = rle.decode(code, truth.shape)
-    except ValueError as error:
-        raise Failure(f"{results.run.oof}, {photo.img}: {error}; make score RUN={results.run.called}") from error
+    predicted = rle.decode(code, truth.shape)
     counted = metrics.counts(truth, predicted)
     if abs(counted.dice - score["dice"]) > ROUNDING:
         raise Failure(
@@ -210,7 +199,7 @@ def _crop(rgb: Pixels, wrong: Pixels, window: Window) -> Crop:
 
 
 def outline(mask: Pixels) -> str:
-    """The borders of an (H, W) mask, of its holes too, as an SVG path in pixels; "" for an empty mask."""
+    """The outlines of an (H, W) mask and its holes as an SVG path in pixels; "" for an empty mask."""
     borders, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     paths = []
     for border in borders:
@@ -220,7 +209,7 @@ def outline(mask: Pixels) -> str:
 
 
 def overlay(wrong: Pixels) -> str:
-    """Mistakes as a PNG data URI to lay over the photo: wrong pixels coloured, right ones transparent."""
+    """Mistakes as a PNG data URI: wrong pixels are coloured, right ones transparent."""
     image = Image.fromarray(wrong)
     image.putpalette([0, 0, 0, *MISSED_COLOUR, *INVENTED_COLOUR])
     return _data_uri("png", lambda file: image.save(file, "PNG", transparency=0, bits=2, optimize=True))
@@ -239,7 +228,7 @@ def _data_uri(kind: str, save: Callable[[io.BytesIO], None]) -> str:
 
 
 def _narrowed(rgb: Pixels, width: int) -> Pixels:
-    """The image at this width, or as it is where it is narrower."""
+    """The image reduced to this width; a narrower image stays as it is."""
     if rgb.shape[1] <= width:
         return rgb
     height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))

@@ -1,4 +1,4 @@
-"""Wrong pixels: which they are, how many, and where most of them are."""
+"""Wrong pixels: which, how many, and where most of them are."""
 
 from typing import NamedTuple
 
@@ -25,14 +25,14 @@ class Window(NamedTuple):
 
 
 def mistakes(truth: Mask, predicted: Mask) -> Pixels:
-    """What is wrong with each pixel of a prediction.
+    """Compare a prediction with the truth, pixel by pixel.
 
     Args:
         truth: (H, W) mask, non-zero is car.
         predicted: (H, W) mask.
 
     Returns:
-        (H, W) uint8: RIGHT, MISSED (car that was predicted as background) or INVENTED (the other way round).
+        (H, W) uint8: RIGHT, MISSED (car that was predicted as background) or INVENTED (background predicted as car).
 
     Raises:
         ValueError: the masks differ in shape.
@@ -46,33 +46,33 @@ def mistakes(truth: Mask, predicted: Mask) -> Pixels:
 
 
 def count(wrong: Pixels) -> tuple[int, int]:
-    """How many pixels are missed and invented."""
+    """The number of missed and of invented pixels."""
     return int(np.count_nonzero(wrong == MISSED)), int(np.count_nonzero(wrong == INVENTED))
 
 
 def worst_windows(wrong: Pixels, shape: Shape, limit: int) -> list[Window]:
-    """The windows that show most of the mistakes, the fullest first.
+    """The windows that contain most of the mistakes, in descending order.
 
-    Each is the window with the most wrong pixels that no earlier one shows, moved so that they are in its middle.
+    Each contains the most wrong pixels that are in no earlier window, and is moved so that these are in its middle.
 
     Args:
         wrong: (H, W) of ``mistakes``.
-        shape: (height, width) of a window; no larger than the image is taken.
-        limit: how many at most; fewer where fewer show everything.
+        shape: (height, width) of a window, cut to the size of the image.
+        limit: the largest number of windows; fewer if these contain all mistakes.
     """
     height, width = min(shape[0], wrong.shape[0]), min(shape[1], wrong.shape[1])
-    left_over = (wrong != RIGHT).astype(np.uint8)
+    remaining = (wrong != RIGHT).astype(np.uint8)
     windows: list[Window] = []
-    while len(windows) < limit and left_over.any():
-        fullest = _fullest(left_over, height, width)
-        window = _centred(fullest, left_over)
-        window.of(left_over)[:] = 0
+    while len(windows) < limit and remaining.any():
+        fullest = _fullest(remaining, height, width)
+        window = _centred(fullest, remaining)
+        window.of(remaining)[:] = 0
         windows.append(window)
     return windows
 
 
 def _fullest(marked: Pixels, height: int, width: int) -> Window:
-    """The window of that size that holds the most marked pixels."""
+    """The window of one size that contains the most marked pixels."""
     below = cv2.integral(marked)
     held = below[height:, width:] - below[:-height, width:] - below[height:, :-width] + below[:-height, :-width]
     top, left = np.unravel_index(int(held.argmax()), held.shape)
@@ -80,7 +80,7 @@ def _fullest(marked: Pixels, height: int, width: int) -> Window:
 
 
 def _centred(window: Window, marked: Pixels) -> Window:
-    """The window moved so that the marked pixels in it are in its middle; it still holds all of them."""
+    """The window moved so that its marked pixels are in its middle; it still contains all of them."""
     rows, columns = np.nonzero(window.of(marked))
     top = window.top + (int(rows.min()) + int(rows.max()) + 1 - window.height) // 2
     left = window.left + (int(columns.min()) + int(columns.max()) + 1 - window.width) // 2

@@ -1,4 +1,4 @@
-"""The page: everything the report has found out, through its template."""
+"""The page: all results of the report, rendered with its template."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Submission:
-    """What the submission file holds."""
+    """Facts about the submission file."""
 
     rows: int
     empty: int
@@ -28,12 +28,8 @@ class Submission:
 
 
 def render(results: Results, data: DataFolder) -> str:
-    """The whole page as HTML, the same text for the same files.
-
-    Raises:
-        Failure: what ``gallery`` raises.
-    """
-    # First, because it finds what is wrong with the files before anything is drawn.
+    """The page as HTML; equal files give an equal page."""
+    # First, because it finds errors in the files before anything is drawn.
     chapters = gallery(results, data)
     scores, cv = results.scores, results.cv
     views = tables.by_view(scores)
@@ -73,7 +69,7 @@ def render(results: Results, data: DataFolder) -> str:
 
 
 def _learning_curves(results: Results) -> list[Markup]:
-    """Loss and validation; none where nothing is known of them, and of several runs, whose own pages show them."""
+    """Loss and validation curves; empty without a history, and for several runs, whose own reports show them."""
     histories = results.members[0].histories
     if len(results.members) > 1 or not histories:
         return []
@@ -85,7 +81,7 @@ def _threshold_curve(cv: CV) -> Markup:
 
 
 def _submission(results: Results) -> Submission | None:
-    """Read the submission file through; None where there is none."""
+    """Count the rows of the submission file; None if there is none."""
     path = results.run.submission
     if not path.is_file():
         return None
@@ -97,7 +93,7 @@ def _submission(results: Results) -> Submission | None:
 
 
 def _score(value: float) -> str:
-    """A Dice or an IoU, at the digits in which rivals differ."""
+    """A Dice or an IoU with five digits, as on the leaderboard."""
     return f"{value:.5f}"
 
 

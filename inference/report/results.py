@@ -1,4 +1,4 @@
-"""What a run's files say of its scores: read, and checked against each other."""
+"""The results of a run: read from its files, and checked against each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from competition.run.records import CV, Environment, Epoch, read_history
 from competition.settings.resolve import load_yaml, resolve
 from competition.settings.schema import Settings
 
-# What of an epoch is shown, and its type: one that was not validated has a Dice of NaN, a gap in the curve.
+# The columns of a table of epochs. An epoch without validation has a Dice of NaN, a gap in the curve.
 EPOCH = {"epoch": int, "loss": float, "seconds": float, "dice": float, "best": bool}
-# The scores are written with six digits; what differs by more comes from another call.
+# Scores are written with six digits. A larger difference means that the files come from different calls.
 ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
 class Member:
-    """A trained run whose networks have answered.
+    """A trained run whose networks have predicted.
 
-    Args:
+    Attributes:
         run: its folder.
-        weight: how much it counts in the answer for the test set.
+        weight: its member weight for the test set.
         settings: its settings.
         environment: its environment.json.
         histories: fold to a table of its epochs (epoch, loss, dice, best), for the folds that have one.
@@ -41,11 +41,11 @@ class Member:
 class Results:
     """A scored run.
 
-    Args:
+    Attributes:
         run: its folder.
         cv: cv.json.
         scores: img, car, view, fold, dice, iou of every training image, and year, make, model ("" where unknown).
-        members: the runs that have answered together; one that has answered alone is its own.
+        members: the runs that predict together; for a single run, the run itself.
     """
 
     run: RunFolder
@@ -60,15 +60,10 @@ class Results:
 
 
 def read_results(run: RunFolder, data: DataFolder) -> Results:
-    """Read everything but the masks.
-
-    Raises:
-        Failure: a file is missing, damaged, or of another call than the others; the line says which command
-            makes it.
-    """
+    """Read everything but the masks."""
     for path in (run.cv, run.oof_scores, run.oof):
         if not path.is_file():
-            raise Failure(f"no {path}; it comes from scoring the trained folds: make score RUN={run.called}")
+            raise Failure(f"no {path}; score the trained folds first: make score RUN={run.called}")
     scores = _scores(run)
     cv = _cv(run, scores)
     described = scores.join(_described(data), on="car")
@@ -77,10 +72,10 @@ def read_results(run: RunFolder, data: DataFolder) -> Results:
 
 
 def _scores(run: RunFolder) -> pd.DataFrame:
-    """The scores of the images, of which there is at least one."""
+    """The scores of at least one image."""
     path = run.oof_scores
     try:
-        # A car such as 000000123456 or 1234567890e1 is a name; left to itself pandas would make a number of it.
+        # Without dtype pandas would read a car such as 000000123456 or 1234567890e1 as a number.
         table = pd.read_csv(path, dtype={"img": str, "car": str}, keep_default_na=False)[SCORE_COLUMNS]
         numeric = [name for name in SCORE_COLUMNS if name not in ("img", "car")]
         table[numeric] = table[numeric].apply(pd.to_numeric)
@@ -95,7 +90,7 @@ def _scores(run: RunFolder) -> pd.DataFrame:
 
 
 def _cv(run: RunFolder, scores: pd.DataFrame) -> CV:
-    """cv.json, which must be about the same images as oof_scores.csv."""
+    """cv.json, whose means must be those of oof_scores.csv."""
     cv = CV.read(run.cv)
     for name, value in (("dice", cv.dice), ("iou", cv.iou)):
         mean = scores[name].mean()
@@ -108,14 +103,14 @@ def _cv(run: RunFolder, scores: pd.DataFrame) -> CV:
 
 
 def _members(run: RunFolder, cv: CV) -> list[Member]:
-    """The runs that have answered, in the order in which they were named."""
+    """The runs that predict together, in the order in which they were named."""
     names = Environment.read(run.environment).runs
     if not names:
         return [_member(run, 1.0, cv)]
     weights = cv.member_weights or {}
     if list(weights) != names:
         raise Failure(
-            f"{run.cv} has no weights of {' and '.join(names)}; make score RUN={run.called} writes it again"
+            f"{run.cv} has no member weights of {' and '.join(names)}; make score RUN={run.called} writes it again"
         )
     return [_member(run_at(name), weights[name], cv) for name in names]
 
@@ -132,6 +127,6 @@ def _described(data: DataFolder) -> pd.DataFrame:
 
 
 def _table(epochs: Sequence[Epoch]) -> pd.DataFrame:
-    """A fold's epochs; an epoch without validation has a Dice of NaN, a gap in the curve."""
+    """The epochs of a fold as a table with the columns of ``EPOCH``."""
     rows = [epoch.model_dump(include=set(EPOCH)) for epoch in epochs]
     return pd.DataFrame(rows, columns=list(EPOCH)).astype(EPOCH)

@@ -1,10 +1,9 @@
-"""Labels that may be wrong: images whose out-of-fold mask differs from the label over a whole patch, as those of the
-same car do not.
+"""Labels that may be wrong: images whose out-of-fold mask differs from the label over whole patches, unlike the other
+images of the same car.
 
-Along an edge masks differ by a pixel or two, whoever drew them. A patch is another matter: the network has blundered,
-or the label lacks a part, or has one too many. What is hard about a car is hard in several of its views, and the
-network then blunders in all of them; a slip of the hand happens once. So the patches of an image count as far as they
-exceed those of the car's other images.
+Along an edge two masks of one car always differ by a pixel or two. If they differ over a patch, the network is wrong,
+or the label lacks a part or has an extra one. A part of a car that is hard to predict is hard in several views, but a
+labelling error occurs in one. So the patches of an image are compared with those of the other images of its car.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,9 +20,9 @@ from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
 from competition.rle import Mask, Shape
 
-PATCH = 1 / 80  # side of the smallest patch, as a part of the picture's height: 16 pixels of Carvana's 1280
-SMALLEST = 3  # pixels of that side in a small picture
-LARGE = 4  # how many times the smallest patch must be exceeded
+PATCH = 1 / 80  # side of the smallest patch, as a part of the image height: 16 pixels of 1280
+SMALLEST = 3  # pixels of that side in a small image
+LARGE = 4  # smallest patches that the area must have
 
 
 class Suspect(NamedTuple):
@@ -31,16 +30,16 @@ class Suspect(NamedTuple):
 
     img: str
     patches: int  # pixels that differ in patches
-    usual: float  # the median of that among the car's other images
+    usual: float  # the median of ``patches`` over the other images of the car
 
 
 def patch_side(shape: Shape) -> int:
-    """The side of the smallest patch, pixels, in a picture of (H, W)."""
+    """The side of the smallest patch in pixels, in an image of (H, W)."""
     return max(SMALLEST, round(PATCH * shape[0]))
 
 
 def patches(first: Mask, second: Mask) -> int:
-    """How many pixels of two (H, W) masks differ in patches: squares of ``patch_side`` in which all pixels do.
+    """The number of pixels of two (H, W) masks that lie in patches: squares of ``patch_side`` that differ everywhere.
 
     This is the area of the morphological opening (Serra, 1982) of where they differ.
     """
@@ -51,7 +50,7 @@ def patches(first: Mask, second: Mask) -> int:
 
 
 def measure(rows: Iterable[tuple[str, str]], photos: Mapping[str, Photo], data: DataFolder) -> pd.DataFrame:
-    """img, car, patches and least (the area below which patches are not worth a look) of out-of-fold masks.
+    """A table of img, car, patches, and least (the smallest area of patches that counts) of out-of-fold masks.
 
     Args:
         rows: (image name, run-length code).
@@ -78,7 +77,7 @@ def measure(rows: Iterable[tuple[str, str]], photos: Mapping[str, Photo], data: 
 
 
 def suspects(measured: pd.DataFrame, limit: int) -> list[Suspect]:
-    """The images that stand out most from the other images of their car, the most suspicious first."""
+    """The images that differ most from the other images of their car, in descending order."""
     found = []
     for _, images in measured.groupby("car"):
         for index, image in images[images["patches"] >= images["least"]].iterrows():

@@ -7,12 +7,12 @@ import pandas as pd
 
 from inference.report.results import Member, Results
 
-MOST_VIEWS = 24  # columns that a screen can show; more are cut to the worst
+MOST_VIEWS = 24  # columns that fit a screen; of more views the worst are shown
 
 
 @dataclass(frozen=True)
 class FoldRow:
-    """One fold; ``epochs`` are those of each run that answers, ``weights`` its weights in this fold."""
+    """One fold; ``epochs`` lists those of each member, ``weights`` the member weights in this fold."""
 
     fold: int
     cars: int
@@ -28,7 +28,7 @@ class FoldRow:
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean Dice with the number of images behind it, and its shade: 0 the best cell of the table, 1 the worst."""
+    """The mean Dice of some images, and its shade from 0 (best cell of the table) to 1 (worst)."""
 
     dice: float | None
     images: int
@@ -37,7 +37,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ViewTable:
-    """Mean Dice by fold and view; ``left_out`` views were better than all that are here."""
+    """Mean Dice by fold and view; ``left_out`` is the number of better views that are not shown."""
 
     views: list[int]
     rows: list[tuple[str, list[Cell]]]
@@ -46,7 +46,7 @@ class ViewTable:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """The images of one make, or of one car. ``error`` is 1 - Dice as a part of the table's largest."""
+    """The images of one make or one car; ``error`` is 1 - Dice, relative to the largest of the table."""
 
     name: str
     detail: str
@@ -87,7 +87,7 @@ def _epochs(member: Member, fold: int) -> str:
 
 
 def by_view(scores: pd.DataFrame) -> ViewTable | None:
-    """Mean Dice of each view, by fold and over all; None where the names tell no views apart."""
+    """Mean Dice of each view, by fold and over all folds; None if there is only one view."""
     means = scores.groupby("view")["dice"].mean()
     if len(means) < 2:
         return None
@@ -95,14 +95,14 @@ def by_view(scores: pd.DataFrame) -> ViewTable | None:
     parts = [("all folds", scores)]
     parts += [(f"fold {fold}", part) for fold, part in scores.groupby("fold")]
     rows = [(name, [_cell(part[part["view"] == view]) for view in views]) for name, part in parts]
-    known = [cell.dice for _, cells in rows for cell in cells if cell.dice is not None]
-    best, worst = max(known), min(known)
+    values = [cell.dice for _, cells in rows for cell in cells if cell.dice is not None]
+    best, worst = max(values), min(values)
     shaded = [(name, [_shaded(cell, best, worst) for cell in cells]) for name, cells in rows]
     return ViewTable(views, shaded, left_out=len(means) - len(views))
 
 
 def by_make(scores: pd.DataFrame) -> list[GroupRow]:
-    """The makes, the worst first; none where there is no metadata."""
+    """The makes, the worst first; empty without metadata."""
     if not (scores["make"] != "").any():
         return []
     named = scores.assign(make=scores["make"].where(scores["make"] != "", "not in metadata.csv"))
@@ -115,12 +115,12 @@ def by_car(scores: pd.DataFrame) -> list[GroupRow]:
 
 
 def description(score: "pd.Series[Any]") -> str:
-    """``2014 Acura TL``, as far as it is known."""
+    """Year, make and model that are known, such as ``2014 Acura TL``."""
     return " ".join(part for part in (score["year"], score["make"], score["model"]) if part)
 
 
 def _worst(scores: pd.DataFrame) -> "pd.Series[Any]":
-    """The row of the lowest Dice; the first name where several have it."""
+    """The row with the lowest Dice, the first by name of several."""
     return scores.sort_values(["dice", "img"]).iloc[0]
 
 
@@ -135,7 +135,7 @@ def _shaded(cell: Cell, best: float, worst: float) -> Cell:
 
 
 def _ranked(groups: list[tuple[str, str, pd.DataFrame]]) -> list[GroupRow]:
-    """Rows of groups, the lowest mean Dice first, then by name."""
+    """Rows in ascending order of mean Dice, then by name."""
     largest = max(1 - float(group["dice"].mean()) for _, _, group in groups)
     rows = [
         GroupRow(
