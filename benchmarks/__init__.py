@@ -1,5 +1,5 @@
-"""What the README claims, as programs that anyone can run: ``make bench``."""
+"""The measurements behind the published figures: ``make bench``."""
 
-from competition.command import end_in_one_line_while_starting
+from competition.command import handle_interrupt_during_imports
 
-end_in_one_line_while_starting()
+handle_interrupt_during_imports()

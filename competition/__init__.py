@@ -1,8 +1,8 @@
-"""What Carvana is: its data folder, its images, its mask format, its score, and the settings of a run.
+"""The competition: data folder, images, mask format and score; and the settings and the folder of a run.
 
-Nothing here imports torch, so the codec, the score and the checks start in a fraction of a second.
+This package does not import torch, so its commands start quickly.
 """
 
-from competition.command import end_in_one_line_while_starting
+from competition.command import handle_interrupt_during_imports
 
-end_in_one_line_while_starting()
+handle_interrupt_during_imports()

@@ -1,55 +1,55 @@
-"""What every command of the project has in common: its parser, its errors, its exit status."""
+"""What all commands have in common: the argument parser, the error messages, the exit status."""
 
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
 USAGE_ERROR = 2
-INTERRUPTION = "interrupted; nothing is half written, and the same command can be given again"
-INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
-TERMINATED = 143  # and for one ended by SIGTERM
+INTERRUPTION = "interrupted; all files are complete, and the same command can be run again"
+INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
+TERMINATED = 128 + signal.SIGTERM
 
 
 class Failure(Exception):
-    """An error for a person: one line that names the file, row or setting, what is wrong and what to do."""
+    """An error for users: one line that names the file, row or setting, what is wrong and what to do."""
 
 
 class Terminated(Exception):
-    """SIGTERM arrived and everything worth keeping has been saved; the message says how to go on."""
+    """SIGTERM arrived and the work has been saved; the message says how to resume."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that complains in one line; where a command runs in several processes, one complaint is enough."""
+    """A parser whose errors are one line. If a command runs in several processes, only the first one prints it."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line, and end with status 2."""
+        """Print what is wrong with the command line, and exit with status 2."""
         first = os.environ.get("RANK", "0") == "0"
         self.exit(USAGE_ERROR, f"error: {message}; --help lists the options\n" if first else None)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the one option that every command has."""
+    """Return a parser with ``--debug``, which every command has."""
     made = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
     made.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     return made
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command's main and end the process: 0 done, 1 failed with one line, 2 for a usage error.
+    """Run the main function of a command. The exit status is 0 for success, 1 for an error and 2 for a usage error.
 
-    A ``Failure`` prints its one line. So does an error of the operating system (disk full, no permission),
-    and anything unforeseen; ``--debug`` shows the traceback instead.
+    Errors of every kind are printed as one line; ``--debug`` shows the traceback instead.
     """
     debug = "--debug" in sys.argv[1:]
     try:
         main()
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output (`| head`) has left; closing stdout again at exit would complain.
+        # The reader of the output, such as `| head`, has ended. Python would print an error when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -65,16 +65,16 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(1)
 
 
-def end_in_one_line_while_starting() -> None:
-    """Let Ctrl-C end a command in one line already during its imports, which take seconds; for a package of commands.
+def handle_interrupt_during_imports() -> None:
+    """Print one line if Ctrl-C arrives while a command is being imported. For the ``__init__.py`` of a package.
 
-    Python calls a program ``-m`` while it imports the packages that the module to run is in.
+    While Python imports the package of the module to run, ``sys.argv[0]`` is ``-m``.
     """
     if sys.argv[:1] == ["-m"]:
-        sys.excepthook = _say_interrupted
+        sys.excepthook = _print_interruption
 
 
-def _say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_interruption(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print(f"\n{INTERRUPTION}", file=sys.stderr)
     else:
@@ -82,33 +82,30 @@ def _say_interrupted(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 def one_line(error: Exception) -> str:
-    """What to tell a person about an error, in one line."""
-    said = _own_words(error)
+    """Return the message of an error in one line."""
+    message = " ".join(_message(error).split())
     if isinstance(error, Failure):
-        return " ".join(said.split())
+        return message
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return " ".join(f"{where}{said if error.errno is None else os_reason(error)}".split())
-    return f"{type(error).__name__}: {' '.join(said.split())} (unforeseen; --debug shows where)"
+        return f"{where}{message if error.errno is None else os_reason(error)}"
+    return f"{type(error).__name__}: {message} (unexpected error; --debug shows the traceback)"
 
 
-def _own_words(error: Exception) -> str:
-    """An error's message, without the traceback of another process: torch raises what a DataLoader's worker has
-    raised anew, as the same type, with the worker's whole traceback for a message. Its last part is the message.
-    """
-    name = type(error).__name__
-    said = str(error)
-    return said.rpartition(f"{name}: ")[2] if said.startswith(f"Caught {name} in ") else said
+def _message(error: Exception) -> str:
+    """The message of an error. If it comes from a worker of a DataLoader, torch has put a traceback before it."""
+    name, text = type(error).__name__, str(error)
+    return text.rpartition(f"{name}: ")[2] if text.startswith(f"Caught {name} in ") else text
 
 
 def os_reason(error: OSError) -> str:
-    """The reason in an operating system's error, and what to do about the common ones."""
+    """Return the reason of an error of the operating system, and what to do about common ones."""
     advice = {
-        errno.ENOSPC: "no space left on the disk; free some and type the same command again",
-        errno.EDQUOT: "the disk quota is used up; free some space and type the same command again",
-        errno.EROFS: "the file system is read-only; choose a folder that can be written",
-        errno.EACCES: "permission denied; check who owns it and what may be written there",
-        errno.EPERM: "permission denied; check who owns it and what may be written there",
+        errno.ENOSPC: "no space left on the disk; free some space and run the same command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+        errno.EROFS: "the file system is read-only; use another folder",
+        errno.EACCES: "permission denied; check the owner and the permissions",
+        errno.EPERM: "permission denied; check the owner and the permissions",
         errno.ENOENT: "no such file or folder",
     }
     return advice.get(error.errno or 0, error.strerror or str(error))

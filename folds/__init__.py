@@ -1,5 +1,5 @@
-"""K-fold training: the split by car, the samples, the networks, the losses, the trainer."""
+"""K-fold training: split by car, samples, networks, losses, trainer."""
 
-from competition.command import end_in_one_line_while_starting
+from competition.command import handle_interrupt_during_imports
 
-end_in_one_line_while_starting()
+handle_interrupt_during_imports()

@@ -1,5 +1,5 @@
-"""Trained folds to masks: test-time augmentation, ensembling, streaming, the offline CV score, the report."""
+"""From trained folds to masks: test-time augmentation, ensembling, cross-validation score, report."""
 
-from competition.command import end_in_one_line_while_starting
+from competition.command import handle_interrupt_during_imports
 
-end_in_one_line_while_starting()
+handle_interrupt_during_imports()

@@ -1,5 +1,5 @@
-"""The submission file: written, read, validated, pushed to Kaggle, followed and remembered. Imports no torch."""
+"""The submission file: write, read, validate, upload to Kaggle, and the ledger. Does not import torch."""
 
-from competition.command import end_in_one_line_while_starting
+from competition.command import handle_interrupt_during_imports
 
-end_in_one_line_while_starting()
+handle_interrupt_during_imports()

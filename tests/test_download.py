@@ -270,7 +270,7 @@ def test_a_disk_that_fills_up_is_named(kaggle: KaggleServer, tmp_path: Path) -> 
     for path in full:  # while it is downloaded, and while it is unpacked
         named = path.name.removesuffix(".etag")
         with pytest.raises(
-            Failure, match=f"cannot write .*{named}: no space left on the disk; free some and type the same"
+            Failure, match=f"cannot write .*{named}: no space left on the disk; free some space and run the same"
         ):
             fetch(kaggle, tmp_path)
         path.unlink()
