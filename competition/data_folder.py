@@ -1,13 +1,13 @@
 """The data folder, in Kaggle's layout, as tables.
 
-    train/<car>_<view>.jpg    or train_hq/; PNG works too
-    train_masks/<car>_<view>_mask.gif    or .png; or no such folder, and train_masks.csv alone
-    train_masks.csv           img,rle_mask
-    test/<car>_<view>.jpg     or test_hq/
-    sample_submission.csv     img,rle_mask: the names a submission must have, in their order
-    metadata.csv              id,year,make,model,trim1,trim2
+    train/<car>_<view>.jpg               or train_hq/; PNG works too
+    train_masks/<car>_<view>_mask.gif    or .png; not needed if train_masks.csv has all masks
+    train_masks.csv                      img,rle_mask
+    test/<car>_<view>.jpg                or test_hq/
+    sample_submission.csv                img,rle_mask: the names of a submission in their order
+    metadata.csv                         id,year,make,model,trim1,trim2
 
-Nothing but the photos is required. A name that does not end in a view number is a car of its own.
+Only the photos are required. A photo whose name does not end in a view number is a car of its own.
 """
 
 import copy
@@ -33,7 +33,7 @@ NAME = re.compile(r"(?P<car>.+)_(?P<view>\d{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photo: the name by which every CSV knows it, and what the name says."""
+    """A photo: its name in the CSV files, and the car and view in that name."""
 
     img: str
     car: str
@@ -42,14 +42,11 @@ class Photo:
 
 
 class DataFolder:
-    """The data in one folder. Cheap to make: each part is read when it is first asked for.
+    """The data in one folder; each part is read at its first use.
 
     Args:
         root: the folder.
-        hq: read train_hq and test_hq where both kinds exist.
-
-    Raises:
-        Failure: the folder does not exist.
+        hq: read train_hq and test_hq instead of train and test.
     """
 
     def __init__(self, root: Path, hq: bool = False) -> None:
@@ -63,29 +60,17 @@ class DataFolder:
 
     @cached_property
     def train(self) -> list[Photo]:
-        """The training photos, sorted by name.
-
-        Raises:
-            Failure: there are none.
-        """
+        """The training photos, sorted by name; never empty."""
         return self._photos("train")
 
     @cached_property
     def test(self) -> list[Photo]:
-        """The test photos, sorted by name.
-
-        Raises:
-            Failure: there are none.
-        """
+        """The test photos, sorted by name; never empty."""
         return self._photos("test")
 
     @cached_property
     def submission_names(self) -> list[str]:
-        """The names a submission must have, in their order: sample_submission.csv's, else the test folder's.
-
-        Raises:
-            Failure: sample_submission.csv has no rows, or one is malformed, or a name occurs twice.
-        """
+        """The names of a submission in their order: from sample_submission.csv, otherwise from the test folder."""
         sample = self.root / "sample_submission.csv"
         if not sample.is_file():
             return [photo.img for photo in self.test]
@@ -93,13 +78,12 @@ class DataFolder:
         if not names:
             raise Failure(f"{sample} has no rows; copy it again from Kaggle, or remove it to predict all of test")
         if len(set(names)) < len(names):
-            twice = next(img for img, count in pd.Series(names).value_counts().items() if count > 1)
-            raise Failure(f"{sample} names {twice} twice; copy the file again from Kaggle")
+            raise Failure(f"{sample} names {pd.Series(names).mode()[0]} twice; copy the file again from Kaggle")
         return names
 
     @cached_property
     def metadata(self) -> pd.DataFrame:
-        """metadata.csv with the car as index; an empty table with the same columns where there is no file."""
+        """metadata.csv with the car as index; an empty table with the same columns if the file does not exist."""
         path = self.root / "metadata.csv"
         columns = ["id", "year", "make", "model", "trim1", "trim2"]
         if not path.is_file():
@@ -113,13 +97,10 @@ class DataFolder:
         return table.drop_duplicates("id").set_index("id")
 
     def truth_spans(self, photo: Photo) -> Spans:
-        """The spans of a training photo's mask.
+        """The spans of a training photo's mask, which must have the size of the photo.
 
-        Its row in train_masks.csv is read where there is one (in a tenth of the time), else its mask file;
-        `make check` makes sure that the two say the same.
-
-        Raises:
-            Failure: there is neither, the row is malformed, or the mask is not of the photo's size.
+        They come from its row in train_masks.csv if there is one, which takes a tenth of the time, otherwise from the
+        mask file. `make check` compares the two.
         """
         shape = shape_of(photo.path)
         file = self.mask_file(photo)
@@ -132,19 +113,14 @@ class DataFolder:
                 f"{photo.path} has no mask: neither {self.root / 'train_masks'}/{Path(photo.img).stem}_mask.gif nor "
                 f"a row in {self.masks_csv}; add one, or remove the photo"
             )
-        mask = read_mask(file)
-        return rle.from_mask(mask)
+        return rle.from_mask(read_mask(file))
 
     def truth(self, photo: Photo) -> Pixels:
-        """The mask of a training photo, (H, W) uint8 of 0 and 1; raises what ``truth_spans`` raises."""
+        """The mask of a training photo, (H, W) uint8 of 0 and 1."""
         return rle.to_mask(self.truth_spans(photo), shape_of(photo.path))
 
     def require_masks(self, photos: Iterable[Photo]) -> None:
-        """Look at every header, so that a missing or wrongly sized mask is found before the training starts.
-
-        Raises:
-            Failure: a photo has no mask, or one of another size.
-        """
+        """Fail if a photo has no mask or a mask of another size; reads only the headers of the files."""
         for photo in photos:
             file = self.mask_file(photo)
             if file is not None:
@@ -153,11 +129,7 @@ class DataFolder:
                 self.truth_spans(photo)
 
     def with_masks(self, file: Path) -> "DataFolder":
-        """The same folder, in which the photos that a CSV of img,rle_mask names have the masks it gives them.
-
-        Raises:
-            Failure: the file cannot be read, or a row is malformed or doubled.
-        """
+        """The same folder with the masks of a CSV of img,rle_mask added; they replace masks of the same name."""
         other = copy.copy(self)
         other.__dict__["_mask_rows"] = self._mask_rows | read_table(file)
         return other
@@ -169,17 +141,17 @@ class DataFolder:
 
     @property
     def masks_csv(self) -> Path:
-        """Where the run-length codes of the training masks are, if anywhere."""
+        """The path of the run-length codes of the training masks; the file may not exist."""
         return self.root / "train_masks.csv"
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the training set's names and file sizes: a run is tied to the data it was made from."""
+        """A hash of the names and sizes of the training photos, by which a run recognizes its data."""
         return fingerprint_of(photo.path for photo in self.train)
 
     @property
     def masks_fingerprint(self) -> str:
-        """A hash of what ``truth_spans`` reads: the rows of codes, and the mask files' names and sizes."""
+        """A hash of what ``truth_spans`` reads: the rows, and the names and sizes of the mask files."""
         digest = hashlib.sha256(fingerprint_of(self._mask_files.values()).encode())
         for img, row in self._mask_rows.items():
             digest.update(f"{img} {row.rle}\n".encode())
@@ -195,7 +167,7 @@ class DataFolder:
 
     @cached_property
     def _mask_rows(self) -> dict[str, MaskRow]:
-        """The row of each image; 45 MB for the whole training set."""
+        """train_masks.csv by image name; 45 MB for the whole training set."""
         return read_table(self.masks_csv) if self.masks_csv.is_file() else {}
 
     def _photos(self, kind: str) -> list[Photo]:
@@ -212,7 +184,7 @@ class DataFolder:
 
 
 def fingerprint_of(paths: Iterable[Path]) -> str:
-    """A hash of files' names and sizes, in their order: to read them all would take too long."""
+    """A hash of the names and sizes of files, in their order; reading the contents would take too long."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
@@ -220,12 +192,12 @@ def fingerprint_of(paths: Iterable[Path]) -> str:
 
 
 def is_shown(path: Path, types: Sequence[str]) -> bool:
-    """Whether a file has one of the types and is not hidden, as the ``._name.jpg`` are that a Mac puts in a zip."""
+    """Whether a file has one of the types and is not hidden, unlike the ``._name.jpg`` that macOS adds to a zip."""
     return path.suffix.lower() in types and not path.name.startswith(".")
 
 
 def photo_at(path: Path) -> Photo:
-    """What the name of a photo says: ``0cdf5b5d0ce1_01.jpg`` is view 1 of car 0cdf5b5d0ce1."""
+    """The photo in a file; ``0cdf5b5d0ce1_01.jpg`` is view 1 of car 0cdf5b5d0ce1."""
     match = NAME.fullmatch(path.stem)
     if match is None:
         return Photo(path.name, car=path.stem, view=1, path=path)
@@ -233,9 +205,9 @@ def photo_at(path: Path) -> Photo:
 
 
 def same_size(photo: Path, shape: Shape, mask: Path, mask_shape: Shape) -> None:
-    """Raise a Failure unless a mask has its photo's (height, width)."""
+    """Fail unless a mask has the (height, width) of its photo."""
     if shape != mask_shape:
         raise Failure(
             f"{mask} is {mask_shape[1]} x {mask_shape[0]}, but {photo} is {shape[1]} x {shape[0]}; a mask must have "
-            "its photo's size (`make check` lists all of them)"
+            "the size of its photo (`make check` lists all problems)"
         )

@@ -1,4 +1,4 @@
-"""Reading photos and masks from files, as Kaggle means them."""
+"""Read photos and masks from image files."""
 
 import struct
 from functools import lru_cache
@@ -16,43 +16,34 @@ Pixels = NDArray[np.uint8]
 
 START_OF_JPEG = b"\xff\xd8"
 END_OF_JPEG = b"\xff\xd9"
-# What Pillow raises for a damaged file, by format and by where the damage is.
+# What Pillow raises for damaged files; it depends on the format and the place of the damage.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
-# We bring our own threads and processes. OpenCV's would fight them, and its pool does not survive a fork: a worker
-# process that waits for it waits for ever.
+# The callers have their own threads and processes. OpenCV's threads would compete with them, and its thread pool does
+# not survive a fork: a worker process would wait for it forever.
 cv2.setNumThreads(0)
 
 
 def read_rgb(path: Path) -> Pixels:
-    """A photo as (H, W, 3) uint8 RGB, its pixels where the file has them: EXIF rotation is ignored,
-    because Carvana's masks were drawn on the stored pixels.
+    """A JPEG or PNG photo as (H, W, 3) uint8 RGB.
 
-    Args:
-        path: a JPEG or PNG file.
-
-    Raises:
-        Failure: the file is missing, is not an image, or ends early.
+    EXIF rotation is ignored, because Carvana's masks were drawn on the stored pixels. A damaged file is a Failure.
     """
     return _decode(path, _content(path), cv2.IMREAD_COLOR)
 
 
 def read_halved(path: Path, at_least: Shape) -> tuple[Pixels, int]:
-    """A photo as ``read_rgb`` reads it, or at half its size, if it is a JPEG and that is enough.
+    """A photo like ``read_rgb``, or at half its size if it is a JPEG and half is large enough.
 
-    libjpeg decodes at half the size straight from the DCT coefficients, in a third of the time. It also can at a
-    quarter, but what is resized from there is less sharp: networks at 384 x 256 lose 0.0001 to 0.0003 of Dice by it.
+    libjpeg decodes at half size from the DCT coefficients, in a third of the time. A quarter is possible too, but
+    resizing from it is less sharp: networks at 384 x 256 lose 0.0001 to 0.0003 Dice.
 
     Args:
         path: a JPEG or PNG file.
         at_least: (height, width) that is needed.
 
     Returns:
-        (ceil(H / divisor), ceil(W / divisor), 3) uint8 RGB, and the divisor, 1 or 2. Half of an odd side is no whole
-        number, and the last row or column then lies partly beyond the photo; who ignores that moves every pixel
-        away from its mask.
-
-    Raises:
-        Failure: the file is missing, is not an image, or ends early.
+        (ceil(H / divisor), ceil(W / divisor), 3) uint8 RGB, and the divisor, 1 or 2. If a side is odd, the last row
+        or column lies partly outside the photo; ignoring this shifts the image against its mask.
     """
     content = _content(path)
     if content.startswith(START_OF_JPEG):
@@ -65,19 +56,15 @@ def read_halved(path: Path, at_least: Shape) -> tuple[Pixels, int]:
 def read_mask(path: Path) -> Pixels:
     """A mask file as (H, W) uint8 of 0 and 1, 1 is car.
 
-    Carvana's are palette GIFs with indices 0 and 1. Others use 0 and 255, perhaps smoothed at the edges, or a
-    colour on black, or a palette that has white first: where values above 1 occur, the middle of the 8-bit range
-    separates.
-
-    Raises:
-        Failure: the file is missing, is not an image, or ends early.
+    Carvana's masks are palette GIFs with indices 0 and 1. Other masks use 0 and 255, possibly with smoothed edges, or
+    a color on black, or a palette with white first. If values above 1 occur, 128 and above is car.
     """
     try:
         with Image.open(path) as image:
             if image.format == "PNG":
                 _verify(path)
             values = np.asarray(image if image.mode in ("P", "L", "1") else _brightness(image))
-            # Two indices of a palette are the labels themselves, by the order of their colours; more are no labels.
+            # Two palette indices are the labels, unless the brighter color comes first; more indices are not labels.
             if image.mode == "P" and (values.max() > 1 or _brighter_first(image)):
                 values = _brightness(image)
             return (values if values.max() <= 1 else values >= 128).astype(np.uint8)
@@ -86,11 +73,7 @@ def read_mask(path: Path) -> Pixels:
 
 
 def shape_of(path: Path) -> Shape:
-    """(height, width) of an image or mask file, from its header alone; remembered while the file stays the same.
-
-    Raises:
-        Failure: the file is missing or is not an image.
-    """
+    """(height, width) of an image or mask file, read from its header and cached until the file changes."""
     try:
         status = path.stat()
         return _shape_of(path, status.st_mtime_ns, status.st_size)
@@ -105,14 +88,14 @@ def _shape_of(path: Path, _modified: int, _size: int) -> Shape:
 
 
 def _brighter_first(image: Image.Image) -> bool:
-    """Whether the first colour of a palette is brighter than the second."""
-    colours = image.getpalette("RGB") or []
-    return max(colours[:3], default=0) > max(colours[3:6], default=0)
+    """Whether the first color of a palette is brighter than the second."""
+    colors = image.getpalette("RGB") or []
+    return max(colors[:3], default=0) > max(colors[3:6], default=0)
 
 
 def _brightness(image: Image.Image) -> Pixels:
-    """The brightest channel of each pixel, so that a mask painted in red is as good as a white one."""
-    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip it, not scale it
+    """The brightest channel of each pixel, so that a red mask equals a white one."""
+    if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip rather than scale
         values = np.asarray(image)
         return (values if values.max() <= 255 else values >> 8).astype(np.uint8)
     brightest: Pixels = np.asarray(image.convert("RGB")).max(axis=2)
@@ -130,13 +113,13 @@ def _content(path: Path) -> bytes:
 
 
 def _decode(path: Path, content: bytes, flag: int) -> Pixels:
-    # Some versions of OpenCV fill the missing part of a JPEG with grey and say nothing a program could hear; and the
-    # zeros that a broken copy may leave in its place decode well, to nonsense.
+    # Some versions of OpenCV fill the missing part of a JPEG with gray without an error. Zeros at the end, which an
+    # interrupted copy may leave, decode to nonsense.
     if content.startswith(START_OF_JPEG) and END_OF_JPEG not in content[-1024:]:
         _decode_strictly(path, content)
     try:
         image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # such as a damaged header that claims more pixels than OpenCV accepts
+    except cv2.error:  # for example, a damaged header with more pixels than OpenCV accepts
         image = None
     if image is None:
         raise Failure(f"{path} is damaged or not a JPEG or PNG image; copy it again from its source")
@@ -145,8 +128,7 @@ def _decode(path: Path, content: bytes, flag: int) -> Pixels:
 
 
 def _decode_strictly(path: Path, content: bytes) -> None:
-    """Raise unless a JPEG decodes to its last row: some cameras append data behind the end marker."""
-    # The zeros that a broken copy may leave at the end decode well, to nonsense; so the marker has to be somewhere.
+    """Fail unless a JPEG is complete; some cameras append data after the end marker, so it may come early."""
     if END_OF_JPEG not in content:
         raise Failure(f"{path} is damaged (it ends early); copy it again from its source")
     try:
@@ -157,7 +139,7 @@ def _decode_strictly(path: Path, content: bytes) -> None:
 
 
 def _verify(path: Path) -> None:
-    """Compare the checksums of a PNG, which Pillow's decoder does not: zeros in the place of its end look well."""
+    """Check the checksums of a PNG; Pillow's decoder does not, and accepts zeros in place of the end."""
     with Image.open(path) as image:
         image.verify()
 

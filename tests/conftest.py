@@ -23,15 +23,15 @@ TINY_SHAPE = (64, 96)
 CARS = [f"{number:012x}" for number in (0xC0FFEE, 0xBEEF, 0xFACE, 0xCAB, 0xDEED)]
 TEST_CARS = [f"{number:012x}" for number in (0xFADE, 0xABBA)]
 VIEWS = (1, 9)
-# A shell starts what ends in `&` deaf to Ctrl-C, and all that is started from there: the programs under test too.
+# A shell starts background jobs with SIGINT ignored, and their children inherit that: also the programs under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder in Kaggle's layout that is made in an instant: 5 cars and 2 test cars, 2 views of each, 96 x 64.
+    """A small data folder in Kaggle's layout: 5 training and 2 test cars, 2 views each, 96 x 64 pixels.
 
-    A car is a bright blob on a grey, noisy background. Read it only; ``own_data`` is there to be damaged.
+    A car is a bright blob on a gray, noisy background. Tests must not change it; ``own_data`` may be damaged.
     """
     root = tmp_path_factory.mktemp("tiny") / "carvana"
     for folder in ("train", "train_masks", "test"):
@@ -61,13 +61,13 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_data(tiny_data: Path, tmp_path: Path) -> Path:
-    """A copy of ``tiny_data`` of the test's own, to damage."""
+    """A copy of ``tiny_data`` that the test may damage."""
     return Path(shutil.copytree(tiny_data, tmp_path / "carvana"))
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``python -m MODULE ARGUMENTS`` in a folder of the test's own; its text output and exit status."""
+    """Run ``python -m MODULE ARGUMENTS`` in the test's folder and capture its output and exit status."""
 
     def run(module: str, *arguments: object, cwd: Path = tmp_path, timeout: float = 300, **environment: str):
         environment = {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"} | environment
@@ -86,18 +86,18 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @contextmanager
 def full_disk(size: int = 4096) -> Iterator[None]:
-    """While this lasts no file of this process can grow beyond a size in bytes, as on a full disk.
+    """Limit the size in bytes of the files that this process writes, as on a full disk.
 
-    Only around what is tested: the tests' own report may go to a file, and is larger than that.
+    Use it only around the tested call: pytest's own output may go to a larger file.
     """
-    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, heard)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def tiny_car(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -112,14 +112,14 @@ def tiny_car(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def save_mask(path: Path, mask: NDArray[np.uint8]) -> None:
-    """A palette image of the indices 0 and 1, as Carvana's masks are."""
+    """Save a palette image of indices 0 and 1, like Carvana's masks."""
     image = Image.frombytes("P", mask.shape[::-1], mask.tobytes())
     image.putpalette([0, 0, 0, 255, 255, 255])
     image.save(path)
 
 
 def plain_encode(mask: NDArray[np.uint8]) -> str:
-    """Carvana's run-length code by its definition, one pixel after the other; ``competition.rle`` is not asked."""
+    """Carvana's run-length code by its definition, pixel by pixel, without ``competition.rle``."""
     numbers: list[int] = []
     before = 0
     for position, pixel in enumerate(mask.ravel().tolist(), start=1):
@@ -132,5 +132,5 @@ def plain_encode(mask: NDArray[np.uint8]) -> str:
 
 
 def write_rows(path: Path, codes: dict[str, str]) -> None:
-    """A CSV of img,rle_mask."""
+    """Write a CSV of img,rle_mask."""
     path.write_text("img,rle_mask\n" + "".join(f"{img},{code}\n" for img, code in codes.items()))

@@ -23,7 +23,7 @@ def test_a_folder_in_order(tiny_data: Path, command: Command) -> None:
     assert done.stderr == ""
 
 
-def test_everything_wrong_is_listed_at_once_and_each_thing_once(own_data: Path, command: Command) -> None:
+def test_every_problem_is_listed_exactly_once(own_data: Path, command: Command) -> None:
     train, masks, test = (own_data / name for name in ("train", "train_masks", "test"))
     content = (train / f"{NAMES[0]}.jpg").read_bytes()
     (train / f"{NAMES[0]}.jpg").write_bytes(content[: len(content) // 2])
@@ -89,7 +89,7 @@ def test_a_file_and_its_mask_may_both_be_wrong(own_data: Path) -> None:
 
 
 def test_masks_as_csv_alone_and_a_row_that_cannot_be_read(own_data: Path) -> None:
-    """The rows behind it are unknown then; saying of each photo that it has none would bury the reason."""
+    """The bad row may be that of any photo, so no photo is called unlabelled."""
     for path in (own_data / "train_masks").iterdir():
         path.unlink()
     assert list(problems(DataFolder(own_data))) == []
@@ -101,14 +101,14 @@ def test_masks_as_csv_alone_and_a_row_that_cannot_be_read(own_data: Path) -> Non
     ]
 
 
-def test_strangers_are_listed_in_the_order_of_the_file(own_data: Path) -> None:
+def test_rows_without_a_photo_are_listed_in_the_order_of_the_file(own_data: Path) -> None:
     with (own_data / "train_masks.csv").open("a") as file:
         file.writelines(f"{name}.jpg,\n" for name in "qwertyuiop")
     found = list(problems(DataFolder(own_data)))
     assert [line[-5] for line in found] == list("qwertyuiop")
 
 
-def test_ctrl_c_ends_it_at_once(own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_stops_it_at_once(own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Path] = []
 
     def read(path: Path) -> None:
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_it_at_once(own_data: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(check, "read_rgb", read)
     with pytest.raises(KeyboardInterrupt):
         list(problems(DataFolder(own_data), workers=1))
-    assert len(seen) <= 2, "the one that was interrupted, and one that had begun"
+    assert len(seen) <= 2, "the interrupted photo, and one that was being read"
 
 
 @pytest.mark.parametrize("kind", ["train", "test"])
@@ -136,7 +136,7 @@ def test_no_folder_at_all(command: Command) -> None:
     assert done.stderr.startswith("error: no data folder nowhere; name one with DATA=")
 
 
-def test_one_problem_is_not_several(own_data: Path, command: Command) -> None:
+def test_one_problem_is_not_called_problems(own_data: Path, command: Command) -> None:
     (own_data / "test" / f"{TEST_CARS[0]}_01.jpg").write_bytes(b"")
     done = command("competition.check", "--data", own_data)
     assert done.stderr == f"error: {own_data}: 1 problem, listed above\n"

@@ -48,7 +48,7 @@ def test_masks_as_gif_as_png_and_as_csv_alone_are_the_same(own_data: Path) -> No
     DataFolder(own_data).require_masks(DataFolder(own_data).train)
 
 
-def test_hq_photos_in_place_of_the_others(own_data: Path) -> None:
+def test_hq_photos(own_data: Path) -> None:
     shutil.copytree(own_data / "train", own_data / "train_hq")
     assert DataFolder(own_data).train[0].path.parent.name == "train"
     assert DataFolder(own_data, hq=True).train[0].path.parent.name == "train_hq"
@@ -75,17 +75,17 @@ def test_sizes_may_be_mixed(own_data: Path) -> None:
         ("0cdf5b5d0ce1_01.jpg", "0cdf5b5d0ce1", 1),
         ("0cdf5b5d0ce1_16.jpg", "0cdf5b5d0ce1", 16),
         ("my_red_car_7.png", "my_red_car", 7),
-        ("IMG_20240131.jpg", "IMG_20240131", 1),  # a date is no view
+        ("IMG_20240131.jpg", "IMG_20240131", 1),  # a date is not a view
         ("beetle.jpg", "beetle", 1),
         ("_3.jpg", "_3", 1),
     ],
 )
-def test_what_a_name_says(name: str, car: str, view: int) -> None:
+def test_car_and_view_from_the_name(name: str, car: str, view: int) -> None:
     photo = photo_at(Path("train") / name)
     assert (photo.img, photo.car, photo.view) == (name, car, view)
 
 
-def test_hidden_files_of_a_mac_are_no_photos(own_data: Path) -> None:
+def test_hidden_files_of_macos_are_ignored(own_data: Path) -> None:
     for folder in ("train", "test", "train_masks"):
         for path in list((own_data / folder).iterdir()):
             path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
@@ -101,7 +101,7 @@ def test_no_folder(tmp_path: Path) -> None:
     ):
         DataFolder(tmp_path / "nowhere")
     (tmp_path / "nowhere").mkdir()
-    (tmp_path / "nowhere" / ".download.lock").touch()  # all that a download without a token leaves
+    (tmp_path / "nowhere" / ".download.lock").touch()  # what a download without a token leaves
     with pytest.raises(Failure, match=r"no data folder .*nowhere; name one"):
         DataFolder(tmp_path / "nowhere")
 
@@ -150,13 +150,13 @@ def test_a_bad_code_is_named_by_line_and_token(own_data: Path) -> None:
         data.truth_spans(data.train[0])
 
 
-def test_a_name_twice_in_the_sample_is_refused(own_data: Path) -> None:
+def test_a_name_twice_in_the_sample_is_rejected(own_data: Path) -> None:
     (own_data / "sample_submission.csv").write_text("img,rle_mask\na.jpg,\nb.jpg,\nb.jpg,\n")
     with pytest.raises(Failure, match=r"names b\.jpg twice"):
         _ = DataFolder(own_data).submission_names
 
 
-def test_a_sample_without_rows_is_refused(own_data: Path) -> None:
+def test_a_sample_without_rows_is_rejected(own_data: Path) -> None:
     (own_data / "sample_submission.csv").write_text("img,rle_mask\n")
     with pytest.raises(Failure, match=r"sample_submission\.csv has no rows; .* or remove it"):
         _ = DataFolder(own_data).submission_names
@@ -174,7 +174,7 @@ def test_bad_metadata_is_a_failure(own_data: Path, text: str, reason: str) -> No
         _ = DataFolder(own_data).metadata
 
 
-def test_metadata_is_text_and_a_car_stands_once(own_data: Path) -> None:
+def test_metadata_is_text_with_one_row_per_car(own_data: Path) -> None:
     (own_data / "metadata.csv").write_text("id,year,make\n00012,2010,NA\n00012,2011,BMW\n")
     table = DataFolder(own_data).metadata
     assert table.loc["00012"].tolist() == ["2010", "NA"]
@@ -209,7 +209,7 @@ def test_the_fingerprint_of_the_masks_follows_codes_and_mask_files(own_data: Pat
     assert len(set(seen)) == 5
 
 
-def test_runs_and_mask_agree(tiny_data: Path) -> None:
+def test_spans_and_mask_agree(tiny_data: Path) -> None:
     data = DataFolder(tiny_data)
     for photo in data.train:
         assert rle.area(data.truth_spans(photo)) == data.truth(photo).sum() > 500

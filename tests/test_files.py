@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from competition.command import Failure
-from competition.files import replacing, write_json, write_text
+from competition.files import claimed, held, replacing, write_json, write_text
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,7 +87,7 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) ->
     writer.send_signal(signal.SIGKILL)
     writer.communicate(timeout=60)
     assert path.read_text() == "old"
-    write_text(path, "new")  # and what the killed one left is in nobody's way
+    write_text(path, "new")  # the temporary file of the killed process is overwritten
     assert path.read_text() == "new"
 
 
@@ -104,7 +104,7 @@ def test_killed_at_any_instant_the_file_is_whole(tmp_path: Path, delay: float) -
     )
     assert writer.stdout is not None
     assert writer.stdout.readline() == "begun\n"
-    signal.sigtimedwait([], delay)  # a pause; how long does not decide whether the test passes
+    signal.sigtimedwait([], delay)  # a pause; the test does not depend on its exact length
     writer.kill()
     writer.communicate(timeout=60)
     text = path.read_text()
@@ -113,7 +113,7 @@ def test_killed_at_any_instant_the_file_is_whole(tmp_path: Path, delay: float) -
 
 
 def test_a_file_that_cannot_grow_is_a_failure_that_names_it(tmp_path: Path) -> None:
-    """The kernel refuses the write itself, as it does on a full disk."""
+    """The kernel rejects the write, as on a full disk."""
     path = tmp_path / "x.txt"
     path.write_text("old")
     writer = python(
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_made_is_a_failure(tmp_path: Path) -> None:
         write_text(tmp_path / "file" / "x.txt", "new")
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, where nobody can make a file")
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, where no file can be created")
 def test_a_folder_that_cannot_be_written_is_a_failure() -> None:
     with pytest.raises(Failure, match=r"cannot write /proc/self/x\.txt: no such file or folder"):
         write_text(Path("/proc/self/x.txt"), "new")
@@ -162,3 +162,30 @@ def test_a_read_only_folder_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="permission denied; check who owns it"):
         write_text(tmp_path / "x.txt", "new")
     tmp_path.chmod(0o700)
+
+
+def test_a_lock_is_free_after_its_holder_was_killed(tmp_path: Path) -> None:
+    lock = tmp_path / "new folder" / ".lock"
+    holder = python(
+        "import sys, time; from pathlib import Path; from competition.files import held\n"
+        "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)",
+        lock,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(Failure, match=rf"another one is busy \(it holds {lock}\)"), held(lock, "another one is busy"):
+        pass
+    with claimed(lock, wait=False) as mine:
+        assert not mine
+    holder.kill()
+    holder.communicate(timeout=60)
+    with claimed(lock, wait=False) as mine:
+        assert mine
+    with held(lock):
+        assert lock.read_bytes() == b""
+
+
+def test_a_lock_that_cannot_be_created_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failure, match=r"cannot write .*file/\.lock: "), held(tmp_path / "file" / ".lock"):
+        pass

@@ -19,7 +19,7 @@ H, W = 101, 150
 
 @pytest.fixture(scope="module")
 def picture() -> NDArray[np.uint8]:
-    """Smooth, so that JPEG keeps it nearly as it is, and unlike itself mirrored, turned, or with channels swapped."""
+    """Smooth, so that JPEG changes it little, and different when mirrored, rotated, or with swapped channels."""
     y, x = np.mgrid[:H, :W]
     return np.stack([255 * x // W, 255 * y // H, 120 - x // 2], axis=2).astype(np.uint8)
 
@@ -33,13 +33,13 @@ def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float(np.abs(a.astype(float) - b.astype(float)).mean())
 
 
-def test_png_comes_back_exactly_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+def test_png_is_read_exactly_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     read = read_rgb(save(tmp_path / "a.png", picture))
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read, picture)
 
 
-def test_jpeg_comes_back_closely_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+def test_jpeg_is_read_closely_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     assert difference(read_rgb(save(tmp_path / "a.jpg", picture, quality=95)), picture) < 2
 
 
@@ -80,7 +80,7 @@ def test_other_kinds_of_photo_become_rgb(tmp_path: Path, picture: NDArray[np.uin
         ((93, 141), (10, 10), 2),
     ],
 )
-def test_a_jpeg_comes_halved_but_never_smaller_than_needed(
+def test_a_jpeg_is_halved_but_never_smaller_than_needed(
     tmp_path: Path, picture: NDArray[np.uint8], size: tuple[int, int], at_least: tuple[int, int], divisor: int
 ) -> None:
     cut = picture[: size[0], : size[1]]
@@ -105,7 +105,7 @@ def jpeg(picture: NDArray[np.uint8], **options: object) -> bytes:
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("part", [0.02, 0.3, 0.5, 0.9, 0.99])
-def test_a_truncated_jpeg_is_refused(
+def test_a_truncated_jpeg_is_rejected(
     tmp_path: Path, picture: NDArray[np.uint8], part: float, progressive: bool
 ) -> None:
     content = jpeg(picture, progressive=progressive)
@@ -116,8 +116,8 @@ def test_a_truncated_jpeg_is_refused(
 
 
 @pytest.mark.parametrize("tail", [100, 100_000])
-def test_a_jpeg_whose_end_became_zeros_is_refused(tmp_path: Path, picture: NDArray[np.uint8], tail: int) -> None:
-    """So a broken copy may leave it; a decoder finds nonsense in the zeros, but no end of file."""
+def test_a_jpeg_that_ends_in_zeros_is_rejected(tmp_path: Path, picture: NDArray[np.uint8], tail: int) -> None:
+    """An interrupted copy may leave such a file; decoders read the zeros as image data."""
     content = jpeg(picture)
     path = tmp_path / "a.jpg"
     path.write_bytes(content[: len(content) // 2] + bytes(tail))
@@ -126,14 +126,14 @@ def test_a_jpeg_whose_end_became_zeros_is_refused(tmp_path: Path, picture: NDArr
 
 
 @pytest.mark.parametrize("trailer", [bytes(5000), b"maker's note" * 500, b"\n"])
-def test_data_behind_the_end_of_a_jpeg_is_ignored(tmp_path: Path, picture: NDArray[np.uint8], trailer: bytes) -> None:
+def test_data_after_the_end_of_a_jpeg_is_ignored(tmp_path: Path, picture: NDArray[np.uint8], trailer: bytes) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg(picture) + trailer)
     assert difference(read_rgb(path), picture) < 2
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
-def test_a_truncated_png_is_refused(tmp_path: Path, part: float) -> None:
+def test_a_truncated_png_is_rejected(tmp_path: Path, part: float) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (H, W, 3), dtype=np.uint8)
     path = save(tmp_path / "a.png", noise)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
@@ -143,7 +143,7 @@ def test_a_truncated_png_is_refused(tmp_path: Path, part: float) -> None:
 
 
 @pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
-def test_a_png_whose_end_became_zeros_is_refused(tmp_path: Path, part: float) -> None:
+def test_a_png_that_ends_in_zeros_is_rejected(tmp_path: Path, part: float) -> None:
     mask = np.zeros((H, W), np.uint8)
     mask[H // 4 : H // 2, W // 5 :: 2] = 255
     for values, read in ((mask, read_mask), (np.dstack([mask] * 3), read_rgb)):
@@ -154,7 +154,7 @@ def test_a_png_whose_end_became_zeros_is_refused(tmp_path: Path, part: float) ->
             read(path)
 
 
-def test_a_header_that_claims_absurdly_many_pixels_is_refused(tmp_path: Path) -> None:
+def test_a_header_with_far_too_many_pixels_is_rejected(tmp_path: Path) -> None:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -221,7 +221,7 @@ def test_a_palette_says_which_index_is_car(
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_a_palette_of_one_colour(tmp_path: Path, value: int) -> None:
+def test_a_palette_of_one_color(tmp_path: Path, value: int) -> None:
     image = Image.frombytes("P", (6, 4), bytes(24))
     image.putpalette([value] * 3)
     image.save(tmp_path / "a.png")
@@ -244,7 +244,7 @@ def test_a_mask_of_one_value(tmp_path: Path, value: int) -> None:
 def test_smoothed_edges_are_split_in_the_middle(tmp_path: Path, paletted: bool) -> None:
     levels = np.array([[0, 1, 100, 127, 128, 200, 255]], dtype=np.uint8)
     image = Image.fromarray(levels)
-    if paletted:  # the indices are then an order of the greys, here a descending one, and say nothing by themselves
+    if paletted:  # the indices are not gray levels: they follow a descending order
         order = np.unique(levels)[::-1]
         image = Image.frombytes("P", (7, 1), bytes(order.tolist().index(level) for level in levels[0]))
         image.putpalette([int(grey) for grey in order for _ in range(3)])
@@ -253,7 +253,7 @@ def test_smoothed_edges_are_split_in_the_middle(tmp_path: Path, paletted: bool) 
 
 
 @pytest.mark.parametrize("channel", [0, 1, 2])
-def test_a_car_painted_in_a_colour_is_car(tmp_path: Path, mask: NDArray[np.uint8], channel: int) -> None:
+def test_a_colored_mask_is_car(tmp_path: Path, mask: NDArray[np.uint8], channel: int) -> None:
     painted = np.zeros((H, W, 3), dtype=np.uint8)
     painted[..., channel] = 255 * mask
     Image.fromarray(painted).save(tmp_path / "a.png")
@@ -261,7 +261,7 @@ def test_a_car_painted_in_a_colour_is_car(tmp_path: Path, mask: NDArray[np.uint8
 
 
 @pytest.mark.parametrize("part", [0.01, 0.3, 0.9])
-def test_a_truncated_gif_is_refused(tmp_path: Path, part: float) -> None:
+def test_a_truncated_gif_is_rejected(tmp_path: Path, part: float) -> None:
     path = tmp_path / "a.gif"
     save_mask(path, np.random.default_rng(1).integers(0, 2, (H, W), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])

@@ -59,19 +59,19 @@ def test_any_dtype_and_non_zero_is_car() -> None:
     assert metrics.dice(a.astype(bool), b) == 0.5
 
 
-def test_masks_of_different_shapes_are_refused() -> None:
+def test_masks_of_different_shapes_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\) and \(3, 2\)"):
         metrics.dice(np.zeros((2, 3)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="different shapes"):
         metrics.iou(np.zeros((2, 3)), np.zeros((1, 3)))  # would broadcast
 
 
-def test_a_batch_is_refused_rather_than_pooled() -> None:
+def test_a_batch_is_rejected_rather_than_pooled() -> None:
     with pytest.raises(ValueError, match="two dimensions"):
         metrics.dice(np.zeros((2, 4, 4)), np.zeros((2, 4, 4)))
 
 
-def test_a_malformed_code_is_refused() -> None:
+def test_a_malformed_code_is_rejected() -> None:
     with pytest.raises(ValueError, match="token 2"):
         metrics.dice_rle("1 x", "1 2")
     with pytest.raises(ValueError, match="odd count"):
@@ -79,6 +79,6 @@ def test_a_malformed_code_is_refused() -> None:
 
 
 def test_counts_do_not_overflow() -> None:
-    """2|A| of a thousand full-size masks passes 2**32."""
+    """2|A| of a thousand full-size masks exceeds 2**32."""
     counts = metrics.Counts(3 * 10**9, 3 * 10**9, 3 * 10**9)
     assert counts.dice == counts.iou == 1

@@ -40,8 +40,8 @@ def test_encode_and_decode_are_what_the_definition_says(mask: NDArray[np.uint8])
 
 @steady
 @given(st.lists(st.integers(1, 200), max_size=30), st.booleans())
-def test_runs_of_any_length_at_any_place(lengths: list[int], first: bool) -> None:
-    """Long spans of one colour fill whole words and bytes, which random pixels never do."""
+def test_spans_of_any_length_at_any_place(lengths: list[int], first: bool) -> None:
+    """Long spans fill whole words and bytes, unlike random pixels."""
     pixels = np.repeat((np.arange(len(lengths)) + first) % 2, lengths).astype(np.uint8)
     mask = pixels.reshape(1, -1)
     code = rle.encode(mask)
@@ -103,7 +103,7 @@ def test_the_memory_layout_does_not_matter(dtype: type) -> None:
         assert rle.encode(view) == plain_encode(np.array(view.tolist()))
 
 
-def test_encoding_leaves_the_mask_as_it_was() -> None:
+def test_encoding_does_not_change_the_mask() -> None:
     mask = np.array([[0, 2], [1, 0]], dtype=np.uint8)
     mask.flags.writeable = False
     rle.encode(mask)
@@ -122,7 +122,7 @@ def test_a_mask_has_two_dimensions(shape: tuple[int, ...]) -> None:
         rle.encode(np.zeros(shape))
 
 
-def test_touching_runs_are_accepted() -> None:
+def test_touching_spans_are_accepted() -> None:
     spans = rle.parse("2 2 4 3", (2, 5))
     assert spans.tolist() == [[1, 3], [3, 6]]
     assert rle.to_mask(spans, (2, 5)).ravel().tolist() == [0, 1, 1, 1, 1, 1, 0, 0, 0, 0]
@@ -130,7 +130,7 @@ def test_touching_runs_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("code", ["", " ", "\n", "\t \r\n"])
-def test_nothing_is_the_empty_mask(code: str) -> None:
+def test_white_space_is_the_empty_mask(code: str) -> None:
     assert rle.decode(code, (3, 4)).sum() == 0
 
 
@@ -178,20 +178,20 @@ HUGE = "99999999999999999999"
         ("x" * 5000, r"token 1, 'x{40}\.\.\.', is not a whole number"),
     ],
 )
-def test_a_malformed_code_is_refused_by_its_token(code: str, reason: str) -> None:
+def test_a_malformed_code_is_named_by_its_token(code: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         rle.decode(code, (3, 4))
 
 
 @pytest.mark.parametrize("code", [f"1 {HUGE}", f"{HUGE} 1", "1 9223372036854775807", "5 9223372036854775805 7 1"])
-def test_absurd_numbers_are_refused_without_a_shape_too(code: str) -> None:
+def test_huge_numbers_are_rejected_without_a_shape(code: str) -> None:
     with pytest.raises(ValueError, match="token"):
         rle.parse(code)
 
 
 @steady
 @given(st.text(alphabet="0123456789 +-.e_x\n\u0661\u00a0", max_size=20))
-def test_whatever_the_text_it_is_a_code_or_a_value_error(text: str) -> None:
+def test_any_text_is_a_code_or_a_value_error(text: str) -> None:
     try:
         spans = rle.parse(text, (4, 50))
     except ValueError as error:
@@ -202,10 +202,10 @@ def test_whatever_the_text_it_is_a_code_or_a_value_error(text: str) -> None:
     assert (spans[:, 1] - spans[:, 0]).tolist() == numbers[1::2]
 
 
-def test_threads_refuse_what_one_thread_refuses() -> None:
-    """The check must not lean on state of the process, such as the filters of warnings."""
+def test_threads_reject_what_one_thread_rejects() -> None:
+    """The check must not depend on state of the process, such as warning filters."""
 
-    def refuses(code: str) -> bool:
+    def is_rejected(code: str) -> bool:
         try:
             rle.parse(code)
         except ValueError:
@@ -214,7 +214,7 @@ def test_threads_refuse_what_one_thread_refuses() -> None:
 
     codes = ["1 2 x", "1 2 3 4"] * 500
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(refuses, codes)) == [True, False] * 500
+        assert list(pool.map(is_rejected, codes)) == [True, False] * 500
 
 
 @steady
@@ -224,7 +224,7 @@ def test_intersection_is_that_of_the_pixels(shape: tuple[int, int], data: st.Dat
     assert rle.intersection(rle.from_mask(a), rle.from_mask(b)) == int((a & b).sum())
 
 
-def test_intersection_of_runs_worked_out_by_hand() -> None:
+def test_intersection_worked_out_by_hand() -> None:
     a, b = rle.parse("1 5 10 5"), rle.parse("4 8 14 3")
     # a: 1-5 and 10-14; b: 4-11 and 14-16; both: 4, 5, 10, 11, 14.
     assert rle.intersection(a, b) == rle.intersection(b, a) == 5
@@ -232,7 +232,7 @@ def test_intersection_of_runs_worked_out_by_hand() -> None:
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason=f"needs Carvana's own masks in {REAL}")
-def test_real_codes_come_back_as_they_were() -> None:
+def test_real_codes_survive_decoding_and_encoding() -> None:
     with REAL.open(newline="") as file:
         rows = csv.reader(file)
         next(rows)

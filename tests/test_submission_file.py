@@ -1,5 +1,3 @@
-"""The submission file: what is written is what is read, byte for byte the same, and all or nothing."""
-
 import gzip
 import os
 from collections.abc import Iterator
@@ -34,14 +32,14 @@ def test_the_text_is_what_kaggle_reads(tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / "s.csv.gz").read_bytes()) == expected
 
 
-def test_the_bytes_depend_on_nothing_but_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytes_depend_only_on_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     submission_file.write(tmp_path / "first.csv.gz", ROWS)
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
     submission_file.write(tmp_path / "second.csv.gz", ROWS)
     assert (tmp_path / "first.csv.gz").read_bytes() == (tmp_path / "second.csv.gz").read_bytes()
 
 
-def test_shards_join_to_the_file_that_is_written_whole(tmp_path: Path) -> None:
+def test_joined_shards_equal_a_file_that_is_written_whole(tmp_path: Path) -> None:
     shards = [tmp_path / f"{number}.csv.gz" for number in range(3)]
     for shard, rows in zip(shards, (ROWS[:2], [], ROWS[2:]), strict=True):
         submission_file.write_shard(shard, rows)

@@ -1,4 +1,4 @@
-"""The validator: every fault by line and cause in one pass, and nothing else."""
+"""The validator: one pass finds every error, by line and cause."""
 
 import gzip
 from pathlib import Path
@@ -40,7 +40,7 @@ def errors(file: Path, names: list[str] = NAMES, shapes: validate.ShapeOfImage =
 
 
 def submission(folder: Path, **changed: str) -> Path:
-    """A valid submission but for the rows whose code is changed, by name of the image less its extension."""
+    """A valid submission with changed codes, given by image name without the extension."""
     codes = GOOD | {f"{img.removeprefix('x')}.jpg": code for img, code in changed.items()}
     path = folder / "submission.csv.gz"
     submission_file.write(path, codes.items())
@@ -53,7 +53,7 @@ def data(tmp_path: Path) -> DataFolder:
     root = tmp_path / "data"
     (root / "test").mkdir(parents=True)
     for number, name in enumerate(NAMES):
-        size = (20, 10) if number else (40, 10)  # the first is wider
+        size = (20, 10) if number else (40, 10)  # the first one is wider
         Image.fromarray(np.zeros((size[1], size[0], 3), np.uint8)).save(root / "test" / name)
     submission_file.write(root / "sample_submission.csv", ((name, "1 1") for name in NAMES))
     return DataFolder(root)
@@ -63,7 +63,7 @@ def test_a_valid_file_has_no_findings(tmp_path: Path) -> None:
     assert found(submission(tmp_path)) == []
 
 
-def test_another_order_is_only_noted(tmp_path: Path) -> None:
+def test_another_order_is_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     submission_file.write(path, reversed(GOOD.items()))
     assert [kind for kind, _ in found(path)] == [validate.Kind.ORDER]
@@ -85,7 +85,7 @@ def test_another_order_is_only_noted(tmp_path: Path) -> None:
         ("21 1e1", "token 2, '1e1', is not a whole number"),
     ],
 )
-def test_a_wrong_run_is_named_by_line_image_and_token(tmp_path: Path, code: str, reason: str) -> None:
+def test_a_malformed_mask_is_named_by_line_image_and_token(tmp_path: Path, code: str, reason: str) -> None:
     path = submission(tmp_path, xf00d_02=code)
     assert found(path) == [(validate.Kind.SPANS, f"line 6, f00d_02.jpg: {reason}")]
 
@@ -94,7 +94,7 @@ def test_the_first_and_the_last_pixel_belong_to_the_image(tmp_path: Path) -> Non
     assert found(submission(tmp_path, xf00d_02="1 5 191 10")) == []
 
 
-def test_everything_wrong_is_found_in_one_pass(tmp_path: Path) -> None:
+def test_every_error_is_found_in_one_pass(tmp_path: Path) -> None:
     path = write(
         tmp_path / "s.csv",
         "img,mask\n"
@@ -122,7 +122,7 @@ def test_everything_wrong_is_found_in_one_pass(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_breaks_off_is_reported_with_what_it_lacks(tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported_with_its_missing_names(tmp_path: Path) -> None:
     path = submission(tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[:-8])
@@ -153,14 +153,14 @@ def test_the_image_size_is_that_of_each_photo(tmp_path: Path, data: DataFolder) 
     ]
 
 
-def test_without_photos_it_is_carvanas_size(tmp_path: Path, data: DataFolder) -> None:
+def test_without_photos_the_size_is_carvanas(tmp_path: Path, data: DataFolder) -> None:
     for photo in data.test:
         photo.path.unlink()
     (data.root / "test").rmdir()
     assert validate.shapes(DataFolder(data.root))(NAMES[0]) == (1280, 1918)
 
 
-def test_the_command_stamps_what_it_found_valid(
+def test_the_command_stamps_a_valid_file(
     tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "runs" / "first"
@@ -174,9 +174,7 @@ def test_the_command_stamps_what_it_found_valid(
     assert stamp.rows == 6
 
 
-def test_the_command_refuses_and_leaves_no_stamp(
-    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_file_gets_no_stamp(tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]) -> None:
     submission(tmp_path, xf00d_01="5")
     with pytest.raises(
         Failure,
@@ -187,7 +185,7 @@ def test_the_command_refuses_and_leaves_no_stamp(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "submission.csv.gz"]
 
 
-def test_a_file_of_ones_own_is_validated_and_leaves_no_trace(tmp_path: Path, data: DataFolder) -> None:
+def test_another_file_gets_no_stamp(tmp_path: Path, data: DataFolder) -> None:
     validate.main(["--file", str(submission(tmp_path)), "--data", str(data.root)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "submission.csv.gz"]
 
@@ -202,8 +200,3 @@ def test_too_many_findings_of_one_kind_are_counted(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == validate.SHOWN + 1
     assert lines[-1] == "... and 10 more: foreign name"
-
-
-def test_a_missing_submission_says_what_makes_one(tmp_path: Path, data: DataFolder) -> None:
-    with pytest.raises(Failure, match=r"no submission .*; make one first: make predict RUN=.*/none"):
-        validate.main(["--run", str(tmp_path / "none"), "--data", str(data.root)])
