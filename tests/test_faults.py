@@ -49,8 +49,10 @@ def truncate(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-def truncate_photo(data: Path) -> None:
-    truncate(data / "train" / f"{FIRST}.jpg")
+def truncate_photos(data: Path) -> None:
+    """All of them, so that training fails at the first one that it reads."""
+    for path in (data / "train").iterdir():
+        truncate(path)
 
 
 def empty(folder: Path) -> None:
@@ -73,17 +75,13 @@ DataFault = tuple[list[str] | None, Callable[[Path], object], str]
 DATA_FAULTS: dict[str, DataFault] = {
     "no folder": ([], shutil.rmtree, "no data folder .*DATA="),
     "no photos": ([], lambda data: empty(data / "train"), "holds no photos"),
-    "truncated photo": (
-        ["train.cache=true"],
-        lambda data: truncate(data / "train" / f"{FIRST}.jpg"),
-        f"{FIRST}.jpg is damaged",
-    ),
+    "truncated photo, read before training": (["train.cache=true"], truncate_photos, r"train/\w+\.jpg is damaged"),
     "truncated photo, read by a worker": (
         ["train.cache=false", "train.workers=1"],
-        truncate_photo,
-        f"{FIRST}.jpg is damaged",
+        truncate_photos,
+        r"train/\w+\.jpg is damaged",
     ),
-    "truncated photo, found by check": (None, truncate_photo, "1 problem"),
+    "truncated photo, found by check": (None, truncate_photos, "10 problems"),
     "mask of another size": (
         [],
         lambda data: save_mask(data / "train_masks" / f"{FIRST}_mask.gif", np.zeros((10, 20), np.uint8)),
@@ -111,7 +109,7 @@ def test_data(fails: Fails, own_data: Path, tmp_path: Path, fault: DataFault) ->
 
 
 def write_submission(trained: Trained, code: str = "1 999") -> None:
-    """A submission of the run with the same mask in each row, and a solution beside it with a perfect one."""
+    """A submission with the same mask in each row, and a solution with one more image."""
     names = sorted(path.name for path in (trained.data / "test").iterdir())
     submission_file.write(trained.run.submission, ((name, code) for name in names))
     submission_file.write(trained.run.root / "solution.csv", ((name, "1 999") for name in [*names, "other_01.jpg"]))
