@@ -162,8 +162,8 @@ WHOLE = ["loss={boundary: 3, boundary_width: 5}", "augment={hue: 0.1, blur: 0.5,
 CROPS = ["augment.crop=[16, 32]"]
 # The test writes the file.
 FROZEN = (
-    "network={name: timm_unet, width: 32, depth: 4, encoder: resnet10t, weights: w.safetensors, freeze: 2, stem: 4, "
-    "decoder: [16, 8, 8]}"
+    "network={name: timm_unet, width: 32, depth: 4, stem: 4, decoder: [16, 8, 8], encoder: test_resnet, freeze: 2, "
+    "weights: w.safetensors}"
 )
 
 
@@ -191,7 +191,7 @@ def test_every_recipe_resumes_within_an_epoch(
     torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path)
     if FROZEN in recipe:
-        encoder = timm.create_model("resnet10t", features_only=True)
+        encoder = timm.create_model("test_resnet", features_only=True)
         safetensors.torch.save_file(encoder.state_dict(), "w.safetensors")
     short = ["train.epochs=3", "train.validate_every=3", "train.save_seconds=1000", *recipe]
 

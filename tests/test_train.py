@@ -1,7 +1,5 @@
 """The command ``folds.train``: what it prints, what it leaves behind, and what it does with a finished fold."""
 
-import subprocess
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,7 +18,6 @@ SMALL = [
     *("split.folds=3", "input={height: 32, width: 64}", "network={width: 4, depth: 1, stem: 2}"),
     "train={epochs: 2, batch_size: 2, workers: 0, save_seconds: 1000}",
 ]
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -38,32 +35,22 @@ def arguments_of(run: RunFolder, data: Path, *which: str) -> list[str]:
     return [*chosen, "--run", str(run.root), "--data", str(data), "--preset", "demo", "--set", *SMALL]
 
 
-def test_the_command_line(tiny_data: Path, tmp_path: Path, command: Command) -> None:
+def test_the_defaults_and_short_options(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "carvana").symlink_to(tiny_data)
+    monkeypatch.chdir(tmp_path)
     network = "network={name: unet, width: 4, depth: 2, weights: none, freeze: 0, decoder: [128, 64, 32, 24, 16]}"
-    size = ("--set", "input.height=32", "input.width=64", network)
-    done = command("folds.train", "--fold", 0, "--epochs", 1, "--batch-size", 4, *size)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "next: make cv RUN=default"
+    size = ("--set", "input.height=32", "input.width=64", "train.workers=0", network)
+    train(["--fold", "0", "--epochs", "1", "--batch-size", "4", *size])
+    assert capsys.readouterr().out.splitlines()[-1] == "next: make cv RUN=default"
     run = RunFolder(tmp_path / "runs" / "default")
     _, settings, provenance = load_weights(run.best(0))
     assert (settings.train.epochs, settings.train.batch_size) == (1, 4)
     assert (provenance.fold, provenance.epoch) == (0, 1)
     assert len(run.history(0).read_text().splitlines()) == 1
     assert load_state(run.last(0))["epoch"] == 1
-
-
-def test_without_the_hub_the_error_names_the_setting_for_a_file(
-    tiny_data: Path, tmp_path: Path, command: Command
-) -> None:
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
-    failed = command("folds.train", "--fold", 0, "--data", tiny_data, "--preset", "cpu", **offline)
-    assert failed.returncode == 1
-    assert "cannot load mobilenetv2_100's pretrained weights from timm's hub" in failed.stderr
-    assert "SET=network.weights=FILE" in failed.stderr
-    assert len(failed.stderr.splitlines()) == 1
-    assert not (tmp_path / "runs").exists(), "the next command may choose other settings"
 
 
 def test_an_automatic_batch_size_trains_as_the_number_does(
