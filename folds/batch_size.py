@@ -28,7 +28,7 @@ def automatic_batch_size(settings: Settings, photos: int) -> int:
     device, world = pick_device(), ranks.world()
     at_most = max(1, min(AT_MOST[device.type], photos) // world)
     here = largest_that_fits(settings, device, at_most) if device.type == "cuda" else at_most
-    share = -ranks.largest(-here)[0]
+    share = -ranks.all_reduce_max(-here)[0]
     if not share:
         height, width = settings.sample_size
         raise Failure(

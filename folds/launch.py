@@ -1,7 +1,8 @@
-"""``make ... NPROC=k``: a command in several processes of this machine, by torchrun's own launcher.
+"""``make ... NPROC=k``: run a command in several processes of this machine with torchrun's launcher.
 
-Rendezvous, watching and signals are torchrun's. Here is only what a person sees of it: one line for an error, and the
-exit status of the command.
+``torchrun --standalone --nproc-per-node=k -m MODULE`` trains the same networks. This launcher adds what users of the
+other commands rely on: one line for an error, where torchrun prints a report of 40 lines; the exit status of the
+command, where torchrun's is always 1; and a number of threads that suits the cores, where torchrun takes 1.
 """
 
 import logging
@@ -15,26 +16,16 @@ from collections.abc import Iterable, Sequence
 
 from competition.command import TERMINATED, Failure, parser, run_command
 
-# Processes that share cores must not wait for each other by spinning, and one that is told to end has to save first.
-# torch 2.11 does not read that timeout yet: there it is 30 seconds, and the next call goes on from the last save.
-SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
+# Ranks share cores, so they must not spin while they wait; and a rank needs time to save when it is told to end.
+# torch 2.11 does not read the timeout: there it is 30 seconds, and training resumes from the last save.
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
 
 
 def launch(processes: int, module: str, arguments: Sequence[str]) -> None:
-    """Run ``python -m module arguments`` in several processes, and end as they do.
-
-    Args:
-        processes: how many.
-        module: the command's module.
-        arguments: its arguments.
-
-    Raises:
-        Failure: a process was killed; processes that fail by themselves have said why, and here only the exit
-            status is theirs.
-    """
-    for name, value in {**SHARING, **threads(processes, module)}.items():
+    """Run ``python -m module arguments`` in several processes and exit with their status."""
+    for name, value in {**ENVIRONMENT, **threads(processes, module)}.items():
         os.environ.setdefault(name, value)
-    # Only now: torch reads some of these when it is imported.
+    # Imported here: torch reads some of these variables when it is imported.
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -48,7 +39,7 @@ def launch(processes: int, module: str, arguments: Sequence[str]) -> None:
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
-            max_restarts=0,  # the same command goes on, and its user decides when
+            max_restarts=0,  # the user decides when to run the command again, which resumes
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
@@ -60,44 +51,39 @@ def launch(processes: int, module: str, arguments: Sequence[str]) -> None:
 
 
 def threads(processes: int, module: str) -> dict[str, str]:
-    """How many threads each process has.
+    """The number of threads of each process.
 
-    Training shares the cores. A network's last bits depend on its number of threads on a CPU, so in prediction each
-    process has as many as one alone would have: the same masks, whatever the number of processes.
+    In training the processes share the cores. In prediction each has the threads of a single process: the last bits
+    of a network on a CPU depend on the number of threads, and masks must not depend on the number of processes.
     """
     cores = len(os.sched_getaffinity(0))
     return {} if module.startswith("inference.") else {"OMP_NUM_THREADS": str(max(1, cores // processes))}
 
 
 def status_of(exitcodes: Iterable[int]) -> int:
-    """The exit status for those of the processes that failed: what they say themselves.
+    """The exit status of the failed processes, except those that torchrun ended with SIGTERM after the first failure.
 
-    SIGTERM is what torchrun ends the others with, once one has failed.
-
-    Raises:
-        Failure: one was killed by another signal, so that nobody has said anything yet.
+    A process that another signal killed has printed no error, so it raises a Failure here.
     """
     codes = list(exitcodes)
     killed = [signal.Signals(-code).name for code in codes if code < 0 and -code != signal.SIGTERM]
     if killed:
-        raise Failure(
-            f"a process was killed by {killed[0]} (out of memory?); the same command goes on where it stopped"
-        )
+        raise Failure(f"a process was killed by {killed[0]} (out of memory?); run the same command again to resume")
     return max((code for code in codes if code > 0), default=TERMINATED)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command in several processes."""
-    arguments = parser("Run a command in several processes: one a GPU, or several on a CPU.")
+    arguments = parser("Run a command in several processes: one per GPU, or several on a CPU.")
     arguments.add_argument("--nproc", type=int, required=True, help="number of processes")
     arguments.add_argument("module", help="folds.train, inference.score, .predict or .pseudo")
     arguments.add_argument("arguments", nargs=REMAINDER, help="the command's own arguments")
     options = arguments.parse_args(argv)
     if options.nproc < 1:
-        raise Failure(f"NPROC={options.nproc} is not a number of processes; it is at least 1")
+        raise Failure(f"NPROC={options.nproc} is not a number of processes; it must be at least 1")
     if "--debug" not in options.arguments:
         logging.disable(logging.CRITICAL)
-        # Or torch's own lines on lost connections stand beside the one that says why a process ended.
+        # Otherwise torch's lines on lost connections hide the line that says why a process failed.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     launch(options.nproc, options.module, options.arguments)
 

@@ -1,6 +1,6 @@
-"""Which of several processes this one is, when torchrun starts a command several times, and what they agree on.
+"""The ranks of a command that torchrun started in several processes, and their collectives.
 
-With one process everything here does nothing, and torch.distributed is not initialised.
+With one process nothing here has an effect, and torch.distributed is not initialised.
 """
 
 import contextlib
@@ -31,54 +31,54 @@ def rank() -> int:
 
 
 def world() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def local_rank() -> int:
-    """The number of this process among those of its machine, from 0."""
+    """The number of this process on its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def first() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Whether this is rank 0, which writes and prints."""
     return rank() == 0
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Be one of the processes that torchrun has started, if it has; all but the first are silent on stdout.
+    """The process group that torchrun describes, if any; ranks other than the first print nothing to stdout.
 
-    However many of them fail, one speaks: whoever fails first raises its error, and the others, which may have
-    failed only because that one is gone, end with the same exit status and nothing to say.
+    Only one rank reports an error. The first rank that fails raises it; the others may have failed only because that
+    rank is gone, and exit with the same status and no message.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    _end_with_launcher()
+    _terminate_with_launcher()
     store, number, count = next(rendezvous("env://"))
-    # CPU tensors are what the processes agree with, so that no agreement waits for a GPU.
+    # The collectives here use CPU tensors, so none of them waits for a GPU.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=PrefixStore("group", store), rank=number, world_size=count)
-    said = PrefixStore("said", store)
+    reports = PrefixStore("reports", store)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(sys.stdout if first() else nowhere):
         try:
             yield
         except (Exception, KeyboardInterrupt) as error:
-            if _is_lost_peer(error) or not _speaks_first(said):
+            if _is_lost_peer(error) or not _is_first_report(reports):
                 sys.exit(_status_of(error))
             raise
-    # Not after an error: others may still be in the middle of something, which would then have to be waited for.
+    # Not after an error: it would wait for ranks that are still busy.
     dist.destroy_process_group()
 
 
 def barrier() -> None:
-    """Wait until all processes are here."""
-    largest(0)
+    """Wait until all ranks are here."""
+    all_reduce_max(0)
 
 
-def largest(*values: int) -> list[int]:
-    """The largest of each value among all processes, on all of them: what one of them wants, all do."""
+def all_reduce_max(*values: int) -> list[int]:
+    """The maximum of each value over all ranks."""
     if world() == 1:
         return list(values)
     together = torch.tensor(values)
@@ -86,8 +86,16 @@ def largest(*values: int) -> list[int]:
     return [int(value) for value in together]
 
 
-def gathered(value: Value) -> list[Value]:
-    """The value of each process, by rank, on all of them."""
+def all_reduce_mean(value: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks."""
+    if world() > 1:
+        dist.all_reduce(value)
+        value /= world()
+    return value
+
+
+def all_gather(value: Value) -> list[Value]:
+    """The value of each rank, in the order of the ranks."""
     if world() == 1:
         return [value]
     values: list[Value | None] = [None] * world()
@@ -95,28 +103,20 @@ def gathered(value: Value) -> list[Value]:
     return values  # type: ignore[return-value]
 
 
-def mean(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, on all of them."""
-    if world() > 1:
-        dist.all_reduce(value)
-        value /= world()
-    return value
-
-
-def share_statistics(network: nn.Module) -> None:
-    """Give all processes the same running statistics of batch normalisation: the mean of theirs."""
+def average_statistics(network: nn.Module) -> None:
+    """Replace the running statistics of batch normalisation by their mean over all ranks."""
     floats = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     if world() == 1 or not floats:
         return
-    together = mean(torch.cat([buffer.flatten() for buffer in floats]))
+    together = all_reduce_mean(torch.cat([buffer.flatten() for buffer in floats]))
     parts = torch.split(together, [buffer.numel() for buffer in floats])
     for buffer, part in zip(floats, parts, strict=True):
         buffer.copy_(part.view_as(buffer))
 
 
 def require_same(what: str, value: str) -> None:
-    """Raise a Failure unless all processes have the same value."""
-    if len(set(gathered(value))) > 1:
+    """Raise a Failure unless all ranks have the same value."""
+    if len(set(all_gather(value))) > 1:
         raise Failure(
             f"the processes differ in {what}; give all machines the same data, versions and kind of device, and on "
             "CPUs the same number of threads, such as OMP_NUM_THREADS=16 before torchrun"
@@ -124,32 +124,31 @@ def require_same(what: str, value: str) -> None:
 
 
 @contextmanager
-def on_behalf_of_all(entered: AbstractContextManager[None]) -> Iterator[None]:
-    """The first process enters a context, such as a lock, and the others go on once it has."""
-    with entered if first() else nullcontext():
+def entered_by_first(context: AbstractContextManager[None]) -> Iterator[None]:
+    """Enter a context, such as a lock, on the first rank only; the other ranks wait until it is entered."""
+    with context if first() else nullcontext():
         barrier()
         yield
 
 
-def _end_with_launcher() -> None:
-    """Be sent SIGTERM when the launcher dies.
+def _terminate_with_launcher() -> None:
+    """Ask Linux to send SIGTERM to this process when the launcher dies.
 
-    torchrun starts processes in sessions of their own; a kill that it cannot pass on would leave them at work, and
-    holding their locks against the next call.
+    torchrun starts ranks in sessions of their own. If it is killed, they would continue and hold their locks.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
-def _speaks_first(said: Store) -> bool:
+def _is_first_report(reports: Store) -> bool:
     try:
-        return int(said.add("errors", 1)) == 1
-    except RuntimeError:  # the process that kept the store is gone
+        return int(reports.add("errors", 1)) == 1
+    except RuntimeError:  # the process with the store is gone
         return False
 
 
 def _is_lost_peer(error: BaseException) -> bool:
-    """Whether an error only says that another process is gone: torch has no type of its own for that."""
+    """Whether an error only says that another process is gone; torch has no error type for that."""
     text = str(error).lower()
     return isinstance(error, RuntimeError) and ("by peer" in text or "broken pipe" in text)
 

@@ -63,7 +63,7 @@ def train_fold(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Fo
     if fold not in by_fold:
         raise Failure(f"there is no fold {fold} in {run.folds}; FOLD is one of {', '.join(map(str, by_fold))}")
     busy = f"fold {fold} of run {run.name} is being trained by another process"
-    with ranks.on_behalf_of_all(held(run.fold(fold) / ".lock", busy)):
+    with ranks.entered_by_first(held(run.fold(fold) / ".lock", busy)):
         best = best_of_finished(run, settings, fold) or fit(run, settings, data, by_fold, fold)
     print(f"fold {fold} is trained: Dice {best.dice:.5f}, IoU {best.iou:.5f} (epoch {best.epoch})")
 

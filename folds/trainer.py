@@ -118,7 +118,7 @@ class Trainer:
                         before, now = now, time.monotonic()
                         state.seconds += now - before
                         bar.update()
-                        number, due = ranks.largest(stop.number, now - saved >= train.save_seconds)
+                        number, due = ranks.all_reduce_max(stop.number, now - saved >= train.save_seconds)
                         if number or due:
                             self.save()
                             saved = time.monotonic()
@@ -135,7 +135,7 @@ class Trainer:
                 self.save()
                 self.write_results()
                 print(epoch_line(self.fold, epoch, train.epochs), flush=True)
-        [number] = ranks.largest(stop.number)
+        [number] = ranks.all_reduce_max(stop.number)
         if number:  # it arrived during the last validation; without this, the next fold would start
             raise Terminated(
                 f"stopped by {signal.Signals(number).name}; fold {self.fold} is finished, and the same command "
@@ -161,10 +161,10 @@ class Trainer:
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
-        ranks.share_statistics(self.network)
+        ranks.average_statistics(self.network)
         if state.ema:
             state.ema.update(self.network, step=update + 1)
-        return ranks.mean(total)
+        return ranks.all_reduce_mean(total)
 
     def save(self) -> None:
         """Write last.pt, unless the loss or a weight is not finite; all ranks wait for it."""

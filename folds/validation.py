@@ -1,4 +1,4 @@
-"""The competition's score of a network on held-out photos: Dice per image at full size, and then the mean."""
+"""The score of a network on the held-out photos: mean over the images of Dice at full size, as in the competition."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from folds.frame import Frame
 from folds.leakage import held_out_key
 from folds.samples import start_process_group
 
-HALF = 128  # the level of probability 0.5 among 0..255
+HALF = 128  # the level of probability 0.5
 
 
 class HeldOut(Dataset[Tensor]):
@@ -40,14 +40,14 @@ class HeldOut(Dataset[Tensor]):
 
 
 class Validation:
-    """Scores networks on the held-out photos of a fold, of which each process takes its share.
+    """Scores networks on the held-out photos of a fold; each rank takes its share.
 
     Args:
         photos: the held-out photos.
-        data: where their masks are.
+        data: the source of their masks.
         frame: the network's frame.
-        batch_size: photos that go through the network together.
-        workers: processes that read.
+        batch_size: photos per forward pass.
+        workers: processes that read photos.
     """
 
     def __init__(
@@ -61,18 +61,14 @@ class Validation:
             batch_size=batch_size,
             num_workers=workers,
             worker_init_fn=start_process_group,
-            generator=torch.Generator(),  # its own: each start of a loader draws a number, here from the network's
+            generator=torch.Generator(),  # separate: starting a loader draws a number
         )
         with ThreadPoolExecutor() as pool:
             self.truths: list[Spans] = list(pool.map(data.truth_spans, self.photos))
 
     @torch.inference_mode()
     def score(self, network: nn.Module, device: torch.device, precision: Precision) -> Scores:
-        """Predict every photo once, enlarge, threshold at one half, and count, each image by itself.
-
-        Raises:
-            Failure: the GPU's memory is too small.
-        """
+        """Predict every photo, resize to full size, threshold at one half, and average the scores of the images."""
         was_training = network.training
         network.eval()
         counts: list[metrics.Counts] = []
@@ -82,11 +78,11 @@ class Validation:
                 first = len(counts)
                 counts += pool.map(self.count, range(first, first + len(levels)), levels)
         network.train(was_training)
-        shares = zip_longest(*ranks.gathered(counts))  # as they were dealt, which restores their order
-        return metrics.mean([each for dealt in shares for each in dealt if each is not None])
+        shares = zip_longest(*ranks.all_gather(counts))  # back in the order of the photos
+        return metrics.mean([each for share in shares for each in share if each is not None])
 
     def levels(self, network: nn.Module, batch: Tensor, device: torch.device, precision: Precision) -> Pixels:
-        """The network's answers to a batch, (N, h, w) uint8 levels in its frame."""
+        """The predictions of a batch, (N, h, w) uint8 levels in the network's frame."""
         with out_of_memory(
             f"validation with inference.batch_size={self.loader.batch_size}",
             "run the same command with SET=inference.batch_size=1 to resume, or start a new RUN with a smaller input",
@@ -96,7 +92,7 @@ class Validation:
             return to_levels(logits.float().sigmoid()).cpu().numpy()
 
     def count(self, index: int, levels: Pixels) -> metrics.Counts:
-        """The pixels of one photo's answer, (h, w) uint8 levels in the network's frame, against its mask."""
+        """Count the pixels of one prediction, (h, w) uint8 levels in the network's frame, against the mask."""
         full = self.frame.full_size(levels, shape_of(self.photos[index].path))
         return metrics.counts_of_spans(rle.from_mask(full >= HALF), self.truths[index])
 

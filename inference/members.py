@@ -99,7 +99,7 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
 def one_at_a_time(run: RunFolder) -> AbstractContextManager[None]:
     """Hold a run against another command that would predict or score it meanwhile."""
     busy = f"run {run.name} is being predicted or scored by another process"
-    return ranks.on_behalf_of_all(held(run.root / ".inference.lock", busy))
+    return ranks.entered_by_first(held(run.root / ".inference.lock", busy))
 
 
 def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None:

@@ -141,8 +141,10 @@ def compare(root: Path, data: Path, tree: dict[str, Any], plain: bool, answer: P
             made = without_norms(made)
         made.fit()
         states = [made.network.state_dict(), made.state.evaluated.state_dict()]
-        hashes = ranks.gathered([hash_of(state) for state in states])
-        finite = ranks.gathered(all(bool(torch.isfinite(each).all()) for state in states for each in state.values()))
+        hashes = ranks.all_gather([hash_of(state) for state in states])
+        finite = ranks.all_gather(
+            all(bool(torch.isfinite(each).all()) for state in states for each in state.values())
+        )
         assert made.best is not None
         if ranks.first():
             weights = [parameter.detach().flatten().tolist() for parameter in made.network.parameters()]

@@ -1,4 +1,4 @@
-"""The frame: photos to the network's size, and its answer back, without losing the outline."""
+"""The frame: photos to the size of the network, and predictions back, without losing the outline."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def write_photo(path: Path, shape: tuple[int, int], seed: int = 0) -> Pixels:
 
 
 def car_like(shape: tuple[int, int]) -> Pixels:
-    """A body, a cabin, wheels, a mirror, and a thin antenna, at the scale of Carvana's photos."""
+    """A body, wheels, a mirror and a thin antenna, at the scale of Carvana's photos."""
     height, width = shape
     mask = np.zeros(shape, dtype=np.uint8)
     at = (np.array([width, height]) / 1000).tolist()
@@ -67,7 +67,7 @@ def test_padding_targets_is_cropped_exactly() -> None:
 
 
 @pytest.mark.parametrize("shape", [(65, 64), (64, 97), (100, 200)])
-def test_a_photo_larger_than_a_padding_frame_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_a_photo_larger_than_a_padding_frame_is_an_error(tmp_path: Path, shape: tuple[int, int]) -> None:
     write_photo(tmp_path / "car.png", shape)
     with pytest.raises(Failure, match=rf"car.png is {shape[1]} x {shape[0]}, larger than the frame of 96 x 64") as no:
         Frame(64, 96, "pad").read(tmp_path / "car.png")
@@ -100,11 +100,11 @@ def test_a_jpeg_read_at_a_fraction_looks_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(64, 96), (48, 72), (32, 48), (256, 48), (32, 384)])
 @pytest.mark.parametrize("columns", [192, 193])
 @pytest.mark.parametrize("column", [8, 150])
-def test_an_edge_in_a_jpeg_lies_where_its_mask_has_it(
+def test_an_edge_in_a_jpeg_is_where_its_mask_has_it(
     tmp_path: Path, size: tuple[int, int], columns: int, column: int
 ) -> None:
-    """Half of 193 columns is no whole number: libjpeg's has 97, and would move the right end by half a one."""
-    # A slanted edge: a straight one shows which of its columns a resize hits, not where the picture lies.
+    """Half of 193 columns is not whole: libjpeg gives 97, which would shift the right end by half a column."""
+    # A slanted edge averages over columns; a vertical edge would only show which column a resize samples.
     slanted = column + np.linspace(0, 30, 128)
     photo = (np.arange(columns) < slanted[:, None]).astype(np.uint8) * np.uint8(255)
     frame = Frame(*size, "resize")
@@ -150,7 +150,7 @@ def test_a_target_pixel_is_the_part_of_it_that_is_car() -> None:
 @pytest.mark.parametrize(
     ("size", "least"), [((320, 480), 0.996), ((512, 512), 0.998), ((1024, 1024), 0.9995), ((256, 384), 0.995)]
 )
-def test_a_perfect_answer_has_almost_a_perfect_score(size: tuple[int, int], least: float) -> None:
+def test_a_perfect_prediction_has_an_almost_perfect_score(size: tuple[int, int], least: float) -> None:
     mask = car_like(FULL)
     frame = Frame(*size, "resize")
     full = frame.full_size(frame.target(mask), FULL)

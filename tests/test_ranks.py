@@ -229,7 +229,7 @@ def test_a_signal_to_the_launcher_saves(tiny_data: Path, tmp_path: Path) -> None
 
 
 def test_processes_with_other_threads_are_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "gathered", lambda value: [value, f"another {value}"])
+    monkeypatch.setattr(ranks, "all_gather", lambda value: [value, f"another {value}"])
     with pytest.raises(Failure, match=r"differ in what they would predict; .* OMP_NUM_THREADS=16 before torchrun"):
         ranks.require_same("what they would predict", "key")
 
