@@ -1,8 +1,8 @@
-"""``make ... NPROC=k``: run a command in several processes of this machine with torchrun's launcher.
+"""``make ... NPROC=k``: run a command in several processes of this machine with the API of torchrun.
 
-``torchrun --standalone --nproc-per-node=k -m MODULE`` trains the same networks. This launcher adds what users of the
-other commands rely on: one line for an error, where torchrun prints a report of 40 lines; the exit status of the
-command, where torchrun's is always 1; and a number of threads that suits the cores, where torchrun takes 1.
+``torchrun --standalone --nproc-per-node=k -m -- MODULE ARGUMENTS`` does the same work. This launcher adds what users
+rely on: one line for an error, where torchrun adds a report of about 45 lines; the exit status of the command, where
+torchrun's is 1 even for a usage error; and training shares the cores, where torchrun sets one thread per process.
 """
 
 import logging
@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 
 from competition.command import TERMINATED, Failure, parser, run_command
 
-# Ranks share cores, so they must not spin while they wait; and a rank needs time to save when it is told to end.
-# torch 2.11 does not read the timeout: there it is 30 seconds, and training resumes from the last save.
-ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
+# A rank needs time to save after SIGTERM. torch 2.11 does not read this variable: there the limit is 30 seconds, and
+# training resumes from the last save.
+ENVIRONMENT = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
 
 
 def launch(processes: int, module: str, arguments: Sequence[str]) -> None:
