@@ -1,4 +1,4 @@
-"""The memory that an upload through Kaggle's real client takes: ``python -m benchmarks.upload``."""
+"""Memory and time of an upload through Kaggle's real client: ``python -m benchmarks.upload``."""
 
 import os
 import resource
@@ -19,10 +19,10 @@ MEGABYTE = 1_000_000
 
 
 def main() -> None:
-    """Upload a file of random bytes, see that it arrives, print a table."""
+    """Upload a file of random bytes to a server on this machine, check that it arrives, print a table."""
     arguments = parser("Measure an upload through Kaggle's client.")
     arguments.add_argument("--megabytes", type=int, default=400)
-    arguments.add_argument("--data", type=Path, help="data folder, which is not needed here")
+    arguments.add_argument("--data", type=Path, help="not used; make bench gives it to every benchmark")
     megabytes = arguments.parse_args().megabytes
     with tempfile.TemporaryDirectory() as folder, KaggleServer() as server:
         os.environ.update(server.environment(folder), KAGGLE_USERNAME=USER, KAGGLE_KEY=KEY)
@@ -34,7 +34,7 @@ def main() -> None:
         ref = Kaggle().push(file, "benchmark")
         seconds = time.perf_counter() - start
         if [listed["sha256"] for listed in server.submissions] != [sha256(file)]:
-            raise RuntimeError(f"ref {ref}: what arrived is not what was sent")
+            raise RuntimeError(f"ref {ref}: the uploaded file differs from the file that was sent")
     # The largest child; Linux counts in KiB.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     result = {"megabytes": megabytes, "seconds": round(seconds, 1), "peak_mb": round(peak / 1e6)}

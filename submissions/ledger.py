@@ -1,7 +1,7 @@
 """The ledger: every submission with its CV beside Kaggle's public and private score: ``make submissions``.
 
-A CSV that is rewritten whole, under a lock and atomically, so that two commands at once lose nothing. A submission is
-known by its ref; what Kaggle has not listed is not in the ledger.
+The CSV file is rewritten as a whole, under a lock and atomically: no entry is lost if two commands run at once. An
+entry is identified by its ref; a submission is entered once Kaggle lists it.
 """
 
 import csv
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from competition import files
 from competition.command import Failure, os_reason, parser, run_command
-from competition.kaggle.client import Kaggle, Submission, add_patience_arguments, patience
+from competition.kaggle.client import Kaggle, Submission, add_retry_arguments, retry_policy
 
 LEDGER = Path("submissions/ledger.csv")
 FINAL = {"COMPLETE", "ERROR"}
@@ -20,12 +20,12 @@ FINAL = {"COMPLETE", "ERROR"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One submission, all of it text: the ledger's columns."""
+    """One submission; the fields are the ledger's columns, all text."""
 
-    when: str  # Kaggle's, UTC
+    date: str  # from Kaggle, UTC
     run: str
     sha256: str
-    settings: str  # the first digits of the SHA-256 of settings.yaml
+    settings: str  # the first 12 digits of the SHA-256 of settings.yaml
     git: str
     cv_dice: str
     cv_iou: str
@@ -39,7 +39,7 @@ class Entry:
     error: str
 
     def updated(self, listed: Submission) -> "Entry":
-        """The entry with what Kaggle now says of it."""
+        """The entry with the current status and scores at Kaggle."""
         return replace(self, status=listed.status, public=listed.public, private=listed.private, error=listed.error)
 
 
@@ -47,11 +47,7 @@ COLUMNS = [column.name for column in fields(Entry)]
 
 
 def read(ledger: Path) -> list[Entry]:
-    """The entries, oldest first; none where there is no file.
-
-    Raises:
-        Failure: the file is not a ledger.
-    """
+    """The entries, oldest first; empty if there is no file."""
     if not ledger.is_file():
         return []
     try:
@@ -62,7 +58,7 @@ def read(ledger: Path) -> list[Entry]:
             entries = []
             for row in rows:
                 if None in row or None in row.values():
-                    raise Failure(f"{ledger} line {rows.line_num}: not {len(COLUMNS)} fields; repair the line")
+                    raise Failure(f"{ledger} line {rows.line_num}: {len(COLUMNS)} fields expected; repair the line")
                 entries.append(Entry(**row))
             return entries
     except (csv.Error, UnicodeDecodeError) as error:
@@ -71,11 +67,11 @@ def read(ledger: Path) -> list[Entry]:
         raise Failure(f"cannot read {ledger}: {os_reason(error)}") from error
 
 
-def note(ledger: Path, noted: Sequence[Entry]) -> None:
-    """Add entries, or replace those of the same ref; safe against another command that does the same."""
+def save(ledger: Path, changed: Sequence[Entry]) -> None:
+    """Add entries, or replace those with the same ref; safe if another command does the same at once."""
     with files.held(ledger.with_name(".ledger.lock")):
         entries = {entry.ref: entry for entry in read(ledger)}
-        entries |= {entry.ref: entry for entry in noted}
+        entries |= {entry.ref: entry for entry in changed}
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -84,28 +80,30 @@ def note(ledger: Path, noted: Sequence[Entry]) -> None:
 
 
 def refresh(ledger: Path, kaggle: Kaggle) -> None:
-    """Ask Kaggle about the entries that are neither COMPLETE nor ERROR; no call where there are none."""
+    """Update the entries that are neither COMPLETE nor ERROR; makes no call if there are none."""
     pending = [entry for entry in read(ledger) if entry.status not in FINAL]
     if not pending:
         return
     listed = {str(submission.ref): submission for submission in kaggle.submissions()}
-    note(ledger, [entry.updated(listed[entry.ref]) for entry in pending if entry.ref in listed])
+    save(ledger, [entry.updated(listed[entry.ref]) for entry in pending if entry.ref in listed])
 
 
 def table(entries: Sequence[Entry]) -> list[str]:
-    """The entries as aligned lines; the last column but one is CV minus the private score, or the public one."""
-    head = ["when", "run", "message", "CV", "public", "private", "CV - score", "status", "ref"]
+    """The entries as lines with aligned columns."""
+    if not entries:
+        return []
+    head = ["date (UTC)", "run", "message", "CV", "public", "private", "CV - score", "status", "ref"]
     rows = [head]
     for entry in entries:
         status = f"{entry.status}: {entry.error}" if entry.error else entry.status
         scores = [_score(entry.cv_dice), _score(entry.public), _score(entry.private), difference(entry)]
-        rows.append([entry.when[:16].replace("T", " "), entry.run, entry.message, *scores, status, entry.ref])
+        rows.append([entry.date[:16].replace("T", " "), entry.run, entry.message, *scores, status, entry.ref])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return ["  ".join(field.ljust(width) for field, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def difference(entry: Entry) -> str:
-    """CV minus private score, or public where that is all there is, with its sign; empty while one is missing."""
+    """CV minus the private score, or the public one if there is no private one; empty if the CV or both are missing."""
     score = _number(entry.private) or _number(entry.public)
     cv = _number(entry.cv_dice)
     return f"{cv - score:+.5f}" if cv is not None and score is not None else ""
@@ -124,18 +122,17 @@ def _number(text: str) -> float | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Refresh what is pending and print the ledger."""
+    """Update the pending entries and print the ledger."""
     arguments = parser("Print every submission with its CV beside its score.")
     arguments.add_argument("--ledger", type=Path, default=LEDGER, help="the ledger")
-    add_patience_arguments(arguments)
+    add_retry_arguments(arguments)
     options = arguments.parse_args(argv)
     try:
-        refresh(options.ledger, Kaggle(patience(options)))
-    finally:  # what is known is worth seeing even when Kaggle cannot be asked
+        refresh(options.ledger, Kaggle(retry_policy(options)))
+    finally:  # the ledger is printed even if Kaggle cannot be reached
         entries = read(options.ledger)
-        print(
-            "\n".join(table(entries)) if entries else f"no submissions in {options.ledger} yet; make submit makes one"
-        )
+        lines = table(entries) or [f"no submissions in {options.ledger} yet; make one with make submit RUN=..."]
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":

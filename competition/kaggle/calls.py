@@ -1,11 +1,11 @@
 """One call to Kaggle, in a process of its own: the only module that imports ``kaggle``.
 
-``kaggle.client`` starts it, writes the request as one line of JSON to its standard input, and reads the answer as
-JSON from its standard output. Kaggle's client knows neither deadlines nor silence: a process can be ended at any
-instant, and what the client prints (signed addresses, request headers) goes nowhere.
+``client.py`` starts this process, writes the request as one line of JSON to its standard input, and reads the reply
+as JSON from its standard output. There are two reasons for the process. Kaggle's client has no timeouts, but a
+process can be killed. The client prints signed URLs and request headers, but the output of this process is discarded.
 
-An answer is ``{"result": ...}``, or ``{"error": kind, ...}`` with what is needed to tell a person about it. Nothing
-in it is secret: addresses lose their query, and the credentials are blotted out wherever they occur.
+A reply is ``{"result": ...}`` or ``{"error": ...}`` with the arguments of a KaggleError. It contains no secrets:
+credentials are masked, and URLs lose their query.
 """
 
 import json
@@ -14,8 +14,8 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -24,58 +24,56 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from competition.command import os_reason
+from competition.kaggle.errors import (
+    NO_CREDENTIALS,
+    PAGE,
+    UNREADABLE_CREDENTIALS,
+    Credentials,
+    KaggleError,
+    http_error,
+    link_error,
+    network_error,
+    rejected_credentials,
+    upload_error,
+)
 
 COMPETITION = "carvana-image-masking-challenge"
 PAGE_SIZE = 100
-CHUNK = 1 << 18  # what a broken connection costs at most
-# Seconds without a byte after which a download is given up; the deadline of the whole call is the caller's.
-CONNECT, STALL = 30, 60
+CHUNK = 1 << 18  # bytes; a broken connection loses at most one chunk
+CONNECT_SECONDS, READ_SECONDS = 30, 60  # timeouts of a download; the caller limits the whole call
 
-Answer = dict[str, Any]
-
-
-class StorageRefusal(Exception):
-    """The file did not reach the storage; the client reports that by returning normally."""
-
-
-class LinkRefusal(Exception):
-    """The link to a file was refused, most likely because it has expired."""
-
-
-class UnreadableCredentials(Exception):
-    """Kaggle's client can make nothing of the credentials that it found."""
+Reply = dict[str, Any]
 
 
 class StorageStatus(logging.Handler):
-    """Remembers how the storage answered the upload, which only urllib3's log tells."""
+    """The HTTP status of an upload, which Kaggle's client does not return but urllib3 logs."""
 
     status: int | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take the status from urllib3's record of an answered request: (scheme, host, port, method, ...)."""
+        """Read the status from urllib3's record of a PUT request: (scheme, host, port, method, ...)."""
         arguments = record.args
         if isinstance(arguments, tuple) and len(arguments) == 8 and arguments[3] == "PUT":
             self.status = int(str(arguments[6]))
 
 
-def submissions() -> list[Answer]:
-    """Every submission of the team, as Kaggle's JSON has it.
+def submissions() -> list[Reply]:
+    """Every submission of the team, as in Kaggle's JSON.
 
-    The answers are read as they came: the client's own reading of a list fails when the status of one submission
-    is a word that it does not know.
+    The raw responses are read, because the client fails on a list with a status that it does not know.
     """
     api = _authenticated()
     from kaggle.api.kaggle_api_extended import KaggleApi
     from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
 
-    answers: list[Any] = []
-    found: dict[int, Answer] = {}
+    responses: list[Any] = []
+    found: dict[int, Reply] = {}
     with KaggleApi.build_kaggle_client_with_params(
         api.args,
         username=api.config_values.get("username"),
         password=api.config_values.get("key"),
         api_token=api.config_values.get("token"),
-        response_processor=answers.append,
+        response_processor=responses.append,
     ) as client:
         request = ApiListSubmissionsRequest()
         request.competition_name = COMPETITION
@@ -83,7 +81,7 @@ def submissions() -> list[Answer]:
         while True:
             with suppress(KeyError):
                 client.competitions.competition_api_client.list_submissions(request)
-            page = answers[-1].json()
+            page = responses[-1].json()
             new = {int(listed["ref"]): listed for listed in page.get("submissions") or [] if listed.get("ref")}
             if not new.keys() - found.keys():
                 return list(found.values())
@@ -93,27 +91,19 @@ def submissions() -> list[Answer]:
             request.page_token = page["nextPageToken"]
 
 
-def allowance() -> Answer:
-    """How many submissions were made today, ever, and may be made now."""
+def allowance() -> Reply:
+    """The number of submissions made today, made in total, and allowed now."""
     limits = _authenticated().competition_get_submission_limits(COMPETITION)
     return {"today": limits.num_today, "total": limits.num_total, "left": limits.num_allowed_now}
 
 
 def push(file: str, description: str) -> int:
-    """Upload a file and make a submission of it; returns its ref, 0 where Kaggle told none.
-
-    Raises:
-        StorageRefusal: the upload failed, so that there is no submission.
-    """
-    storage = StorageStatus()
-    log = logging.getLogger("urllib3.connectionpool")
-    log.setLevel(logging.DEBUG)
-    log.propagate = False
-    log.addHandler(storage)
+    """Upload and submit a file; returns the ref of the submission, 0 if Kaggle returned none."""
     api = _authenticated()
-    response = api.competition_submit(file, description, COMPETITION, quiet=not sys.stderr.isatty())
+    with _storage_status() as storage:
+        response = api.competition_submit(file, description, COMPETITION, quiet=not sys.stderr.isatty())
     if response.ref <= 0 and response.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
-        raise StorageRefusal(storage.status)
+        raise upload_error(storage.status)
     return int(response.ref)
 
 
@@ -131,14 +121,11 @@ def files() -> dict[str, int]:
             return sizes
 
 
-def download(name: str, path: str) -> Answer:
-    """Download one file of the competition to a path, going on with what is there of the same file already.
+def download(name: str, path: str) -> None:
+    """Download one file of the competition, or the rest of it if the beginning is there already.
 
-    The client's call gives the link, fresh each time. Its own download has other ideas: it would write an error's
-    text into the file once the link has expired, and later go on from there.
-
-    Raises:
-        LinkRefusal: the storage does not take the link.
+    Kaggle's client only provides the link, a new one for each call. Its own download is not used: if the link has
+    expired, it writes the text of the error into the file.
     """
     api = _authenticated()
     import requests
@@ -149,59 +136,20 @@ def download(name: str, path: str) -> Answer:
         request.competition_name = COMPETITION
         request.file_name = name
         linked = client.competitions.competition_api_client.download_data_file(request)
-        linked.close()  # asked again below: from where we are, and with a time limit
+        linked.close()  # requested again below, with an offset and timeouts
         total = int(linked.headers["Content-Length"])
-        have = _already_there(Path(path), linked.headers, total)
-        if have < total:
-            again = linked.request.copy()
-            again.headers.update({"Range": f"bytes={have}-", "Accept-Encoding": "identity"})
-            settings = session.merge_environment_settings(again.url, {}, True, None, None)
-            response = session.send(again, timeout=(CONNECT, STALL), **settings)
-            if response.status_code in range(400, 500):
-                raise LinkRefusal(response.status_code)
-            response.raise_for_status()
-            whole = response.status_code != requests.codes.partial_content
-            _save(response, Path(path), 0 if whole else have, total, name)
-    return {"bytes": Path(path).stat().st_size}
-
-
-def _already_there(path: Path, headers: Mapping[str, str], total: int) -> int:
-    """How many bytes of the file are there; what is there of another one is removed."""
-    note = path.with_name(f"{path.name}.etag")
-    identity = f"{headers.get('ETag') or headers.get('Last-Modified') or ''} {total}"
-    if path.is_file() and note.is_file() and note.read_text() == identity and path.stat().st_size <= total:
-        return path.stat().st_size
-    path.unlink(missing_ok=True)
-    note.write_text(identity)
-    return 0
-
-
-def _save(response: Any, path: Path, have: int, total: int, name: str) -> None:
-    """Append the body of an answer to the first ``have`` bytes of a file."""
-    bar = tqdm(
-        total=total, initial=have, unit="B", unit_scale=True, unit_divisor=1024, desc=name, disable=None, leave=False
-    )
-    with bar, path.open("ab") as file:
-        file.truncate(have)
-        for chunk in response.iter_content(CHUNK):
-            file.write(chunk)
-            bar.update(len(chunk))
-
-
-def _authenticated() -> Any:
-    """Kaggle's client, signed in; the import alone signs in already, but keeps most failures to itself.
-
-    Raises:
-        UnreadableCredentials: kaggle.json for example is cut, or no JSON.
-    """
-    try:
-        from kaggle.api.kaggle_api_extended import KaggleApi
-
-        api = KaggleApi()
-        api.authenticate()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableCredentials from error
-    return api
+        offset = _resume_offset(Path(path), linked.headers, total)
+        if offset == total:
+            return
+        ranged = linked.request.copy()
+        ranged.headers.update({"Range": f"bytes={offset}-", "Accept-Encoding": "identity"})
+        settings = session.merge_environment_settings(ranged.url, {}, True, None, None)
+        response = session.send(ranged, timeout=(CONNECT_SECONDS, READ_SECONDS), **settings)
+        if response.status_code in range(400, 500):
+            raise link_error(response.status_code)
+        response.raise_for_status()
+        whole = response.status_code != requests.codes.partial_content
+        _save(response, Path(path), 0 if whole else offset, total, name)
 
 
 CALLS: dict[str, Callable[..., Any]] = {
@@ -209,75 +157,112 @@ CALLS: dict[str, Callable[..., Any]] = {
 }
 
 
-def answer(call: str, arguments: dict[str, str]) -> Answer:
-    """Make a call; an error becomes an answer too."""
+def _resume_offset(path: Path, headers: Mapping[str, str], total: int) -> int:
+    """The number of bytes that are there already; the beginning of another file is removed."""
+    etag = path.with_name(f"{path.name}.etag")
+    identity = f"{headers.get('ETag') or headers.get('Last-Modified') or ''} {total}"
+    if path.is_file() and etag.is_file() and etag.read_text() == identity and path.stat().st_size <= total:
+        return path.stat().st_size
+    path.unlink(missing_ok=True)
+    etag.write_text(identity)
+    return 0
+
+
+def _save(response: Any, path: Path, offset: int, total: int, name: str) -> None:
+    """Write the body of a response to a file from an offset on."""
+    bar = tqdm(
+        total=total,
+        initial=offset,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        desc=name,
+        disable=None,
+        leave=False,
+    )
+    with bar, path.open("ab") as file:
+        file.truncate(offset)
+        for chunk in response.iter_content(CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+
+
+@contextmanager
+def _storage_status() -> Iterator[StorageStatus]:
+    log = logging.getLogger("urllib3.connectionpool")
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    storage = StorageStatus()
+    log.addHandler(storage)
+    try:
+        yield storage
+    finally:
+        log.removeHandler(storage)
+
+
+def _authenticated() -> Any:
+    """Kaggle's client, signed in. The import signs in too, but hides most errors."""
+    try:
+        from kaggle.api.kaggle_api_extended import KaggleApi
+
+        api = KaggleApi()
+        api.authenticate()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # kaggle.json is damaged, for example
+        raise KaggleError(UNREADABLE_CREDENTIALS) from error
+    return api
+
+
+def reply_to(call: str, arguments: dict[str, str]) -> Reply:
+    """Make a call; an error is returned, not raised."""
     try:
         return {"result": CALLS[call](**arguments)}
-    except SystemExit:
-        return {"error": "credentials", **_credentials()}
-    except StorageRefusal as refusal:
-        return {"error": "storage", "status": refusal.args[0]}
-    except ImportError as error:
-        return {"error": "missing", "reason": error.name or str(error)}
-    except LinkRefusal as refusal:
-        return {"error": "link", "status": refusal.args[0]}
-    except Exception as error:
-        return _described(error, arguments.get("path", ""))
+    except KaggleError as raised:
+        error = raised
+    except SystemExit:  # from ``authenticate``
+        credentials = _credentials()
+        error = KaggleError(rejected_credentials(credentials) if credentials.token else NO_CREDENTIALS)
+    except ImportError as raised:
+        error = KaggleError(f"the Python package {raised.name or raised} is missing; make setup installs it")
+    except Exception as raised:
+        error = _kaggle_error(raised, arguments.get("path", ""))
+    return {"error": {"message": str(error), **vars(error)}}
 
 
-def _described(error: Exception, written: str) -> Answer:
-    """What to tell of an error, and nothing secret; ``written`` is the file that the call writes."""
+def _kaggle_error(error: Exception, path: str) -> KaggleError:
+    """The KaggleError for an exception of the client; ``path`` is the file that the call writes."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        if error.response.history:
-            return {"error": "link", "status": error.response.status_code}
-        return {"error": "http", **_http_error(error.response), **_credentials()}
+        redirected = bool(error.response.history)  # from Kaggle to the storage
+        return link_error(error.response.status_code) if redirected else _http_error(error.response)
     if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
-        return {"error": "network", "reason": _network_reason(repr(error))}
+        return network_error(repr(error))
     if isinstance(error, OSError) and error.errno and not isinstance(error, requests.RequestException):
-        return {"error": "disk", "reason": os_reason(error), "file": str(error.filename or written)}
-    kind = "unforeseen"
-    if isinstance(error, UnreadableCredentials | requests.exceptions.InvalidHeader | UnicodeEncodeError):
-        kind = "unreadable"  # a header is of two lines, or of letters that it cannot have, where a token is
-    elif isinstance(error, ValueError | KeyError | TypeError | AttributeError):
-        kind = "answer"
-    return {"error": kind, "reason": type(error).__name__}
+        return KaggleError(f"cannot write {error.filename or path}: {os_reason(error)}")
+    if isinstance(error, requests.exceptions.InvalidHeader | UnicodeEncodeError):  # a header contains the token
+        return KaggleError(UNREADABLE_CREDENTIALS)
+    name = type(error).__name__
+    if isinstance(error, ValueError | KeyError | TypeError | AttributeError):
+        return KaggleError(
+            f"Kaggle's reply cannot be read ({name}); check whether a proxy or a login page replies instead; "
+            f"see {PAGE}"
+        )
+    return KaggleError(f"unexpected error in Kaggle's client ({name}); see {PAGE}")
 
 
-def _network_reason(text: str) -> str:
-    """A connection's failure in words, from the name of its cause."""
-    for sign, reason in (
-        ("SSLError", "the certificate is not trusted; see the clock and REQUESTS_CA_BUNDLE"),
-        ("NameResolution", "the name of Kaggle's server is not found"),
-        ("reset", "the connection was reset"),
-        ("RemoteDisconnected", "the connection was closed without an answer"),
-        ("IncompleteRead", "the connection broke off"),
-        ("ProxyError", "the proxy does not answer or refuses; see https_proxy"),
-        ("refused", "the connection was refused"),
-        ("Timeout", "the connection stood still"),
-    ):
-        if sign in text:
-            return reason
-    return "the connection failed"
-
-
-def _http_error(response: Any) -> Answer:
-    """Status, server's message and wait of an HTTP error; Kaggle may put the status into the body."""
+def _http_error(response: Any) -> KaggleError:
+    """The error for a failed response; Kaggle may give the status and a message in the body."""
     status, message = int(response.status_code), ""
     with suppress(ValueError, AttributeError, TypeError):
         body = response.json()
         message = str(body.get("message") or body.get("error") or "")
         status = int(body.get("code") or status) if status < 400 else status
-    return {
-        "status": status,
-        "message": _scrubbed(" ".join(message.split()))[:300],
-        "retry_after": _seconds(response.headers.get("Retry-After")),
-    }
+    message = _without_secrets(" ".join(message.split()))[:300]
+    return http_error(status, message, _seconds(response.headers.get("Retry-After")), _credentials())
 
 
 def _seconds(retry_after: str | None) -> float:
-    """Retry-After, a number of seconds or a date, as seconds from now."""
+    """Retry-After, which is a number of seconds or a date, in seconds from now."""
     if not retry_after:
         return 0.0
     with suppress(ValueError):
@@ -287,18 +272,17 @@ def _seconds(retry_after: str | None) -> float:
     return 0.0
 
 
-def _credentials() -> Answer:
-    """Where credentials come from, by name only."""
-    token, source = _token()
-    config = _config()
-    keys = "KAGGLE_KEY" if "KAGGLE_KEY" in os.environ else "kaggle.json"
-    return {
-        "token": ("~/.kaggle/access_token" if source == "access_token" else source) if token else None,
-        "keys": keys if "username" in config and "key" in config else None,
-    }
+def _credentials() -> Credentials:
+    token, token_source = _token()
+    if token_source == "access_token":
+        token_source = "~/.kaggle/access_token"
+    key_source = "KAGGLE_KEY" if "KAGGLE_KEY" in os.environ else "kaggle.json"
+    has_key = {"username", "key"} <= _config().keys()
+    return Credentials(token_source if token else None, key_source if has_key else None)
 
 
 def _token() -> tuple[str | None, str | None]:
+    """The token, and the name of the variable or file that it comes from."""
     from kagglesdk.kaggle_env import get_access_token_from_env
 
     token, source = get_access_token_from_env()
@@ -306,6 +290,7 @@ def _token() -> tuple[str | None, str | None]:
 
 
 def _config() -> dict[str, str]:
+    """kaggle.json, overridden by KAGGLE_USERNAME and KAGGLE_KEY."""
     from kaggle.api.kaggle_api_extended import KaggleApi
 
     api = KaggleApi()
@@ -313,30 +298,30 @@ def _config() -> dict[str, str]:
     return config
 
 
-def _scrubbed(text: str) -> str:
-    """A text without credentials, without what follows ? in an address, without a proxy's password."""
+def _without_secrets(text: str) -> str:
+    """A text without credentials, without the query of a URL, without the password of a proxy."""
     secrets = [_token()[0], _config().get("key"), _config().get("token")]
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return re.sub(r"//[^/\s@]+@", "//", re.sub(r"\?\S+", "?***", text))
 
 
-def _end_with_the_parent(lifeline: int) -> None:
-    """End at once when the other end of a pipe closes: an upload must not outlive the command that began it."""
-    os.read(lifeline, 1)
+def _exit_with_parent(pipe: int) -> None:
+    """Exit when the other end of a pipe closes, so that an upload does not outlive the command that started it."""
+    os.read(pipe, 1)
     os._exit(1)
 
 
 def main() -> NoReturn:
-    """Answer the request on standard input; the argument is the number of the pipe to the parent."""
-    threading.Thread(target=_end_with_the_parent, args=(int(sys.argv[1]),), daemon=True).start()
+    """Reply to the request on standard input; the argument is the number of the pipe to the parent process."""
+    threading.Thread(target=_exit_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    logging.lastResort = None  # urllib3 warns on standard error, with signed addresses
+    logging.lastResort = None  # urllib3 would warn on standard error, with signed URLs
     request = json.loads(sys.stdin.readline())
-    json.dump(answer(request["call"], request["arguments"]), out)
+    json.dump(reply_to(request["call"], request["arguments"]), out)
     out.flush()
-    os._exit(0)  # no thread of the client holds us back
+    os._exit(0)  # does not wait for the client's threads
 
 
 if __name__ == "__main__":
