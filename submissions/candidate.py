@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from competition.command import Failure
-from competition.data_folder import DataFolder
 from competition.files import sha256
 from competition.run.folder import RunFolder
 from competition.run.open import data_of
@@ -61,28 +60,22 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     file = run.submission
     if not file.is_file():
         raise Failure(f"no submission {file}; make one first: make predict RUN={run.called}")
-    made_by = SubmissionRecord.read_if_exists(run.submission_record)
-    if data is None and made_by:
-        data = Path(made_by.data)
-    folder = data_of(run, data)
     digest = sha256(file)
-    if made_by and made_by.sha256 != digest:
-        made_by = None
+    record = SubmissionRecord.read_if_exists(run.submission_record)
+    made_by = record if record and record.sha256 == digest else None
     candidate = Candidate(run, file, digest, message, CV.read_if_exists(run.cv), made_by)
     validated = Validated.read_if_exists(run.validated)
     objection = None if force else next(_objections(candidate, validated), None)
     if objection:
         raise Failure(objection)
-    _validate(candidate, folder, validated, force)
+    if data is None and record:
+        data = Path(record.data)
+    folder = data_of(run, data)
+    if validated != stamp(digest, folder):
+        valid = validate(file, folder, any_area=force)
+        if not force:  # implausible areas are accepted for this command only
+            valid.write(run.validated)
     return candidate
-
-
-def _validate(candidate: Candidate, data: DataFolder, validated: Validated | None, force: bool) -> None:
-    if validated == stamp(candidate.sha256, data):
-        return
-    valid = validate(candidate.file, data, any_area=force)
-    if not force:  # implausible areas are accepted for this command only
-        valid.write(candidate.run.validated)
 
 
 def _objections(candidate: Candidate, validated: Validated | None) -> Iterator[str]:

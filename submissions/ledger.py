@@ -103,7 +103,7 @@ def table(entries: Sequence[Entry]) -> list[str]:
 
 
 def difference(entry: Entry) -> str:
-    """CV minus the private score, or the public one if there is no private one; empty if the CV or both are missing."""
+    """CV minus the private score, or minus the public score while there is no private one; empty if unknown."""
     score = _number(entry.private) or _number(entry.public)
     cv = _number(entry.cv_dice)
     return f"{cv - score:+.5f}" if cv is not None and score is not None else ""

@@ -1,8 +1,8 @@
 """Validate a run's submission, push it to Kaggle, follow it until it is scored, record it: ``make submit``.
 
-Kaggle allows five submissions a day, and an upload takes long. The description therefore contains the file's hash, and
-Kaggle's list is searched for it before every attempt: a lost reply never costs a second submission. If the command is
-interrupted, run it again; it resumes.
+Kaggle allows five submissions a day, and an upload takes long. Therefore the description contains the file's hash,
+and Kaggle's list is searched for it before every attempt: a lost reply never costs a second submission. If the
+command is interrupted, run it again; it resumes.
 """
 
 import hashlib

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kaggle_server import server  # noqa: F401
+from kaggle_server import in_process, server  # noqa: F401
 from numpy.typing import NDArray
 from PIL import Image
 from trained_run import trained, trained_once  # noqa: F401

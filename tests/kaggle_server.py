@@ -1,6 +1,6 @@
-"""A Kaggle on loopback: an HTTP server that speaks what Kaggle's client speaks, and fails on demand.
+"""An HTTP server on loopback that implements what Kaggle's client needs, and fails on demand.
 
-The real client reaches it as its proxy, so that addresses are absolute and name hosts that do not exist.
+The real client uses it as its proxy, so URLs are absolute and name hosts that do not exist.
 """
 
 import base64
@@ -13,7 +13,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,8 +23,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from competition.kaggle import calls, client
+
 USER, KEY, TOKEN = "me", "good-key-0123456789", "good-token-0123456789"
-SIGNATURE = "signature-of-a-signed-address"
+SIGNATURE = "signature-of-a-signed-url"
 STORAGE = "http://storage.invalid"
 
 
@@ -33,10 +35,10 @@ class Fault:
     """What goes wrong with one request.
 
     Args:
-        status: answer this, with the message as JSON.
-        after: break the connection once so many bytes have been read (of an upload) or written (of a download).
-        lost: do what was asked, and break the connection instead of answering.
-        hang: answer nothing.
+        status: reply with this status, and with the message as JSON.
+        after: break the connection after that many bytes of an upload (read) or of a download (written).
+        lost: process the request, then break the connection instead of replying.
+        hang: do not reply.
     """
 
     status: int = 0
@@ -48,18 +50,18 @@ class Fault:
 
 
 class KaggleServer:
-    """The server, what it knows, and what it has seen.
+    """The server with its state.
 
     Attributes:
-        faults: by the name of the call (``ListSubmissions``, ..., ``upload``, ``file``), what goes wrong with the
-            next requests; ``[fault, ...]`` goes on for ever.
-        submissions: what was submitted, the latest first, in the list's JSON.
-        outcome: what becomes of a submission once it was listed ``pending`` times.
-        lag: how often the list is asked for before it has a new submission.
-        uploads: SHA-256 of what was uploaded, by token.
+        faults: name of a call (``ListSubmissions``, ..., ``upload``, ``file``) to the faults of the next requests;
+            ``[fault, ...]`` repeats for ever.
+        submissions: the latest first, in the JSON of the list.
+        outcome: the result of a submission after it was listed ``pending`` times.
+        lag: how many requests of the list do not contain a new submission yet.
+        uploads: token to SHA-256 of each upload.
         files: name to bytes of the competition's data.
-        seen: number of requests by name.
-        starts: where each download of a file began, in bytes.
+        seen: name of a call to the number of requests.
+        starts: the offset at which each download of a file started, in bytes.
     """
 
     def __init__(self) -> None:
@@ -72,7 +74,6 @@ class KaggleServer:
         self.files: dict[str, bytes] = {}
         self.seen: Counter[str] = Counter()
         self.starts: list[int] = []
-        self.bodies: list[dict[str, Any]] = []
         self.released = threading.Event()
         server = self
 
@@ -93,7 +94,7 @@ class KaggleServer:
         self.http.server_close()
 
     def environment(self, home: str) -> dict[str, str]:
-        """What makes Kaggle's client talk to this server, with nothing but a home of its own."""
+        """The variables that make Kaggle's client use this server and that home folder."""
         return {
             "HOME": home,
             "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
@@ -102,24 +103,21 @@ class KaggleServer:
         }
 
     def fault(self, name: str) -> Fault:
-        """The fault of the next request of that name; an empty one where nothing goes wrong."""
+        """The fault of the next request of that name; an empty one if nothing goes wrong."""
         coming = self.faults.get(name, [])
         if coming[1:] == [...]:
             return coming[0]
         return coming.pop(0) if coming else Fault()
 
-    # What the calls do.
-
     def call(self, name: str, body: dict[str, Any], authorization: str) -> dict[str, Any] | None:
-        """The answer to a call; None where the credentials are wrong."""
+        """The reply to a call; None if the credentials are wrong."""
         if name == "IntrospectToken":
             good = body.get("token") == TOKEN
             return {"active": good, "username": USER} if good else {"active": False}
         basic = base64.b64encode(f"{USER}:{KEY}".encode()).decode()
         if authorization not in (f"Basic {basic}", f"Bearer {TOKEN}"):
             return None
-        answer: dict[str, Any] = getattr(self, name)(body)
-        return answer
+        return getattr(self, name)(body)
 
     def StartSubmissionUpload(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         token = f"token-{self.seen['StartSubmissionUpload']}"
@@ -183,7 +181,6 @@ class Handler(BaseHTTPRequestHandler):
         name = urlsplit(self.path).path.split("/")[-1]
         kaggle = self.kaggle
         kaggle.seen[name] += 1
-        kaggle.bodies.append(body)
         fault = kaggle.fault(name)
         if self.failed(fault):
             return
@@ -191,13 +188,13 @@ class Handler(BaseHTTPRequestHandler):
             location = f"{STORAGE}/file/{body['fileName']}?X-Goog-Signature={SIGNATURE}"
             self.reply(302, b"", {"Location": location})
             return
-        answer = kaggle.call(name, body, self.headers.get("Authorization", ""))
+        reply = kaggle.call(name, body, self.headers.get("Authorization", ""))
         if fault.lost:
             self.reset()
-        elif answer is None:
+        elif reply is None:
             self.reply_json(401, {"code": 401, "message": "Unauthenticated"})
         else:
-            self.reply_json(200, answer)
+            self.reply_json(200, reply)
 
     def do_PUT(self) -> None:
         kaggle = self.kaggle
@@ -239,12 +236,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.reset(hard=False)
             elif wanted:
                 self.wfile.write(content[start:])
-            else:  # the client only wants to see the headers, and leaves
+            else:  # the client reads only the headers
                 self.wfile.write(content[:100_000])
                 self.close_connection = True
 
     def failed(self, fault: Fault) -> bool:
-        """Answer as the fault has it; false where nothing went wrong yet."""
+        """Whether the fault was a hang or a status, which is then the reply."""
         if fault.hang:
             self.kaggle.released.wait(30)
             self.close_connection = True
@@ -265,7 +262,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def reset(self, hard: bool = True) -> None:
-        """End the connection: with a reset, or, so that what was written arrives, with an early end."""
+        """End the connection with a reset, or (not ``hard``) so that what was written still arrives."""
         if hard:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
@@ -277,7 +274,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KaggleServer]:
-    """A Kaggle, and an environment with an empty home from which the client reaches it with a good key."""
+    """A running server, and an environment with an empty home in which the client reaches it with a valid key."""
     for name in [name for name in os.environ if name.startswith("KAGGLE_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -289,3 +286,18 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KaggleSe
         monkeypatch.setenv("KAGGLE_USERNAME", USER)
         monkeypatch.setenv("KAGGLE_KEY", KEY)
         yield started
+
+
+@pytest.fixture
+def in_process(server: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make Kaggle calls in this process: importing the client for each call takes a second.
+
+    The process of a call is tested in test_kaggle_client.py. The client looks for ~/.kaggle/kaggle.json only in the
+    home folder in which it was first imported, so tests of credential files need that process too.
+    """
+
+    def run_call(call: str, arguments: dict[str, str], seconds: float) -> dict[str, Any]:
+        with redirect_stdout(io.StringIO()):  # the client prints
+            return json.loads(json.dumps(calls.reply_to(call, arguments)))
+
+    monkeypatch.setattr(client, "run_call", run_call)

@@ -1,4 +1,4 @@
-"""Kaggle's real client, in its own process, against a server on loopback: what fails, and what is said then."""
+"""Kaggle's real client against a server on loopback: retries, deadlines, and the message of each error."""
 
 import base64
 import json
@@ -15,20 +15,27 @@ import psutil
 import pytest
 from kaggle_server import KEY, SIGNATURE, TOKEN, USER, Fault, KaggleServer
 
-from competition.kaggle.client import Kaggle, KaggleError, Patience
+from competition.kaggle import client
+from competition.kaggle.client import Kaggle, RetryPolicy
+from competition.kaggle.errors import KaggleError
 
 ROOT = Path(__file__).parent.parent
-QUICK = Patience(deadline=60, attempts=3, pause=0.05)
 
 
 @pytest.fixture
-def said() -> list[str]:
+def log() -> list[str]:
     return []
 
 
 @pytest.fixture
-def kaggle(server: KaggleServer, said: list[str]) -> Kaggle:
-    return Kaggle(QUICK, said.append)
+def slow_kaggle(server: KaggleServer, log: list[str]) -> Kaggle:
+    """A client that makes each call in a process of its own, as users do."""
+    return Kaggle(RetryPolicy(deadline=60, attempts=3, pause=0.02), log.append)
+
+
+@pytest.fixture
+def kaggle(in_process: None, slow_kaggle: Kaggle) -> Kaggle:
+    return slow_kaggle
 
 
 def error_of(kaggle: Kaggle) -> str:
@@ -49,76 +56,83 @@ def test_lists_are_read_to_their_last_page(server: KaggleServer, kaggle: Kaggle)
     assert server.seen["ListSubmissions"] == 3
 
 
-def test_a_status_that_the_client_does_not_know_is_passed_on(server: KaggleServer, kaggle: Kaggle) -> None:
-    server.submissions = [{"ref": 2, "description": "b", "listed": 0}, {"ref": 1, "description": "a", "listed": 0}]
+def test_a_status_that_the_client_does_not_know_is_returned(server: KaggleServer, kaggle: Kaggle) -> None:
+    server.submissions = [{"ref": ref, "description": "a", "listed": 0} for ref in (2, 1)]
     server.outcome = {"status": "QUARANTINED"}
-    assert [(listed.ref, listed.status) for listed in kaggle.submissions()] == [
-        (2, "QUARANTINED"),
-        (1, "QUARANTINED"),
-    ]
+    assert [(each.ref, each.status) for each in kaggle.submissions()] == [(2, "QUARANTINED"), (1, "QUARANTINED")]
 
 
-def test_without_credentials_the_three_ways_are_named(
-    server: KaggleServer, kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_allowance(server: KaggleServer, kaggle: Kaggle) -> None:
+    server.left, server.today = 2, 3
+    assert kaggle.allowance() == client.Allowance(today=3, total=3, left=2)
+
+
+def test_without_credentials_the_message_names_three_ways(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_KEY")
     message = error_of(kaggle)
-    assert message.startswith("no Kaggle credentials; make a token on https://www.kaggle.com/settings/api")
+    assert message.startswith("no Kaggle credentials found; create a token on https://www.kaggle.com/settings/api")
     for way in ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "kaggle auth login"):
         assert way in message
 
 
-def test_a_bad_key_is_named(server: KaggleServer, kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_key_is_not_retried(server: KaggleServer, kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_KEY", "bad-key")
-    assert error_of(kaggle).startswith("Kaggle rejects the user name and key from KAGGLE_KEY (401)")
-    assert server.seen["ListSubmissions"] == 1  # and not tried again
+    assert error_of(kaggle).startswith("Kaggle rejected the user name and key from KAGGLE_KEY (401)")
+    assert server.seen["ListSubmissions"] == 1
+
+
+UNREADABLE = "no Kaggle credentials|the Kaggle credentials cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("KAGGLE_API_TOKEN", "stale\ntoken"), ("KAGGLE_KEY", "bad-k€y")],
+)
+def test_damaged_credentials_in_a_variable_are_not_a_network_error(
+    kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert re.match(UNREADABLE, error_of(kaggle))
+
+
+@pytest.fixture
+def kaggle_folder(server: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """~/.kaggle, and no credentials in variables."""
+    monkeypatch.delenv("KAGGLE_USERNAME")
+    monkeypatch.delenv("KAGGLE_KEY")
+    folder = tmp_path / "home" / ".kaggle"
+    folder.mkdir()
+    return folder
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("kaggle.json", b""),
-        ("kaggle.json", b'{"username": "grandmas'),
-        ("kaggle.json", b"\xef\xbb\xbf{}"),
         ("kaggle.json", b"[]"),
         ("kaggle.json", b"\xff\xfe"),
-        ("access_token", b"stale\ntoken"),
         ("access_token", "stale-tökèn-€".encode()),
-        ("KAGGLE_API_TOKEN", b"stale\ntoken"),
-        ("KAGGLE_KEY", "bad-k€y".encode()),
     ],
 )
-@pytest.mark.usefixtures("server")
-def test_damaged_credentials_are_not_blamed_on_the_network(
-    kaggle: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+def test_damaged_credential_files_are_not_a_network_error(
+    slow_kaggle: Kaggle, kaggle_folder: Path, name: str, content: bytes
 ) -> None:
-    if name.startswith("KAGGLE"):
-        monkeypatch.setenv(name, content.decode())
-    else:
-        monkeypatch.delenv("KAGGLE_USERNAME")
-        monkeypatch.delenv("KAGGLE_KEY")
-        folder = tmp_path / "home" / ".kaggle"
-        folder.mkdir()
-        (folder / name).write_bytes(content)
-    assert re.match("no Kaggle credentials|the Kaggle credentials that were found cannot be read", error_of(kaggle))
+    (kaggle_folder / name).write_bytes(content)
+    assert re.match(UNREADABLE, error_of(slow_kaggle))
 
 
-def test_a_stale_token_that_hides_a_good_key_is_named(
-    server: KaggleServer, kaggle: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "home" / ".kaggle"
-    folder.mkdir()
-    (folder / "access_token").write_text("stale-token")
-    (folder / "kaggle.json").write_text(json.dumps({"username": USER, "key": KEY}))
-    monkeypatch.delenv("KAGGLE_USERNAME")
-    monkeypatch.delenv("KAGGLE_KEY")
-    expected = "rejects the token from ~/.kaggle/access_token, which comes before the key from kaggle.json; remove"
-    assert expected in error_of(kaggle)
-    (folder / "access_token").unlink()
-    assert kaggle.submissions() == []
-    (folder / "kaggle.json").unlink()
+def test_a_stale_token_that_hides_a_valid_key(slow_kaggle: Kaggle, kaggle_folder: Path) -> None:
+    (kaggle_folder / "access_token").write_text("stale-token")
+    (kaggle_folder / "kaggle.json").write_text(json.dumps({"username": USER, "key": KEY}))
+    expected = "token from ~/.kaggle/access_token, which takes precedence over the key from kaggle.json; remove"
+    assert expected in error_of(slow_kaggle)
+    (kaggle_folder / "access_token").unlink()
+    assert slow_kaggle.submissions() == []
+
+
+def test_a_token_in_a_variable(kaggle: Kaggle, kaggle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_API_TOKEN", "stale-token")
-    assert error_of(kaggle).startswith("Kaggle rejects the token from KAGGLE_API_TOKEN; replace it")
+    assert error_of(kaggle).startswith("Kaggle rejected the token from KAGGLE_API_TOKEN; replace it")
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     assert kaggle.submissions() == []
 
@@ -128,82 +142,85 @@ def test_a_stale_token_that_hides_a_good_key_is_named(
     [
         (
             Fault(403, "You must accept this competition's rules"),
-            "(403: You must accept this competition's rules); acc",
+            "Kaggle denied access (403: You must accept this competition's rules); accept the rules on https://www.k",
+        ),
+        (Fault(404), "Kaggle did not find this (404: no); check that https://www.kaggle.com/competitions/carvana"),
+        (
+            Fault(400, f"Bad {KEY} at http://x/y?sig={SIGNATURE}"),
+            "Kaggle rejected the request (400: Bad *** at http://x/y?***)",
         ),
         (
-            Fault(404),
-            "Kaggle does not find this (404: no); see that https://www.kaggle.com/competitions/carvana-image",
+            Fault(429, headers={"Retry-After": "3600"}),
+            "too many requests to Kaggle (429), which asks to wait 3600 s, after 1 attempt; run the same command ",
         ),
-        (Fault(400, f"Bad {KEY} at http://x/y?sig={SIGNATURE}"), "Kaggle refuses (400: Bad *** at http://x/y?***)"),
     ],
 )
-def test_what_kaggle_refuses_is_said_once(server: KaggleServer, kaggle: Kaggle, fault: Fault, expected: str) -> None:
+def test_a_permanent_error_is_not_retried(server: KaggleServer, kaggle: Kaggle, fault: Fault, expected: str) -> None:
     server.faults = {"ListSubmissions": [fault]}
-    assert expected in error_of(kaggle)
+    assert error_of(kaggle).startswith(expected)
     assert server.seen["ListSubmissions"] == 1
 
 
-def test_trouble_that_passes_is_waited_out(server: KaggleServer, kaggle: Kaggle, said: list[str]) -> None:
-    server.faults = {"ListSubmissions": [Fault(429, headers={"Retry-After": "1"}), Fault(500)]}
-    start = time.monotonic()
+def test_a_temporary_error_is_retried_after_a_pause(
+    server: KaggleServer, kaggle: Kaggle, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    server.faults = {"ListSubmissions": [Fault(429, headers={"Retry-After": "7"}), Fault(500)]}
     assert kaggle.submissions() == []
-    assert time.monotonic() - start > 1
-    assert said == [
-        "Kaggle asks to slow down (429), and to wait 1 s; attempt 2 of 3 in 1 s",
-        "Kaggle is in trouble (500: no); attempt 3 of 3 in 0 s",
+    assert pauses == [7, 0.04]
+    assert log == [
+        "too many requests to Kaggle (429), which asks to wait 7 s; attempt 2 of 3 in 7 s",
+        "Kaggle has a server error (500: no); attempt 3 of 3 in 0 s",
     ]
-
-
-def test_a_wait_that_is_too_long_is_not_begun(server: KaggleServer, kaggle: Kaggle) -> None:
-    server.faults = {"ListSubmissions": [Fault(429, headers={"Retry-After": "3600"})]}
-    assert "(429), and to wait 3600 s, after 1 attempt; type the same command again later" in error_of(kaggle)
 
 
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        (Fault(500), "Kaggle is in trouble (500: no), after 3 attempts; type the same command again later"),
-        (Fault(lost=True), "cannot reach Kaggle: the connection was reset, after 3 attempts; type the same command"),
+        (Fault(500), "Kaggle has a server error (500: no), after 3 attempts; run the same command again later"),
+        (Fault(lost=True), "cannot reach Kaggle: the connection was reset, after 3 attempts; run the same command"),
     ],
 )
-def test_trouble_that_stays_ends_after_the_attempts(
-    server: KaggleServer, kaggle: Kaggle, fault: Fault, expected: str
-) -> None:
+def test_the_number_of_attempts_is_limited(server: KaggleServer, kaggle: Kaggle, fault: Fault, expected: str) -> None:
     server.faults = {"ListSubmissions": [fault, ...]}
     assert error_of(kaggle).startswith(expected)
     assert server.seen["ListSubmissions"] == 3
 
 
-def test_a_proxy_that_is_not_there_is_named(
-    server: KaggleServer, said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_that_does_not_exist(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://me:{KEY}@127.0.0.1:1")
-    message = error_of(Kaggle(Patience(attempts=1)))
-    assert message.startswith("cannot reach Kaggle: the proxy does not answer or refuses; see https_proxy")
+    message = error_of(kaggle)
+    assert message.startswith("cannot reach Kaggle: the proxy does not reply or rejects the connection; check https_")
 
 
-def test_a_login_page_instead_of_an_answer_is_guessed(
-    server: KaggleServer, kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_login_page_instead_of_a_reply(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kaggle_server.Handler.reply_json", lambda self, *_: self.reply(200, b"<html>Log in</html>"))
-    assert "answer is not understood (JSONDecodeError); is a login page or a proxy between?" in error_of(kaggle)
+    assert "reply cannot be read (JSONDecodeError); check whether a proxy or a login page" in error_of(kaggle)
 
 
-def test_a_server_that_never_answers_ends_at_the_deadline(server: KaggleServer) -> None:
-    server.faults = {"ListSubmissions": [Fault(hang=True)]}
-    message = error_of(Kaggle(Patience(deadline=2)))
-    assert message.startswith("Kaggle did not finish the call `submissions` within 2 s; see that the network works")
-    assert server.seen["ListSubmissions"] <= 1
+@pytest.mark.parametrize("fault", [Fault(after=200_000), Fault(hang=True)], ids=["reset for ever", "hang"])
+def test_an_upload_that_never_ends_is_killed_at_the_deadline(
+    server: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setattr(client, "SLOWEST", 1e9)  # the size of the file adds no time
+    file = tmp_path / "submission.csv.gz"
+    file.write_bytes(bytes(5_000_000))  # more than the buffer of a socket
+    server.faults = {"upload": [fault, ...]}
+    with pytest.raises(KaggleError, match="did not finish the call `push` within 2 s; check the network") as raised:
+        Kaggle(RetryPolicy(deadline=2)).push(file, "first")
+    assert (raised.value.transient, raised.value.unsubmitted) == (True, False)
+    assert server.submissions == []
     assert calls_of(os.getpid()) == []
 
 
 def calls_of(pid: int) -> list[int]:
-    # Where a child of an earlier test has ended and is not waited for yet, ``cmdline()`` raises; here it has none.
+    # ``cmdline()`` raises for a child of an earlier test that has ended and was not waited for.
     children = [child.as_dict(["pid", "cmdline"], []) for child in psutil.Process(pid).children(recursive=True)]
     return [child["pid"] for child in children if "competition.kaggle.calls" in child["cmdline"]]
 
 
-def test_a_call_does_not_outlive_its_command(server: KaggleServer, tmp_path: Path) -> None:
+def test_a_call_does_not_outlive_its_command(server: KaggleServer) -> None:
     server.faults = {"ListSubmissions": [Fault(hang=True)]}
     script = "from competition.kaggle.client import Kaggle; Kaggle().submissions()"
     command = psutil.Popen([sys.executable, "-c", script], cwd=ROOT)
@@ -224,11 +241,11 @@ def until(condition: object, seconds: float = 60) -> None:
     raise AssertionError("it did not happen")
 
 
-def test_a_terminal_sees_the_progress_and_no_secrets(
+def test_a_terminal_shows_progress_and_no_secrets(
     server: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VERBOSE", "1")  # which makes the client print what it sends
-    server.faults = {"upload": [Fault(after=10)]}  # which makes urllib3 warn, and name the address
+    monkeypatch.setenv("VERBOSE", "1")  # the client then prints what it sends
+    server.faults = {"upload": [Fault(after=10)]}  # urllib3 then warns, and prints the URL
     file = tmp_path / "submission.csv.gz"
     file.write_bytes(bytes(1000))
     push = f"Kaggle().push(Path({str(file)!r}), 'a')"
@@ -243,9 +260,3 @@ def test_a_terminal_sees_the_progress_and_no_secrets(
     assert "B/s" in shown
     for secret in (KEY, SIGNATURE, base64.b64encode(f"{USER}:{KEY}".encode()).decode(), "Authorization", "http"):
         assert secret not in shown
-
-
-def test_the_limits(server: KaggleServer, kaggle: Kaggle) -> None:
-    server.left, server.today = 2, 3
-    limits = kaggle.allowance()
-    assert (limits.today, limits.total, limits.left) == (3, 3, 2)

@@ -1,4 +1,4 @@
-"""The ledger: nothing is lost, neither to a kill nor to another command, and the table says what counts."""
+"""The ledger: reading, concurrent writing, the table, and updates from Kaggle."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +13,7 @@ from submissions import ledger
 from submissions.ledger import Entry
 
 ENTRY = Entry(
-    when="2026-11-22T10:00:00.123Z",
+    date="2026-11-22T10:00:00.123Z",
     run="unet",
     sha256="0" * 64,
     settings="0123456789ab",
@@ -21,7 +21,7 @@ ENTRY = Entry(
     cv_dice="0.99701",
     cv_iou="0.99404",
     folds="5",
-    views="identity+hflip",
+    tta="identity+hflip",
     message='first, with "quotes"',
     ref="1000",
     status="PENDING",
@@ -32,44 +32,44 @@ ENTRY = Entry(
 SCORED = replace(ENTRY, ref="1001", status="COMPLETE", public="0.99712", private="0.99693")
 
 
-def test_what_is_noted_is_read(tmp_path: Path) -> None:
+def test_saved_entries_are_read(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ledger.csv"
     assert ledger.read(path) == []
-    ledger.note(path, [ENTRY])
-    ledger.note(path, [SCORED])
+    ledger.save(path, [ENTRY])
+    ledger.save(path, [SCORED])
     assert ledger.read(path) == [ENTRY, SCORED]
 
 
-def test_an_entry_of_the_same_ref_is_replaced_in_its_place(tmp_path: Path) -> None:
+def test_an_entry_with_the_same_ref_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "ledger.csv"
-    ledger.note(path, [ENTRY, SCORED])
+    ledger.save(path, [ENTRY, SCORED])
     failed = replace(ENTRY, status="ERROR", error="Evaluation failed")
-    ledger.note(path, [failed])
+    ledger.save(path, [failed])
     assert ledger.read(path) == [failed, SCORED]
 
 
-def test_commands_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_commands_lose_no_entry(tmp_path: Path) -> None:
     path = tmp_path / "ledger.csv"
     refs = [str(number) for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda ref: ledger.note(path, [replace(ENTRY, ref=ref)]), refs))
+        list(pool.map(lambda ref: ledger.save(path, [replace(ENTRY, ref=ref)]), refs))
     assert sorted(entry.ref for entry in ledger.read(path)) == sorted(refs)
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("when,run\n", "line 1: the columns are not when,run,sha256"),
-        (",".join(ledger.COLUMNS) + "\na,b\n", "line 2: not 15 fields"),
+        ("when,run\n", "line 1: the columns are not date,run,sha256"),
+        (",".join(ledger.COLUMNS) + "\na,b\n", "line 2: 15 fields expected"),
         ("\udcff", "is damaged"),
     ],
 )
-def test_a_damaged_ledger_is_named_and_kept(tmp_path: Path, text: str, reason: str) -> None:
+def test_a_damaged_ledger_is_reported_and_kept(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "ledger.csv"
     path.write_bytes(text.encode(errors="surrogateescape"))
     before = path.read_bytes()
     with pytest.raises(Failure, match=reason):
-        ledger.note(path, [ENTRY])
+        ledger.save(path, [ENTRY])
     assert path.read_bytes() == before
 
 
@@ -77,32 +77,33 @@ def test_the_table_shows_cv_minus_score() -> None:
     entries = [replace(entry, message="first") for entry in (ENTRY, SCORED)]
     failed = replace(entries[0], ref="1002", status="ERROR", error="too few rows")
     assert ledger.table([*entries, failed]) == [
-        "when              run   message  CV       public   private  CV - score  status               ref",
+        "date (UTC)        run   message  CV       public   private  CV - score  status               ref",
         "2026-11-22 10:00  unet  first    0.99701                                PENDING              1000",
         "2026-11-22 10:00  unet  first    0.99701  0.99712  0.99693  +0.00008    COMPLETE             1001",
         "2026-11-22 10:00  unet  first    0.99701                                ERROR: too few rows  1002",
     ]
 
 
-def test_the_public_score_counts_while_there_is_no_private_one() -> None:
+def test_the_public_score_is_used_if_there_is_no_private_one() -> None:
     assert ledger.difference(replace(SCORED, private="")) == "-0.00011"
     assert ledger.difference(ENTRY) == ledger.difference(replace(SCORED, cv_dice="")) == ""
 
 
-def test_the_command_refreshes_what_is_pending(
+@pytest.mark.usefixtures("in_process")
+def test_the_command_updates_pending_entries(
     tmp_path: Path, server: KaggleServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "ledger.csv"
     ledger.main(["--ledger", str(path)])
-    assert capsys.readouterr().out == f"no submissions in {path} yet; make submit makes one\n"
-    ledger.note(path, [ENTRY])
+    assert capsys.readouterr().out == f"no submissions in {path} yet; make one with make submit RUN=...\n"
+    ledger.save(path, [ENTRY])
     server.faults = {"ListSubmissions": [Fault(404)]}
     with pytest.raises(KaggleError, match="404"):
         ledger.main(["--ledger", str(path)])
-    assert "PENDING" in capsys.readouterr().out  # what is known is printed all the same
+    assert "PENDING" in capsys.readouterr().out  # the ledger is printed nevertheless
     server.submissions = [{"ref": 1000, "description": "first", "listed": 0}]
     ledger.main(["--ledger", str(path)])
     assert "0.99701  0.99712  0.99693  +0.00008    COMPLETE  1000" in capsys.readouterr().out
     assert ledger.read(path) == [replace(SCORED, ref="1000")]
     ledger.main(["--ledger", str(path)])
-    assert server.seen["ListSubmissions"] == 2  # and no third: nothing is pending
+    assert server.seen["ListSubmissions"] == 2  # no third one: nothing is pending

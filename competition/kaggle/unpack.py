@@ -1,8 +1,8 @@
 """Unpack a zip file while shrinking it, so that the disk holds the data once and not twice.
 
-The members are unpacked from the last to the first. After each one the zip file is cut off where it started. Unpacking
-can be interrupted at any time and resumes. The table of contents is at the end of a zip file and is lost with the first
-cut, so the list of members is read before.
+The members are unpacked from the last to the first. After each member, the zip file is cut off where that member
+started. Unpacking can be interrupted at any time and resumes. The table of contents is at the end of a zip file, and
+the first cut removes it, so the list of members is read before.
 """
 
 import shutil

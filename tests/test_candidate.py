@@ -1,0 +1,153 @@
+"""Whether a run's submission may be submitted."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sample_records import make_cv
+from submittable import NAMES, SubmittableRun
+
+from competition.command import Failure
+from competition.files import sha256
+from submissions import candidate
+from submissions.candidate import Candidate
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> SubmittableRun:
+    return SubmittableRun(tmp_path)
+
+
+def prepare(run: SubmittableRun, force: bool = False, message: str = "first") -> Candidate:
+    return candidate.prepare(run.folder, run.data, message, force)
+
+
+def rejection(run: SubmittableRun, force: bool = False, message: str = "first") -> str:
+    with pytest.raises(Failure) as raised:
+        prepare(run, force, message)
+    return str(raised.value)
+
+
+def test_a_predicted_and_scored_run(run: SubmittableRun) -> None:
+    found = candidate.prepare(run.folder, None, " first\n try", force=False)  # the data folder of submission.json
+    assert found.sha256 == sha256(run.file)
+    assert found.description == f"first try [sha256:{found.sha256[:16]}]"
+    assert found.cv == make_cv()
+    assert found.made_by
+    assert found.made_by.sha256 == found.sha256
+    assert prepare(run, message="long " * 100).description == f"{'long ' * 40} {found.mark}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"tta": ["identity"]}, "tta is identity, in the CV identity+hflip"),
+        ({"threshold": 0.45}, "threshold is 0.450, in the CV 0.500"),
+        (
+            {"member_weights": {"runs/a": 0.5, "runs/b": 0.5}},
+            "member_weights are {'runs/a': 0.5, 'runs/b': 0.5}, in the CV those of one run",
+        ),
+        ({"checkpoints": {"runs/a": "3"}}, "runs/a is not among the weights that the CV scored"),
+    ],
+    ids=["tta", "threshold", "member_weights", "checkpoints"],
+)
+def test_what_the_cv_did_not_score_needs_force(
+    run: SubmittableRun, changes: dict[str, object], difference: str
+) -> None:
+    run.predict(**changes)
+    folder = run.folder
+    assert rejection(run) == (
+        f"{run.file} is not what {folder.cv} scored: {difference}; run make predict RUN={folder.root} and make score "
+        f"RUN={folder.root} with the same SET, or add FORCE=1"
+    )
+    assert prepare(run, force=True).made_by
+
+
+def lose_cv(run: SubmittableRun) -> None:
+    run.folder.cv.unlink()
+
+
+def lose_record(run: SubmittableRun) -> None:
+    run.folder.submission_record.unlink()
+
+
+def record_other_file(run: SubmittableRun) -> None:
+    run.predict(sha256="0" * 64)
+
+
+def predict_again(run: SubmittableRun) -> None:
+    prepare(run)
+    run.predict("1 500000")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lose_cv, "run unet has no CV to compare the score with; make cv RUN={root}, or add FORCE=1"),
+        (
+            lose_record,
+            "submission.json does not describe {root}/submission.csv.gz; write both again with make predict",
+        ),
+        (record_other_file, "submission.json does not describe {root}/submission.csv.gz; write both again with make"),
+        (predict_again, "is not the file that was validated; check it with make validate RUN={root}, or add FORCE=1"),
+    ],
+)
+def test_an_unknown_or_changed_file_needs_force(
+    run: SubmittableRun, change: Callable[[SubmittableRun], None], reason: str
+) -> None:
+    change(run)
+    assert reason.format(root=run.folder.root) in rejection(run)
+    forced = prepare(run, force=True)
+    assert (forced.cv is None) == (change == lose_cv)
+    assert (forced.made_by is None) == (change in (lose_record, record_other_file))
+
+
+def test_equal_choices_may_be_written_differently(run: SubmittableRun) -> None:
+    """TTA in another order, a threshold between the same levels, and a run of weight 0 that was not predicted."""
+    make_cv(member_weights={"runs/a": 1.0, "runs/b": 0.0}, threshold=77 / 255).write(run.folder.cv)
+    equal = {"tta": ["hflip", "identity"], "threshold": 0.3}
+    run.predict(**equal, member_weights={"runs/a": 1.0})
+    prepare(run)
+    run.predict(**equal, member_weights={"runs/b": 1.0})
+    assert "member_weights are {'runs/b': 1.0}, in the CV {'runs/a': 1.0}" in rejection(run)
+
+
+def test_weights_are_compared_by_content(run: SubmittableRun) -> None:
+    best = run.folder.best(0)
+    best.parent.mkdir()
+    best.write_text("trained")
+    make_cv(checkpoints={"runs/moved": sha256(best), "runs/gone": "2"}).write(run.folder.cv)
+    run.predict(checkpoints={str(best): sha256(best), "runs/elsewhere": "2"})
+    prepare(run)
+    best.write_text("trained again")
+    assert f"scored: {best} was trained again after the prediction; run make predict" in rejection(run)
+    prepare(run, force=True)
+
+
+def test_an_invalid_file_is_rejected_even_with_force(run: SubmittableRun, capsys: pytest.CaptureFixture[str]) -> None:
+    run.predict(names=NAMES[1:])
+    for force in (False, True):
+        assert re.search(r"is (no|not a) valid submission \(1 x missing name", rejection(run, force))
+        assert NAMES[0] in capsys.readouterr().out
+
+
+def test_force_accepts_implausible_masks_once(run: SubmittableRun) -> None:
+    run.predict(code="")
+    prepare(run, force=True)
+    assert "valid submission" in rejection(run)
+
+
+def test_a_valid_file_is_validated_once(run: SubmittableRun, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(run)
+    assert "is a valid submission" in capsys.readouterr().out
+    prepare(run)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_message_and_a_submission_are_required(run: SubmittableRun) -> None:
+    assert rejection(run, message=" \n") == 'a submission needs a message; add MESSAGE="what is new"'
+    run.file.unlink()
+    assert (
+        rejection(run, force=True) == f"no submission {run.file}; make one first: make predict RUN={run.folder.root}"
+    )
