@@ -97,7 +97,8 @@ def test_damaged_credentials_in_a_variable_are_not_a_network_error(
 
 @pytest.fixture
 def kaggle_folder(server: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """~/.kaggle, and no credentials in variables."""
+    """~/.kaggle, no credentials in variables, and a working folder that is not the repository."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KAGGLE_USERNAME")
     monkeypatch.delenv("KAGGLE_KEY")
     folder = tmp_path / "home" / ".kaggle"
