@@ -14,8 +14,9 @@ from competition.command import Failure, parser, run_command
 from competition.files import held, sha256
 from competition.kaggle.client import Kaggle, Submission, add_retry_arguments, retry_policy
 from competition.kaggle.errors import PAGE, KaggleError
+from competition.run.environment import git_revision
 from competition.run.folder import run_at
-from competition.run.records import Pushing, git_revision
+from competition.run.records import Pushing
 from submissions import ledger
 from submissions.candidate import Candidate, prepare
 from submissions.ledger import Entry

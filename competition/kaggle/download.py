@@ -14,7 +14,7 @@ from competition.data_folder import DataFolder
 from competition.files import held, read_json, write_json
 from competition.kaggle.client import Kaggle, add_retry_arguments, retry_policy
 from competition.kaggle.unpack import Damaged, Member, list_members, unpack
-from competition.mask_table import read_rle_rows
+from competition.mask_table import read_rows
 from competition.run.folder import DEFAULT_DATA
 
 # Number of images, by the table that names them.
@@ -171,7 +171,7 @@ def find_problem(archive: Archive, content: Path, root: Path) -> str | None:
     if not table.is_file():
         return f"there is no {table.name} to compare it with"
     ending = "_mask.gif" if archive.suffix == ".gif" else archive.suffix
-    expected = {f"{Path(img).stem}{ending}" for _, img, _ in read_rle_rows(table)}
+    expected = {f"{Path(row.img).stem}{ending}" for row in read_rows(table)}
     names = {path.name for path in content.iterdir() if path.suffix == archive.suffix}
     if names == expected:
         return None
@@ -186,7 +186,7 @@ def _table_problem(table: Path) -> str | None:
     try:
         if table.name == "metadata.csv":
             return None if len(DataFolder(table.parent).metadata) else f"{table.name} has no rows"
-        rows = sum(1 for _ in read_rle_rows(table))
+        rows = sum(1 for _ in read_rows(table))
     except Failure as error:
         return str(error)
     return None if rows == ROWS[table.name] else f"{table.name} has {rows:,} rows, not {ROWS[table.name]:,}"
