@@ -58,5 +58,5 @@ def test_predictions_of_several_frames_are_averaged_as_on_the_host(weights: tupl
     together = zip(levels, groups, strict=True)
     ours = full_size([BatchPrediction(torch.from_numpy(each), *group) for each, group in together], (50, 90)).numpy()
     for number in range(2):
-        alone = [Prediction(each[number], *group) for each, group in zip(levels, groups, strict=True)]
-        assert np.array_equal(ours[number], host_masks.full_size(alone, (50, 90)))
+        host = [Prediction(each[number], *group) for each, group in zip(levels, groups, strict=True)]
+        assert np.array_equal(ours[number], host_masks.full_size(host, (50, 90)))

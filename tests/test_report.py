@@ -268,11 +268,11 @@ def test_every_picture_has_its_numbers_and_its_wrong_pixels_in_colour(finished):
         np.testing.assert_array_equal(invented, ~truth & predicted)
         assert missed.any() and invented.any()
         np.testing.assert_array_equal(overlay[..., 3] != 0, missed | invented)
-        said = " ".join(article.split())
+        text = " ".join(article.split())
         score = scores[scores.img == img].iloc[0]
-        assert f"missed {missed.sum()} px invented {invented.sum()} px" in said
-        assert f"Dice {score.dice:.5f} IoU {score.iou:.5f}" in said
-        assert f"fold {score.fold} view {score['view']:02d} car {photos[img].car}" in said
+        assert f"missed {missed.sum()} px invented {invented.sum()} px" in text
+        assert f"Dice {score.dice:.5f} IoU {score.iou:.5f}" in text
+        assert f"fold {score.fold} view {score['view']:02d} car {photos[img].car}" in text
     assert "2011 Make1 Model1" in " ".join(page.articles)
 
 

@@ -19,7 +19,7 @@ def box(top: int, left: int, height: int, width: int) -> Mask:
     return mask
 
 
-def test_an_edge_is_no_patch_and_a_patch_counts_whole() -> None:
+def test_thin_edges_do_not_count_and_patches_count_completely() -> None:
     assert patch_side((1280, 1918)) == 16
     assert patch_side((160, 240)) == 3
     body = box(40, 50, 60, 100)
@@ -36,15 +36,15 @@ def table(of_car: dict[str, list[int]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["img", "car", "patches", "least"])
 
 
-def test_what_is_hard_in_all_views_is_not_suspicious() -> None:
+def test_patches_in_all_views_of_a_car_are_not_suspicious() -> None:
     measured = table({"hard": [500, 510, 520, 505], "slip": [0, 90, 10, 0], "small": [0, 35, 0, 0], "alone": [70]})
     assert suspects(measured, 9) == [Suspect("slip_01.jpg", 90, 0.0), Suspect("alone_00.jpg", 70, 0.0)]
     assert suspects(measured, 1) == [Suspect("slip_01.jpg", 90, 0.0)]
     assert suspects(table({"good": [0, 0, 0]}), 9) == []
 
 
-def test_a_label_with_a_part_too_many_is_found(own_data) -> None:
-    """A perfect prediction, and one label that somebody spoiled."""
+def test_a_label_with_an_extra_part_is_found(own_data) -> None:
+    """All predictions equal the labels, and then one label gets an extra part."""
     photos = {photo.img: photo for photo in DataFolder(own_data).train}
     rows = [(img, rle.encode(DataFolder(own_data).truth(photo))) for img, photo in photos.items()]
     spoiled = f"{CARS[2]}_09"
@@ -56,7 +56,7 @@ def test_a_label_with_a_part_too_many_is_found(own_data) -> None:
     assert suspects(measured, 9) == [Suspect(f"{spoiled}.jpg", 100, 0.0)]
 
 
-def test_a_malformed_code_is_named(own_data) -> None:
+def test_a_malformed_code_is_an_error_that_names_the_image(own_data) -> None:
     photos = {photo.img: photo for photo in DataFolder(own_data).train}
     img = next(iter(photos))
     with pytest.raises(ValueError, match=rf"{img}: token 2: length 0 is not positive"):

@@ -60,8 +60,8 @@ class GroupRow:
 def by_fold(results: Results) -> list[FoldRow]:
     """A row for every fold of the split."""
     rows = []
-    for chosen in results.cv.folds:
-        fold = chosen.fold
+    for score in results.cv.folds:
+        fold = score.fold
         scores = results.scores[results.scores["fold"] == fold]
         worst = _worst(scores)
         rows.append(
@@ -70,10 +70,10 @@ def by_fold(results: Results) -> list[FoldRow]:
                 cars=scores["car"].nunique(),
                 images=len(scores),
                 epochs=", ".join(_epochs(member, fold) for member in results.members),
-                weights=", ".join(f"{weight:.3g}" for weight in (chosen.member_weights or {}).values()),
+                weights=", ".join(f"{weight:.3g}" for weight in (score.member_weights or {}).values()),
                 dice=scores["dice"].mean(),
                 iou=scores["iou"].mean(),
-                threshold=chosen.threshold,
+                threshold=score.threshold,
                 worst_img=worst["img"],
                 worst_dice=worst["dice"],
             )
@@ -136,17 +136,18 @@ def _shaded(cell: Cell, best: float, worst: float) -> Cell:
 
 def _ranked(groups: list[tuple[str, str, pd.DataFrame]]) -> list[GroupRow]:
     """Rows in ascending order of mean Dice, then by name."""
-    largest = max(1 - float(group["dice"].mean()) for _, _, group in groups)
+    dice = [float(group["dice"].mean()) for _, _, group in groups]
+    largest = 1 - min(dice)
     rows = [
         GroupRow(
             name,
             detail,
             cars=group["car"].nunique(),
             images=len(group),
-            dice=float(group["dice"].mean()),
+            dice=mean,
             iou=float(group["iou"].mean()),
-            error=(1 - float(group["dice"].mean())) / largest if largest else 0.0,
+            error=(1 - mean) / largest if largest else 0.0,
         )
-        for name, detail, group in groups
+        for (name, detail, group), mean in zip(groups, dice, strict=True)
     ]
     return sorted(rows, key=lambda row: (row.dice, row.name))
