@@ -118,7 +118,7 @@ def test_a_fold_that_is_still_training_is_mentioned(trained: Trained, capsys: py
     lines = trained.run.history(1).read_text().splitlines(keepends=True)
     trained.run.history(1).write_text("".join(lines[:7]))
     predict(trained.arguments)
-    assert "fold 1 of run small has trained 7 of 12 epochs" in capsys.readouterr().out
+    assert "fold 1 of run small has trained 7 of 20 epochs" in capsys.readouterr().out
 
 
 def test_a_run_that_is_not_trained_says_only_what_comes_first(

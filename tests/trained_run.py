@@ -15,7 +15,7 @@ SMALL = [
     "split.folds=2",
     "input={height: 64, width: 96}",
     "network={width: 8, depth: 3, stem: 2}",
-    "train={epochs: 12, batch_size: 8, lr: 0.01, ema: 0.9, cache: true, workers: 0, validate_every: 6}",
+    "train={epochs: 20, batch_size: 8, lr: 0.01, ema: 0.9, cache: true, workers: 0, validate_every: 10}",
     "inference={batch_size: 8, shard: 16, readers: 2}",
 ]
 
