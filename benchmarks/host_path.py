@@ -77,7 +77,7 @@ def replaying(logits: torch.Tensor, settings: Settings) -> Ensemble:
 
 def our_path(file: Path, photos: Sequence[Photo], ensemble: Ensemble, settings: Settings) -> None:
     """Photos to a shard of a submission, with the code of this project."""
-    predict_to(file, photos, [ensemble], threshold=HALF, settings=settings)
+    predict_to(file, photos, [ensemble], threshold=HALF, settings=settings.inference)
 
 
 @torch.inference_mode()

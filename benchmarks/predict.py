@@ -104,7 +104,7 @@ def networks_alone(work: Sequence[tuple[Ensemble, Sequence[Tensor]]]) -> None:
 
 def end_to_end(file: Path, photos: Sequence[Photo], case: Case) -> None:
     """From photos on disk to a shard of a submission on disk."""
-    predict_to(file, photos, case.ensembles, threshold=0.5, settings=case.settings)
+    predict_to(file, photos, case.ensembles, threshold=0.5, settings=case.settings.inference)
 
 
 def peak_of(way: Callable[[], object]) -> float:

@@ -1,7 +1,6 @@
-"""Which trained runs answer together: one run, or several (``RUNS="a b"``), whose results are a run of their own.
+"""The runs that predict together: one, or several (``RUNS="a b"``), whose results form a combined run.
 
-Runs that are to be scored together must have the same split: the network of a fold of each has then seen none of that
-fold's cars.
+All members must have the same split: then the networks of a fold have seen none of its cars.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -23,70 +22,38 @@ from folds.leakage import require_held_out
 
 
 def add_member_arguments(parser: ArgumentParser) -> None:
-    """The options by which a stage finds its run or runs."""
+    """Add the options that name a run or several runs."""
     add_run_arguments(parser)
     parser.set_defaults(run=None)
-    parser.add_argument("--runs", action="extend", nargs="*", default=[], help="trained runs that answer together")
+    parser.add_argument("--runs", action="extend", nargs="*", default=[], help="trained runs that predict together")
 
 
 def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder, list[RunFolder]]:
-    """The run that results go to, its settings and data, and the trained runs that answer.
+    """The run for the results, its settings and data, and the trained runs that predict.
 
-    With one run, that is the run itself. With several, results go to the run ``--run``, by default ``a+b``, which is
-    made with the first one's settings and split.
-
-    Raises:
-        Failure: a run does not exist, or the runs differ in their photos or in their split, or have another one
-            by now, or whatever ``open_run`` refuses.
+    A single run is its own member. Several runs need a combined run for their results: ``--run``, by default ``a+b``.
+    It is created with the settings and the split of the first member.
     """
-    names: list[str] = arguments.runs
-    if len(names) < 2:
-        if names and arguments.run and run_at(names[0]) != run_at(arguments.run):
-            raise Failure(f"RUNS={names[0]} is one run, RUN={arguments.run} another; name several in RUNS, or one")
-        arguments.run = arguments.run or (names[0] if names else "default")
+    if len(arguments.runs) < 2:
+        arguments.run = _single_name(arguments)
         run, settings, data = open_run(arguments)
         members = [run_at(name) for name in Environment.read(run.environment).runs] or [run]
-        _require_split(run, members)
-        return run, settings, data, members
-    members = [run_at(name) for name in names]
-    if len({member.root.resolve() for member in members}) < len(members):
-        raise Failure(
-            f'RUNS="{" ".join(names)}" names a run twice; inference.member_weights says how much each counts'
-        )
-    for member in members:
-        if not member.settings.is_file():
-            raise Failure(f"no run {member.root}; RUNS must name trained runs")
-        if member.folds.read_bytes() != members[0].folds.read_bytes():
-            raise Failure(
-                f"runs {members[0].name} and {member.name} have different splits, so that a fold of one has been "
-                "seen by the other; train them from the same folds.csv"
-            )
-        first, own = (Environment.read(run.environment) for run in (members[0], member))
-        if own.fingerprint != first.fingerprint:  # data.hq too is other photos
-            raise Failure(
-                f"runs {members[0].name} and {member.name} were made from different photos, those of "
-                f"{first.data} and {own.data}; all would be shown the first ones; name runs of the same"
-            )
-    together = (
-        run_at(arguments.run)
-        if arguments.run
-        else RunFolder(members[0].root.parent / "+".join(member.name for member in members))
-    )
-    if ranks.first():
-        _make_together(together, members)
-    ranks.barrier()
-    arguments.run = str(together.root)
-    run, settings, data = open_run(arguments)
+    else:
+        members = [run_at(name) for name in arguments.runs]
+        _require_compatible(members, arguments.runs)
+        name = "+".join(member.name for member in members)
+        combined = run_at(arguments.run) if arguments.run else RunFolder(members[0].root.parent / name)
+        if ranks.first():
+            _create_combined(combined, members)
+        ranks.barrier()
+        arguments.run = str(combined.root)
+        run, settings, data = open_run(arguments)
     _require_split(run, members)
     return run, settings, data, members
 
 
 def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
-    """The weights of a fold in each member.
-
-    Raises:
-        Failure: one is missing, and the line says which command makes it; or it may have seen the fold's cars.
-    """
+    """The weights of a fold of each member; a Failure if they are missing or may have seen the fold's cars."""
     paths = [member.best(fold) for member in members]
     for member, path in zip(members, paths, strict=True):
         if not path.is_file():
@@ -97,13 +64,13 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
 
 
 def one_at_a_time(run: RunFolder) -> AbstractContextManager[None]:
-    """Hold a run against another command that would predict or score it meanwhile."""
+    """Lock a run against other commands that predict or score it."""
     busy = f"run {run.name} is being predicted or scored by another process"
     return ranks.entered_by_first(held(run.root / ".inference.lock", busy))
 
 
 def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None:
-    """Say which folds answer with weights whose training has not ended."""
+    """Print which folds have weights of a training that is not finished."""
     for member in members:
         epochs = resolve(load_yaml(member.settings)).train.epochs
         for fold in folds:
@@ -112,26 +79,64 @@ def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None
                 print(f"note: fold {fold} of run {member.name} has trained {done} of {epochs} epochs")
 
 
-def _make_together(together: RunFolder, members: Sequence[RunFolder]) -> None:
-    """Write the folder of the common results, unless it is there."""
+def _single_name(arguments: Namespace) -> str:
+    """The name of the run if RUNS names one run or none."""
+    asked: str | None = arguments.run
+    names: list[str] = arguments.runs
+    if not names:
+        return asked or "default"
+    if asked and run_at(names[0]) != run_at(asked):
+        raise Failure(f"RUNS={names[0]} is one run, RUN={asked} another; name several in RUNS, or one")
+    return asked or names[0]
+
+
+def _require_compatible(members: Sequence[RunFolder], names: Sequence[str]) -> None:
+    """Require different trained runs with the same split and the same photos."""
+    if len({member.root.resolve() for member in members}) < len(members):
+        raise Failure(
+            f'RUNS="{" ".join(names)}" names a run twice; set inference.member_weights to give a run more weight'
+        )
+    first = members[0]
+    for member in members:
+        if not member.settings.is_file():
+            raise Failure(f"no run {member.root}; RUNS must name trained runs")
+        if member.folds.read_bytes() != first.folds.read_bytes():
+            raise Failure(
+                f"runs {first.name} and {member.name} have different splits, so that a fold of one has been "
+                "seen by the other; train them from the same folds.csv"
+            )
+        ours, theirs = Environment.read(first.environment), Environment.read(member.environment)
+        if theirs.fingerprint != ours.fingerprint:  # data.hq selects different photos, too
+            raise Failure(
+                f"runs {first.name} and {member.name} were made from different photos, in {ours.data} and "
+                f"{theirs.data}; name runs that were made from the same photos"
+            )
+
+
+def _create_combined(combined: RunFolder, members: Sequence[RunFolder]) -> None:
+    """Create the folder of the combined run, or check that it belongs to these members."""
     names = [str(member.root) for member in members]
-    if together.settings.is_file():
-        if Environment.read(together.environment).runs != names:
-            raise Failure(f"{together.root} is a run of its own, not that of {' and '.join(names)}; name another RUN")
+    if combined.settings.is_file():
+        if Environment.read(combined.environment).runs != names:
+            raise Failure(
+                f"{combined.root} is a run of its own, not the combined run of {' and '.join(names)}; "
+                "name another RUN"
+            )
         return
     first = members[0]
-    Environment.read(first.environment).model_copy(update={"runs": names}).write(together.environment)
-    files.write_text(together.folds, first.folds.read_text(encoding="utf-8"))
-    files.write_text(together.settings, first.settings.read_text(encoding="utf-8"))
+    Environment.read(first.environment).model_copy(update={"runs": names}).write(combined.environment)
+    files.write_text(combined.folds, first.folds.read_text(encoding="utf-8"))
+    files.write_text(combined.settings, first.settings.read_text(encoding="utf-8"))
 
 
 def _require_split(run: RunFolder, members: Sequence[RunFolder]) -> None:
-    """Raise a Failure unless the members still have the split that the run of their results was made with.
+    """Require that members still have the split of the combined run.
 
-    It keeps a copy. Members trained anew with another split have seen cars that the copy holds out for their folds.
+    The combined run has a copy. Members that were trained again with another split have seen cars that the copy holds
+    out.
     """
     for member in members:
-        if member == run:  # it answers alone
+        if member == run:  # a single run
             continue
         if not member.folds.is_file() or member.folds.read_bytes() != run.folds.read_bytes():
             names = " ".join(each.called for each in members)

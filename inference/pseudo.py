@@ -1,15 +1,15 @@
-"""``make pseudo``: masks of the test set that the networks are sure of, for the folds to learn from.
+"""``make pseudo``: pseudo-labels, the masks of those test photos that the networks are most certain of.
 
-A fold's pseudo-labels come from that fold's own networks. Those of the other folds have seen its held-out cars, and
-labels of theirs would carry what they know into the training that is scored on those cars.
+The pseudo-labels of a fold come from the networks of that fold only. Networks of other folds have seen its held-out
+cars, and their pseudo-labels would leak these cars into the training.
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from competition import rle
 from competition.command import Failure, parser, run_command
@@ -18,36 +18,27 @@ from competition.files import sha256
 from competition.images import Pixels
 from competition.run.folder import RunFolder
 from competition.run.records import CV
-from competition.settings.schema import Settings
+from competition.settings.schema import Inference, Settings
 from folds import ranks
 from folds.device import pick_device
 from folds.split import photos_by_fold
-from inference.engine.ensemble import Ensemble, load_ensembles
+from inference.choice import choose, with_weight
+from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import LEVELS, level_of, spans_at
 from inference.engine.stream import stream_levels
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
-from inference.shards import (
-    facts_of,
-    key_of,
-    numbers_of,
-    parts_of,
-    remove_parts,
-    require_unchanged,
-    run_shards,
-    write_with_numbers,
-)
-from inference.weights import chosen_shares, heard
+from inference.shards import Numbers, ShardedJob, facts_of, read_numbers, write_with_numbers
 from submissions import submission_file
 
 
 def expected_dice(levels: Pixels, level: int) -> float:
-    """The Dice that a mask should have if each pixel is car with the probability that the networks give it.
+    """The Dice that a mask is expected to have if the predicted probabilities are right.
 
-    2 E|A∩B| / (E|A| + |B|), the ratio of the expectations, for the mask B of the pixels at or above a level.
+    2 E|A and B| / (E|A| + |B|), the ratio of the expectations, where A is the car and B the mask.
 
     Args:
         levels: (H, W) uint8.
-        level: car is at or above it.
+        level: the mask is the pixels at or above it.
     """
     pixels = cv2.calcHist([levels], [0], None, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
     car = pixels * np.arange(LEVELS) / (LEVELS - 1)
@@ -55,104 +46,81 @@ def expected_dice(levels: Pixels, level: int) -> float:
     return float(2 * car[level:].sum() / total) if total else 1.0
 
 
-def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
-    """Write the run's pseudo-labels, one file a fold; what an earlier call has finished is taken up.
-
-    Raises:
-        Failure: a fold is not trained, a photo is damaged, there are none, or the disk refuses.
-    """
-    by_fold = photos_by_fold(run.folds, data.train)
+def photos_to_label(data: DataFolder) -> list[Photo]:
+    """The test photos of cars that are not in the training set: a training car may be one that a fold holds out."""
     known = {photo.car for photo in data.train}
-    photos = [photo for photo in data.test if photo.car not in known]  # its car may be one that a fold holds out
+    photos = [photo for photo in data.test if photo.car not in known]
     if not photos:
-        raise Failure(f"{data.root} has no test photos of other cars than the training ones to label")
-    keep = max(1, round(settings.inference.pseudo * len(photos)))
+        raise Failure(
+            f"{data.root} has no test photos of cars that are not in the training set; add test photos of other cars"
+        )
+    return photos
+
+
+def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
+    """Write the run's pseudo-labels, one file per fold; finished shards of an interrupted call are reused."""
+    how = settings.inference
+    cv = CV.read_if_exists(run.cv)
+    folds = list(photos_by_fold(run.folds, data.train))
+    photos = photos_to_label(data)
+    choices = {fold: choose(how, members, cv, fold) for fold in folds}
+    used = {fold: with_weight(members, choices[fold].member_weights) for fold in folds}
+    networks = {fold: checkpoints(used[fold][0], fold) for fold in folds}
+    digests = {path: sha256(path) for paths in networks.values() for path in paths}
+    device = pick_device()
     facts = {
-        **facts_of(settings.inference, pick_device()),
+        **facts_of(how, device),
         "photos": fingerprint_of(photo.path for photo in photos),
         "folder": str(photos[0].path.parent),
+        "choices": choices,
+        "checkpoints": {str(path): digest for path, digest in digests.items()},
     }
-    parts = parts_of(run.root / "pseudo" / "shards", facts, "what they would label")
-    for fold in by_fold:
-        shards = predict_fold(run, settings, photos, members, fold=fold, parts=parts)
-        sure = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
+    job = ShardedJob(run.root / "pseudo" / "shards", facts, digests, settings=how, device=device)
+    for fold in folds:
+        write = partial(label_to, level=level_of(choices[fold].threshold), settings=how)
+        shards = job.run(
+            photos, networks[fold], used[fold][1], write, title=f"pseudo-label fold {fold}", folder=f"fold{fold}"
+        )
         if ranks.first():
-            # Of equally sure ones the first, so that the same call gives the same file.
-            surest = np.argsort(-sure, kind="stable")[:keep]
-            write_surest(run.pseudo(fold), shards, {photos[index].img for index in surest})
-            print(
-                f"{run.pseudo(fold)}: the surest {keep:,} of {len(photos):,} test images, expected Dice "
-                f"{sure[surest].mean():.5f}",
-                flush=True,
-            )
-    ranks.barrier()  # the parts are removed when nobody reads them any more
-    if ranks.first():
-        remove_parts(parts.parent)
+            write_most_certain(run.pseudo(fold), shards, photos, keep=how.pseudo)
+    job.remove()
 
 
-def write_surest(path: Path, shards: Sequence[Path], names: Collection[str]) -> None:
-    """Write those rows of shards that belong to some images."""
+def label_to(
+    ensembles: Sequence[Ensemble], photos: Sequence[Photo], file: Path, *, level: int, settings: Inference
+) -> None:
+    """Predict photos and write a shard: their masks, and the expected Dice of each."""
+
+    def finish(photo: Photo, levels: Pixels) -> tuple[str, str, Numbers]:
+        code = rle.to_text(spans_at(levels, level))
+        return photo.img, code, np.array(expected_dice(levels, level))
+
+    rows = stream_levels(photos, ensembles, finish, batch_size=settings.batch_size, readers=settings.readers)
+    write_with_numbers(file, rows)
+
+
+def write_most_certain(path: Path, shards: Sequence[Path], photos: Sequence[Photo], keep: float) -> None:
+    """Write a fraction of the masks, those with the highest expected Dice."""
+    dice = read_numbers(shards)
+    # Stable: among equally certain images the first are kept, so the same call writes the same file.
+    best = np.argsort(-dice, kind="stable")[: max(1, round(keep * len(photos)))]
+    write_rows_of(path, shards, {photos[index].img for index in best})
+    print(
+        f"{path}: {len(best):,} of {len(photos):,} test images, expected Dice {dice[best].mean():.5f}",
+        flush=True,
+    )
+
+
+def write_rows_of(path: Path, shards: Sequence[Path], names: Collection[str]) -> None:
+    """Write the rows of some images."""
     rows = (row for shard in shards for row in submission_file.read_shard(shard) if row[0] in names)
     submission_file.write(path, rows)
 
 
-def threshold_of_fold(run: RunFolder, settings: Settings, fold: int) -> float:
-    """The threshold of the settings; for "auto" the one that the CV chose for a fold on the other folds, or one half.
-
-    Raises:
-        Failure: cv.json is damaged.
-    """
-    if settings.inference.threshold != "auto":
-        return settings.inference.threshold
-    cv = CV.read_if_exists(run.cv)
-    score = cv.fold(fold) if cv else None
-    return score.threshold if score else 0.5
-
-
-def predict_fold(
-    run: RunFolder,
-    settings: Settings,
-    photos: Sequence[Photo],
-    members: Sequence[RunFolder],
-    *,
-    fold: int,
-    parts: Path,
-) -> list[Path]:
-    """Predict photos with the networks of one fold, into shards with the expected Dice of each mask beside."""
-    chosen = settings.inference
-    answering, shares = heard(members, chosen_shares(run, settings, members, fold))
-    paths = checkpoints(answering, fold)
-    level = level_of(threshold_of_fold(run, settings, fold))
-    digests = {path: sha256(path) for path in paths}
-    key = key_of(checkpoints=list(digests.values()), shares=shares, level=level)
-    ranks.require_same("what they would label", key)
-    ensembles = load_ensembles(paths, chosen, device=pick_device(), member_weights=shares)
-    require_unchanged(digests)
-
-    def work(part: Sequence[Photo], file: Path) -> None:
-        label_shard(part, file, ensembles, level=level, settings=settings)
-
-    return run_shards(parts / key, photos, chosen.shard, work, f"pseudo-label fold {fold}")
-
-
-def label_shard(
-    photos: Sequence[Photo], file: Path, ensembles: Sequence[Ensemble], *, level: int, settings: Settings
-) -> None:
-    """Predict photos; write their masks as one shard, and beside it the Dice that they should have."""
-
-    def finish(photo: Photo, levels: Pixels) -> tuple[str, str, NDArray[np.float64]]:
-        code = rle.to_text(spans_at(levels, level))
-        return photo.img, code, np.array(expected_dice(levels, level))
-
-    chosen = settings.inference
-    answered = stream_levels(photos, ensembles, finish, batch_size=chosen.batch_size, readers=chosen.readers)
-    write_with_numbers(file, answered)
-
-
 @ranks.joined()
 def main(argv: Sequence[str] | None = None) -> None:
-    """Label the test set."""
-    arguments = parser("Label the test photos that each fold's networks are surest of, for training.")
+    """Write the pseudo-labels of a run."""
+    arguments = parser("Write pseudo-labels: the test masks that the networks of each fold are most certain of.")
     add_member_arguments(arguments)
     run, settings, data, members = open_members(arguments.parse_args(argv))
     with one_at_a_time(run):

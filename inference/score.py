@@ -1,12 +1,12 @@
-"""``make score``: the offline CV. The out-of-fold masks are written as a submission, read back, and scored at full
-size; a threshold and weights of the runs are used where they help on folds that did not choose them.
+"""``make score``: the cross-validation (CV) score.
+
+Each training image is predicted by the networks that did not see its car. The masks are written like a submission,
+read again, and scored at full size. Member weights and a threshold are used if they raise the CV when each fold uses
+those that are best on the other folds.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -14,233 +14,148 @@ import pandas as pd
 from competition import files, mask_table
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.files import sha256
 from competition.images import shape_of
 from competition.mask_table import Truth
 from competition.run.environment import require_same_data
+from competition.run.environment import require_same_data
 from competition.run.folder import SCORE_COLUMNS, RunFolder
-from competition.run.records import CV, FoldScore, Gain, ThresholdCurve, ThresholdTuning
-from competition.settings.schema import Inference, Settings
+from competition.run.records import CV, Gain, ThresholdCurve, ThresholdTuning
+from competition.settings.schema import Settings
 from folds import ranks
-from folds.device import pick_device
-from folds.split import photos_by_fold
-from inference.cv.gains import EQUAL, gain, gain_of_choice, gains_of_runs, gains_of_views, in_words, print_gains
-from inference.cv.mixtures import Mixture, Shares, equal, grid, measured_mixtures
-from inference.cv.out_of_fold import Chosen, OutOfFold, predict_out_of_fold
-from inference.cv.tuning import Tuning, thresholds, tune_threshold, tune_weights
-from inference.engine.host_masks import level_of
-from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members, print_unfinished
-from inference.shards import facts_of, parts_of, remove_parts
-from inference.weights import by_name, given_shares, heard
+from inference.choice import Choice, choose, given_weights, weights_by_name, with_weight
+from inference.cv.gains import (
+    EQUAL,
+    format_weights,
+    gain,
+    gain_of_choice,
+    gains_of_members,
+    gains_of_tta,
+    print_gains,
+)
+from inference.cv.mixtures import MemberWeights, Mixture, equal, grid, measured_mixtures
+from inference.cv.out_of_fold import Choices, OutOfFold, OutOfFoldJob
+from inference.cv.summary import fold_score, mean_scores, threshold_tuning
+from inference.cv.tuning import effective, thresholds, tune_threshold, tune_weights
+from inference.members import add_member_arguments, one_at_a_time, open_members
 from submissions import submission_file
 
 
-class Score(NamedTuple):
-    """The score of one image."""
-
-    photo: Photo
-    fold: int
-    dice: float
-    iou: float
-
-
-def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]]) -> list[Score]:
-    """Score a file of out-of-fold masks, image by image and at full size."""
+def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]]) -> pd.DataFrame:
+    """Score a file of out-of-fold masks at full size: a row per image, with the columns of oof_scores.csv."""
     photos = {photo.img: (photo, fold) for fold, photos in by_fold.items() for photo in photos}
 
     def truth(img: str) -> Truth:
         photo, _ = photos[img]
         return Truth(data.truth_spans(photo), shape_of(photo.path))
 
-    counts = mask_table.score(path, photos, truth)
-    return [Score(*photos[img], count.dice, count.iou) for img, count in counts.items()]
+    rows = [
+        (img, photos[img][0].car, photos[img][0].view, photos[img][1], counts.dice, counts.iou)
+        for img, counts in mask_table.score(path, photos, truth).items()
+    ]
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
 def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
-    """Write oof.csv.gz, oof_scores.csv and cv.json, and print the CV.
-
-    Raises:
-        Failure: a fold is not trained, the data are not the run's, a photo or mask is damaged, or the settings
-            give weights to more or fewer runs than there are.
-    """
+    """Write oof.csv.gz, oof_scores.csv and cv.json, and print the CV."""
     require_same_data(run, data)
-    by_fold = photos_by_fold(run.folds, data.train)
     how = settings.inference
-    given = given_shares(settings, members)
-    answering, shares = heard(members, given or equal(len(members)))
-    level = level_of(0.5 if how.threshold == "auto" else how.threshold)
-    chosen = Chosen(level, dict.fromkeys(by_fold, level), shares, dict.fromkeys(by_fold, shares))
+    threshold, weights = choose(how, members, cv=None)
+    used, weights = with_weight(members, weights)
+    tried = [equal(len(used)), weights] if given_weights(how, members) else grid(len(used))
 
-    digests = {path: sha256(path) for fold in by_fold for path in checkpoints(answering, fold)}
-    print_unfinished(answering, list(by_fold))  # once it is known that there are weights to speak of
-    facts = {
-        **facts_of(how, pick_device()),
-        "checkpoints": {fold: [digests[path] for path in checkpoints(answering, fold)] for fold in by_fold},
-        "folds": sha256(run.folds),
-        "data": data.fingerprint,
-        "masks": data.masks_fingerprint,  # the numbers beside the parts are scores against them
-    }
-    parts = parts_of(run.root / "oof", facts, "what they would predict")
-
-    def predict(chosen: Chosen, mixtures: Sequence[Mixture] = ()) -> OutOfFold:
-        return predict_out_of_fold(
-            settings,
-            data,
-            members=answering,
-            by_fold=by_fold,
-            digests=digests,
-            parts=parts,
-            chosen=chosen,
-            mixtures=mixtures,
-        )
-
-    tried = [equal(len(answering)), shares] if given else grid(len(answering))
-    found = predict(chosen, measured_mixtures(shares, len(how.tta), tried))
-    gains = gains_of_views(how.tta, shares, found.mixtures, found.folds)
-    gains += gains_of_runs([member.name for member in answering], len(how.tta), found.mixtures, found.folds)
-    if len(answering) > 1:
-        row, weights = weigh(found, tried, how)
+    job = OutOfFoldJob(run, how, data, used)
+    choices = Choices.same(Choice(effective(threshold), weights), job.by_fold)
+    found = job.predict(choices, measured_mixtures(weights, len(how.tta), tried))
+    gains = gains_of_tta(how.tta, weights, found.mixtures, found.folds)
+    gains += gains_of_members([member.name for member in used], len(how.tta), found.mixtures, found.folds)
+    if len(used) > 1:
+        choices, found, row = choose_weights(job, choices, found, tried)
         gains.append(row)
-        if weights:
-            print(f"weights: {weights.gain:+.5f} when chosen on the other folds; predicting again", flush=True)
-            chosen = chosen.with_weights(weights, tried)
-            found = predict(chosen)
-    tuning = tune_threshold(found.curves, found.folds)
-    used = how.threshold == "auto" and tuning.helps
-    what = f"best threshold {thresholds()[tuning.choice]:.3f}"
-    gains.append(gain_of_choice(what, tuning, found.folds, over="0.5", used=used))
-    if used:
-        print(f"threshold: {tuning.gain:+.5f} when chosen on the other folds; predicting again", flush=True)
-        chosen = chosen.with_threshold(tuning)
-        found = found._replace(shards=predict(chosen).shards)
-    if not ranks.first():
-        return
-    submission_file.join(run.oof, found.shards)
-    scores = score_file(run.oof, data, by_fold)
-    write_scores(run.oof_scores, scores)
-    cv = CV(
-        **mean_scores(scores),
-        threshold=thresholds()[chosen.level - 1],
-        tta=list(how.tta),
-        folds=fold_scores(scores, chosen, members, answering),
-        member_weights=weights_by_name(members, answering, chosen.shares),
-        tuning=describe(tuning, used),
-        curve=ThresholdCurve(thresholds=thresholds(), dice=found.curves.mean(axis=0).tolist()),
-        gains=gains,
-        checkpoints={str(path): digest for path, digest in digests.items()},
-    )
-    cv.write(run.cv)
-    remove_parts(parts.parent)
-    print_table(cv)
+    choices, found, tuning, row = choose_threshold(job, choices, found)
+    gains.append(row)
+
+    if ranks.first():
+        submission_file.join(run.oof, found.shards)
+        scores = score_file(run.oof, data, job.by_fold)
+        files.write_text(run.oof_scores, scores.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+        folds = [
+            fold_score(fold, scores, choice, weights_of_all(members, used, choice))
+            for fold, choice in choices.folds.items()
+        ]
+        cv = CV(
+            **mean_scores(scores, folds),
+            threshold=choices.test.threshold,
+            tta=list(how.tta),
+            folds=folds,
+            member_weights=weights_of_all(members, used, choices.test) or None,
+            tuning=tuning,
+            curve=ThresholdCurve(thresholds=thresholds(), dice=found.curves.mean(axis=0).tolist()),
+            gains=gains,
+            checkpoints={str(path): digest for path, digest in job.digests.items()},
+        )
+        cv.write(run.cv)
+        print_cv(cv)
+    job.remove()
 
 
-def weigh(found: OutOfFold, tried: Sequence[Shares], how: Inference) -> tuple[Gain, Tuning | None]:
-    """What weights add to runs that count the same, and the choice of them where it is worth using.
+def choose_weights(
+    job: OutOfFoldJob, choices: Choices, found: OutOfFold, tried: Sequence[MemberWeights]
+) -> tuple[Choices, OutOfFold, Gain]:
+    """Choose member weights for each fold on the other folds, and predict again if they raise the CV.
 
     Args:
-        found: with the mixtures of all runs by these shares.
-        tried: equal shares first; after them those that the settings give, or all that may be chosen.
-        how: the settings.
+        job: the prediction.
+        choices: what was used so far.
+        found: the predictions so far, with the mixtures of all weights to try.
+        tried: equal weights first, then those of the settings or all that may be chosen.
     """
-    views = equal(len(how.tta))
-    scores = np.stack([found.mixtures[Mixture(shares, views)] for shares in tried], axis=1)
-    if not isinstance(how.member_weights, str):
-        words = in_words(tried[-1])
-        return gain(words, scores[:, -1], found.folds, over=EQUAL, before=scores[:, 0], note="as set"), None
+    settings = job.settings
+    tta = equal(len(settings.tta))
+    scores = np.stack([found.mixtures[Mixture(weights, tta)] for weights in tried], axis=1)
+    if not isinstance(settings.member_weights, str):
+        what = format_weights(tried[-1])
+        return choices, found, gain(what, scores[:, -1], found.folds, over=EQUAL, before=scores[:, 0], note="as set")
     tuning = tune_weights(scores, found.folds)
-    used = how.member_weights == "auto" and tuning.helps
-    row = gain_of_choice(f"best {in_words(tried[tuning.choice])}", tuning, found.folds, over=EQUAL, used=used)
-    return row, tuning if used else None
+    used = settings.member_weights == "auto" and tuning.helps
+    what = f"best {format_weights(tried[tuning.choice])}"
+    row = gain_of_choice(what, tuning, found.folds, over=EQUAL, used=used)
+    if used:
+        print(f"member weights: {tuning.gain:+.5f} if chosen on the other folds; predicting again", flush=True)
+        choices = choices.with_weights(tuning, tried)
+        found = job.predict(choices)
+    return choices, found, row
 
 
-class MeanScores(TypedDict):
-    """The fields of cv.json that are means over all images, and the spread of the folds."""
-
-    dice: float
-    iou: float
-    spread: float
-    spread_iou: float
-    images: int
-    cars: int
-
-
-def mean_scores(scores: Sequence[Score]) -> MeanScores:
-    """Dice and IoU over all images, and their standard deviation over the folds."""
-    table = _table(scores)
-    folds = table.groupby("fold")[["dice", "iou"]].mean()
-    several = len(folds) > 1
-    return {
-        "dice": float(table["dice"].mean()),
-        "iou": float(table["iou"].mean()),
-        "spread": float(folds["dice"].std(ddof=1)) if several else 0.0,
-        "spread_iou": float(folds["iou"].std(ddof=1)) if several else 0.0,
-        "images": len(table),
-        "cars": int(table["car"].nunique()),
-    }
+def choose_threshold(
+    job: OutOfFoldJob, choices: Choices, found: OutOfFold
+) -> tuple[Choices, OutOfFold, ThresholdTuning, Gain]:
+    """Choose a threshold for each fold on the other folds, and predict again if it raises the CV."""
+    tuning = tune_threshold(found.curves, found.folds)
+    used = job.settings.threshold == "auto" and tuning.helps
+    what = f"best threshold {thresholds()[tuning.choice]:.3f}"
+    row = gain_of_choice(what, tuning, found.folds, over="0.5", used=used)
+    if used:
+        print(f"threshold: {tuning.gain:+.5f} if chosen on the other folds; predicting again", flush=True)
+        choices = choices.with_threshold(tuning)
+        found = job.predict(choices)
+    return choices, found, threshold_tuning(tuning, used), row
 
 
-def fold_scores(
-    scores: Sequence[Score], chosen: Chosen, members: Sequence[RunFolder], answering: Sequence[RunFolder]
-) -> list[FoldScore]:
-    """The CV of each fold."""
-    table = _table(scores)
-    return [
-        FoldScore(
-            fold=fold,
-            cars=int(rows["car"].nunique()),
-            images=len(rows),
-            dice=float(rows["dice"].mean()),
-            iou=float(rows["iou"].mean()),
-            threshold=thresholds()[chosen.level_of_fold[fold] - 1],
-            member_weights=weights_by_name(members, answering, chosen.shares_of_fold[fold]),
-        )
-        for fold, rows in ((fold, table[table["fold"] == fold]) for fold in sorted(chosen.level_of_fold))
-    ]
-
-
-def _table(scores: Sequence[Score]) -> pd.DataFrame:
-    rows = [(score.photo.car, score.fold, score.dice, score.iou) for score in scores]
-    return pd.DataFrame(rows, columns=["car", "fold", "dice", "iou"])
-
-
-def weights_by_name(
-    members: Sequence[RunFolder], answering: Sequence[RunFolder], shares: Shares
-) -> dict[str, float] | None:
-    """The weight of each member, 0 for those that are not used; None for a single run."""
+def weights_of_all(members: Sequence[RunFolder], used: Sequence[RunFolder], choice: Choice) -> dict[str, float]:
+    """The weight of each member, 0 for those that are not used; empty for a single run."""
     if len(members) == 1:
-        return None
-    return by_name(members, (0.0,) * len(members)) | by_name(answering, shares)
+        return {}
+    return weights_by_name(members, (0.0,) * len(members)) | weights_by_name(used, choice.member_weights)
 
 
-def describe(tuning: Tuning, used: bool) -> ThresholdTuning:
-    """The tuning of the threshold."""
-    return ThresholdTuning(
-        threshold=thresholds()[tuning.choice],
-        dice=float(tuning.scores.mean()),
-        dice_at_half=float(tuning.before.mean()),
-        gain=tuning.gain,
-        used=used,
-    )
-
-
-def write_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Write oof_scores.csv, atomically."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(SCORE_COLUMNS)
-    for photo, fold, dice, iou in scores:
-        rows.writerow((photo.img, photo.car, photo.view, fold, f"{dice:.6f}", f"{iou:.6f}"))
-    files.write_text(path, text.getvalue())
-
-
-def print_table(cv: CV) -> None:
-    """The CV as a table, and what each part of the answers adds to it."""
+def print_cv(cv: CV) -> None:
+    """Print the CV as a table, and what each part of the prediction adds to it."""
     print("\nfold  cars  images     Dice      IoU")
     for fold in cv.folds:
         print(f"{fold.fold:>4}  {fold.cars:>4}  {fold.images:>6}  {fold.dice:.5f}  {fold.iou:.5f}")
     print(f" all  {cv.cars:>4}  {cv.images:>6}  {cv.dice:.5f}  {cv.iou:.5f}")
-    print(f"spread of the folds   {cv.spread:.5f}  {cv.spread_iou:.5f}\n")
-    weights = f"{in_words(tuple(cv.member_weights.values()))}; " if cv.member_weights else ""
+    print(f"standard deviation    {cv.spread:.5f}  {cv.spread_iou:.5f}\n")
+    weights = f"{format_weights(tuple(cv.member_weights.values()))}; " if cv.member_weights else ""
     print(f"tta {', '.join(cv.tta)}; {weights}threshold {cv.threshold:.3f}\n")
     print_gains(cv.gains, len(cv.folds))
 
@@ -248,7 +163,9 @@ def print_table(cv: CV) -> None:
 @ranks.joined()
 def main(argv: Sequence[str] | None = None) -> None:
     """Score a run, or several together."""
-    arguments = parser("The offline CV: every training image by the fold that did not see it, at full size.")
+    arguments = parser(
+        "Score a run by cross-validation: each training image is predicted by the fold that did not see its car."
+    )
     add_member_arguments(arguments)
     run, settings, data, members = open_members(arguments.parse_args(argv))
     with one_at_a_time(run):

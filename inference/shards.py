@@ -1,8 +1,4 @@
-"""A long prediction in parts: a finished part is kept, and a restart does only what is missing.
-
-The parts of one prediction lie in a folder named after all that decides their content, so that parts of another
-(other weights, other views, another threshold) are never taken for them.
-"""
+"""Long predictions in shards: a restarted command reuses finished shards, and several processes share the work."""
 
 import hashlib
 import json
@@ -16,130 +12,171 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from competition import files
 from competition.command import Failure
 from competition.data_folder import Photo
-from competition.files import claimed, read_json, sha256
+from competition.files import claimed, read_json, replacing, sha256, write_json
 from competition.settings.schema import Inference
 from folds import ranks
 from folds.device import cpu_threads, resolve_precision
+from inference.engine.ensemble import Ensemble, load_ensembles
 from submissions import submission_file
 
 FACTS = "facts.json"
-Work = Callable[[Sequence[Photo], Path], None]
+Numbers = NDArray[np.float64]
+# Predicts some photos into a file, which it writes atomically and after all other files.
+Write = Callable[[Sequence[Ensemble], Sequence[Photo], Path], None]
 
 
-def key_of(**content: Any) -> str:
-    """A short hash of all that decides a prediction."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+class ShardedJob:
+    """A prediction in shards.
+
+    The shards lie in ``parent / key``. The key is a hash of the facts, so shards of other weights or settings are
+    never reused. They are kept until the job is done: repeating the call that made them resumes it.
+
+    Args:
+        parent: folder of the shards of all calls of a command.
+        facts: everything that decides the content of the shards.
+        digests: SHA-256 of each checkpoint when the facts were collected.
+        settings: of the run.
+        device: where to predict.
+    """
+
+    def __init__(
+        self,
+        parent: Path,
+        facts: Mapping[str, Any],
+        digests: Mapping[Path, str],
+        *,
+        settings: Inference,
+        device: torch.device,
+    ) -> None:
+        self.parent = parent
+        self.folder = parent / key_of(**facts)
+        self.digests = digests
+        self.settings = settings
+        self.device = device
+        ranks.require_same("what they would predict", self.folder.name)
+        if ranks.first():
+            self._print_other_calls(facts)
+            write_json(self.folder / FACTS, facts)
+
+    def run(
+        self,
+        photos: Sequence[Photo],
+        checkpoints: Sequence[Path],
+        weights: Sequence[float],
+        write: Write,
+        *,
+        title: str,
+        folder: str = "",
+    ) -> list[Path]:
+        """Predict photos and return the files of their shards, in order.
+
+        Args:
+            photos: what to predict.
+            checkpoints: the networks that predict together; all must have a digest.
+            weights: weight of each checkpoint.
+            write: predicts one shard.
+            title: text of the progress bar.
+            folder: name of a folder for these shards, if the job has several sets of photos or networks.
+        """
+        ensembles = load_ensembles(checkpoints, self.settings, device=self.device, member_weights=weights)
+        require_unchanged({path: self.digests[path] for path in checkpoints})
+
+        def work(shard: Sequence[Photo], file: Path) -> None:
+            write(ensembles, shard, file)
+
+        return run_shards(self.folder / folder, photos, self.settings.shard, work, title)
+
+    def remove(self) -> None:
+        """Remove the shards of all calls, once no process reads them any more."""
+        ranks.barrier()
+        if ranks.first():
+            shutil.rmtree(self.parent, ignore_errors=True)
+
+    def _print_other_calls(self, facts: Mapping[str, Any]) -> None:
+        now = json.loads(json.dumps(facts))
+        for file in sorted(self.parent.glob(f"*/{FACTS}")):
+            if file.parent != self.folder and any(file.parent.rglob("*.csv.gz")):
+                before = read_json(file)
+                changed = ", ".join(name for name in now if before.get(name) != now[name])
+                print(f"note: images finished with another {changed} are not reused; see {file}")
 
 
-def facts_of(how: Inference, device: torch.device) -> dict[str, Any]:
-    """What of the settings and the device decides what networks answer to photos, and which part has which."""
+def key_of(**facts: Any) -> str:
+    """A short hash of everything that decides a prediction."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def facts_of(settings: Inference, device: torch.device) -> dict[str, Any]:
+    """The settings and properties of the device that decide predictions and their division into shards."""
     return {
-        "tta": list(how.tta),
-        "precision": resolve_precision(how.precision, device),
-        "compile": how.compile,
+        "tta": list(settings.tta),
+        "precision": resolve_precision(settings.precision, device),
+        "compile": settings.compile,
         "device": device.type,
         "threads": cpu_threads(device),
-        "batch_size": how.batch_size,
-        "shard": how.shard,
+        "batch_size": settings.batch_size,
+        "shard": settings.shard,
     }
 
 
-def parts_of(parent: Path, facts: Mapping[str, Any], what: str) -> Path:
-    """The folder of the parts that these facts decide; the facts are kept in it.
-
-    The finished parts of a call with other facts stay until this one is done, so that who types that call again loses
-    nothing; one line says so.
-
-    Args:
-        parent: where the parts of all calls are.
-        facts: what decides the prediction.
-        what: what the processes differ in if they do not agree on the facts.
-
-    Raises:
-        Failure: they do not agree, or the folder cannot be written.
-    """
-    key = key_of(**facts)
-    ranks.require_same(what, key)
-    if ranks.first():
-        for file in sorted(parent.glob(f"*/{FACTS}")):
-            if file.parent.name != key and any(file.parent.rglob("*.csv.gz")):
-                before, now = read_json(file), json.loads(json.dumps(facts))
-                changed = [name for name in now if before.get(name) != now[name]]
-                print(f"note: images finished with other {', '.join(changed)} are not taken up; {file} says which")
-        files.write_json(parent / key / FACTS, facts)
-    return parent / key
-
-
 def require_unchanged(digests: Mapping[Path, str]) -> None:
-    """Raise a Failure unless files are as a key was made of them: a training may replace its best weights."""
+    """Raise a Failure unless files still have these digests: a training may have replaced its best weights."""
     for path, before in digests.items():
         if sha256(path) != before:
-            raise Failure(f"{path} changed while it was read (is it still training?); type the same command again")
+            raise Failure(
+                f"{path} changed while it was read (is it still training?); wait, and run the same command again"
+            )
 
 
-def run_shards(folder: Path, photos: Sequence[Photo], size: int, work: Work, title: str) -> list[Path]:
-    """Do the work on every part of the photos that is not done yet, together with other processes.
+def run_shards(
+    folder: Path, photos: Sequence[Photo], size: int, work: Callable[[Sequence[Photo], Path], None], title: str
+) -> list[Path]:
+    """Do all shards that are missing, together with other processes, and return the files of all, in order.
 
-    A part is claimed by a lock beside its file, which goes with the process: a part whose process died is free again.
-    What others are at is left to them at first, and then waited for.
-
-    Args:
-        folder: where the parts are kept.
-        photos: all photos.
-        size: photos in a part.
-        work: given a part's photos and its file, writes the file, atomically and last of all it writes.
-        title: what to call this on the screen.
-
-    Returns:
-        The files of all parts, in order.
+    A process claims a shard with a lock beside its file; the lock ends with the process. The first pass skips shards
+    that another process holds, and the second pass waits for them.
     """
-    parts = [photos[start : start + size] for start in range(0, len(photos), size)]
-    files = [folder / f"{number:05d}-of-{len(parts):05d}.csv.gz" for number in range(len(parts))]
-    hidden = None if ranks.first() else True
-    with tqdm(total=len(photos), desc=title, unit="image", disable=hidden, leave=False) as bar:
-        bar.update(done := _images(parts, files))
+    shards = [photos[start : start + size] for start in range(0, len(photos), size)]
+    files = [folder / f"{number:05d}-of-{len(shards):05d}.csv.gz" for number in range(len(shards))]
+    with tqdm(
+        total=len(photos), desc=title, unit="image", disable=None if ranks.first() else True, leave=False
+    ) as bar:
+        bar.update(done := _count_done(shards, files))
         for wait in (False, True):
-            for part, file in zip(parts, files, strict=True):
+            for shard, file in zip(shards, files, strict=True):
                 if file.is_file():
                     continue
                 with claimed(file.with_name(f".{file.name}.lock"), wait=wait) as mine:
                     if mine and not file.is_file():
-                        work(part, file)
-                before, done = done, _images(parts, files)
+                        work(shard, file)
+                before, done = done, _count_done(shards, files)
                 bar.update(done - before)
                 if bar.disable and done > before:
                     print(f"{title}: {done:,} of {len(photos):,} images", flush=True)
     return files
 
 
-def numbers_of(shard: Path) -> Path:
-    """Where the numbers are that were written beside a shard: .npy, the first dimension is the image."""
-    return shard.with_suffix("").with_suffix(".npy")
-
-
-def write_with_numbers(shard: Path, rows: Iterable[tuple[str, str, NDArray[np.float64]]]) -> None:
-    """Write a shard's rows of (image, code, numbers), the numbers in a file of their own.
-
-    Raises:
-        Failure: a file cannot be written.
-    """
+def write_with_numbers(file: Path, rows: Iterable[tuple[str, str, Numbers]]) -> None:
+    """Write a shard's rows of (image, RLE, numbers); the numbers go to a .npy file, first dimension the image."""
     masks, numbers = [], []
     for img, code, of_image in rows:
         masks.append((img, code))
         numbers.append(of_image)
-    with files.replacing(numbers_of(shard)) as temporary, temporary.open("wb") as opened:
+    with replacing(_numbers_file(file)) as temporary, temporary.open("wb") as opened:
         np.save(opened, np.stack(numbers))
-    submission_file.write_shard(shard, masks)  # last, because it is by this file that a shard is known to be done
+    submission_file.write_shard(file, masks)  # last: a shard counts as finished when this file exists
 
 
-def _images(parts: Sequence[Sequence[Photo]], files: Sequence[Path]) -> int:
-    """How many photos are done, whoever did them."""
-    return sum(len(part) for part, file in zip(parts, files, strict=True) if file.is_file())
+def read_numbers(files: Iterable[Path]) -> Numbers:
+    """The numbers of the images of all shards, in order."""
+    return np.concatenate([np.load(_numbers_file(file)) for file in files])
 
 
-def remove_parts(parent: Path) -> None:
-    """Remove the parts of a prediction that is done, and those of others that were not."""
-    shutil.rmtree(parent, ignore_errors=True)
+def _numbers_file(file: Path) -> Path:
+    return file.with_suffix("").with_suffix(".npy")
+
+
+def _count_done(shards: Sequence[Sequence[Photo]], files: Sequence[Path]) -> int:
+    return sum(len(shard) for shard, file in zip(shards, files, strict=True) if file.is_file())

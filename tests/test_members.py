@@ -1,17 +1,19 @@
-"""Several runs that answer together."""
+"""Runs that predict together."""
 
-import json
 import re
 import shutil
 from argparse import ArgumentParser
+from pathlib import Path
 
 import pytest
-from trained_run import Trained
+from sample_records import make_cv
+from trained_run import Trained, variant
 
 from competition.command import Failure
 from competition.run.folder import RunFolder
+from competition.run.records import CV, Environment, SubmissionRecord
 from folds.checkpoint import load_weights, save_weights
-from inference.members import add_member_arguments
+from inference.members import add_member_arguments, open_members
 from inference.predict import main as predict
 from inference.pseudo import main as pseudo
 from inference.score import main as score
@@ -20,74 +22,86 @@ from submissions.grade import grade
 
 @pytest.fixture
 def other(trained: Trained) -> RunFolder:
-    """A second run with the same split; its folds' networks differ from the first's in a bias."""
-    import safetensors
-    import safetensors.torch
+    """A second run with the same split; its networks differ from the first's in a bias."""
+    return variant(trained, "other", {0: 0.5, 1: 0.5})
 
-    copy = RunFolder(trained.run.root.parent / "other")
-    shutil.copytree(trained.run.root, copy.root)
-    for fold in (0, 1):
-        with safetensors.safe_open(copy.best(fold), framework="pt") as file:
-            metadata = file.metadata()
-        tensors = safetensors.torch.load_file(copy.best(fold))
-        tensors["head.bias"] += 0.5
-        safetensors.torch.save_file(tensors, copy.best(fold), metadata=metadata)
-    return copy
+
+def opened(*arguments: object) -> list[RunFolder]:
+    """The members that a command line names."""
+    parser = ArgumentParser()
+    add_member_arguments(parser)
+    return open_members(parser.parse_args([str(argument) for argument in arguments]))[3]
 
 
 def test_runs_are_scored_and_predicted_together(trained: Trained, other: RunFolder) -> None:
     runs = ["--runs", str(trained.run.root), str(other.root)]
     score(runs)
     predict(runs)
-    together = RunFolder(trained.run.root.parent / "small+other")
-    assert json.loads(together.cv.read_text())["images"] == 64
-    assert json.loads((together.root / "submission.json").read_text())["networks"] == 4
-    assert grade(together.submission, trained.data / "solution.csv").dice > 0.88
-    # Named as a run of its own it answers as before.
-    before = together.submission.read_bytes()
-    together.submission.unlink()
-    predict(["--run", str(together.root)])
-    assert together.submission.read_bytes() == before
+    combined = RunFolder(trained.run.root.parent / "small+other")
+    assert CV.read(combined.cv).images == 64
+    assert SubmissionRecord.read(combined.submission_record).networks == 4
+    assert grade(combined.submission, trained.data / "solution.csv").dice > 0.88
+    # The combined run can also be named like a single run.
+    before = combined.submission.read_bytes()
+    combined.submission.unlink()
+    predict(["--run", str(combined.root)])
+    assert combined.submission.read_bytes() == before
 
 
-def test_every_runs_counts() -> None:
+def test_every_runs_option_counts() -> None:
     parser = ArgumentParser()
     add_member_arguments(parser)
     assert parser.parse_args(["--runs", "a", "b", "--runs", "c"]).runs == ["a", "b", "c"]
     assert parser.parse_args([]).runs == []
 
 
-def test_one_run_beside_another_is_refused(trained: Trained) -> None:
-    with pytest.raises(Failure, match=r"RUNS=.*small is one run, RUN=other another; name several"):
-        score(["--runs", str(trained.run.root), "--run", "other"])
+def other_split(first: RunFolder, second: RunFolder) -> None:
+    second.folds.write_text(first.folds.read_text() + "more.jpg,more,0\n")
 
 
-def test_a_run_named_twice_is_refused(trained: Trained) -> None:
-    with pytest.raises(Failure, match="names a run twice"):
-        score(["--runs", str(trained.run.root), f"{trained.run.root}/../{trained.run.name}"])
-    assert not (trained.run.root.parent / f"{trained.run.name}+{trained.run.name}").exists()
+def other_photos(_first: RunFolder, second: RunFolder) -> None:
+    """Such as those of data.hq: the networks would predict photos of another kind than they were trained on."""
+    made = Environment.read(second.environment)
+    made.model_copy(update={"fingerprint": "0" * 16}).write(second.environment)
 
 
-def test_different_splits_are_refused(trained: Trained, other: RunFolder) -> None:
-    other.folds.write_text(trained.run.folds.read_text() + "more.jpg,more,0\n")
-    with pytest.raises(Failure, match="different splits"):
-        score(["--runs", str(trained.run.root), str(other.root)])
+def missing(_first: RunFolder, second: RunFolder) -> None:
+    shutil.rmtree(second.root)
 
 
-def test_runs_of_different_photos_are_refused(trained: Trained, other: RunFolder) -> None:
-    """Such as one of data.hq: its networks would be shown what the first run has learned from."""
-    made = json.loads(other.environment.read_text())
-    other.environment.write_text(json.dumps(made | {"fingerprint": "0" * 16}))
-    with pytest.raises(Failure, match="runs small and other were made from different photos"):
-        score(["--runs", str(trained.run.root), str(other.root)])
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (other_split, "runs small and other have different splits"),
+        (other_photos, "runs small and other were made from different photos"),
+        (missing, "no run .*other; RUNS must name trained runs"),
+    ],
+)
+def test_runs_that_do_not_fit_are_rejected(trained: Trained, other: RunFolder, spoil: object, expected: str) -> None:
+    spoil(trained.run, other)  # type: ignore[operator]
+    with pytest.raises(Failure, match=expected):
+        opened("--runs", trained.run.root, other.root)
     assert not (trained.run.root.parent / "small+other").exists()
 
 
+def test_names_that_contradict_each_other_are_rejected(trained: Trained, other: RunFolder) -> None:
+    root = trained.run.root
+    with pytest.raises(Failure, match=r"RUNS=.*small is one run, RUN=other another; name several"):
+        opened("--runs", root, "--run", "other")
+    with pytest.raises(Failure, match="names a run twice"):
+        opened("--runs", root, f"{root}/../{root.name}")
+    third = Path(shutil.copytree(root, root.parent / "third"))
+    with pytest.raises(Failure, match="is a run of its own"):
+        opened("--run", third, "--runs", root, other.root)
+
+
 @pytest.mark.parametrize("named", ["by its members", "as a run of its own"])
-def test_members_trained_anew_with_another_split_are_refused(trained: Trained, other: RunFolder, named: str) -> None:
-    runs = ["--runs", str(trained.run.root), str(other.root)]
-    predict(runs)
-    together = RunFolder(trained.run.root.parent / "small+other")
+def test_members_trained_again_with_another_split_are_rejected(
+    trained: Trained, other: RunFolder, named: str
+) -> None:
+    runs = ["--runs", trained.run.root, other.root]
+    opened(*runs)
+    combined = RunFolder(trained.run.root.parent / "small+other")
     rows = trained.run.folds.read_text().splitlines()
     swapped = [f"{row[:-1]}{1 - int(row[-1])}" for row in rows[1:]]
     for member in (trained.run, other):
@@ -97,22 +111,18 @@ def test_members_trained_anew_with_another_split_are_refused(trained: Trained, o
             save_weights(
                 member.best(fold), network.state_dict(), settings, provenance.model_copy(update={"fold": fold})
             )
-    again = runs if named == "by its members" else ["--run", str(together.root)]
-    expected = f"{trained.run.folds} is not the split that {together.root} was made with; remove the folder"
-    for stage in (score, predict, pseudo):
-        with pytest.raises(Failure, match=re.escape(expected)):
-            stage(again)
-    shutil.rmtree(together.root)
-    predict(runs)
-    assert together.folds.read_bytes() == other.folds.read_bytes()
+    again = runs if named == "by its members" else ["--run", combined.root]
+    expected = f"{trained.run.folds} is not the split that {combined.root} was made with; remove the folder"
+    with pytest.raises(Failure, match=re.escape(expected)):
+        opened(*again)
+    shutil.rmtree(combined.root)
+    opened(*runs)
+    assert combined.folds.read_bytes() == other.folds.read_bytes()
 
 
-def test_a_run_that_does_not_exist_is_named(trained: Trained) -> None:
-    with pytest.raises(Failure, match="nowhere"):
-        score(["--runs", str(trained.run.root), str(trained.run.root.parent / "nowhere")])
-
-
-def test_a_fold_that_is_still_training_is_mentioned(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fold_whose_training_is_not_finished_is_mentioned(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     predict(trained.arguments)
     assert "note:" not in capsys.readouterr().out
     lines = trained.run.history(1).read_text().splitlines(keepends=True)
@@ -121,19 +131,15 @@ def test_a_fold_that_is_still_training_is_mentioned(trained: Trained, capsys: py
     assert "fold 1 of run small has trained 7 of 20 epochs" in capsys.readouterr().out
 
 
-def test_a_run_that_is_not_trained_says_only_what_comes_first(
+def test_a_run_that_is_not_trained_says_only_what_to_do_first(
     trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    make_cv().write(trained.run.cv)
+    before = trained.run.cv.read_bytes()
     for fold in (0, 1):
         shutil.rmtree(trained.run.fold(fold))
     for stage in (score, predict, pseudo):
         with pytest.raises(Failure, match=r"fold 0 is not trained, .* is missing: make train FOLD=0 RUN=.*/small$"):
             stage(trained.arguments)
         assert capsys.readouterr().out == ""
-
-
-def test_a_run_of_its_own_is_not_written_over(trained: Trained, other: RunFolder) -> None:
-    third = RunFolder(trained.run.root.parent / "third")
-    shutil.copytree(trained.run.root, third.root)
-    with pytest.raises(Failure, match="is a run of its own"):
-        score(["--run", str(third.root), "--runs", str(trained.run.root), str(other.root)])
+    assert trained.run.cv.read_bytes() == before

@@ -1,4 +1,4 @@
-"""The Dice of other mixtures, against mixing whole pictures."""
+"""The Dice of mixtures, compared with mixing whole images."""
 
 from fractions import Fraction
 
@@ -11,16 +11,25 @@ from test_ensemble import CPU, FRAME, Constant
 
 from competition import metrics, rle
 from folds.frame import Frame
-from inference.cv.mixtures import MOST, Mixture, alone, dice_of_mixtures, equal, grid, matrix, measured_mixtures
+from inference.cv.mixtures import (
+    MOST,
+    Mixture,
+    component_weights,
+    dice_of_mixtures,
+    equal,
+    grid,
+    measured_mixtures,
+    one_hot,
+)
 from inference.engine.ensemble import Ensemble
 
-# Around one half, where sides are taken, and at the ends.
+# Around 0.5, where a pixel changes sides, and at the ends.
 LEVEL = st.sampled_from([0, 1, 64, 126, 127, 128, 129, 191, 254, 255])
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[np.ndarray, list[list[int]], np.ndarray]:
-    """Components, mixtures as whole numbers, and the truth of a picture."""
+    """Components, mixtures as whole numbers, and the true mask of an image."""
     count, height, width = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 5))
     pixels = height * width
     levels = draw(st.lists(LEVEL, min_size=count * pixels, max_size=count * pixels))
@@ -32,8 +41,10 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, list[list[int]], np.ndarray]:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(cases())
-def test_it_is_the_dice_of_the_whole_picture_mixed(case: tuple[np.ndarray, list[list[int]], np.ndarray]) -> None:
-    """In fractions, so that a mean of exactly 127.5 is one: it is rounded to 128, which is car."""
+def test_the_dice_of_a_mixture_is_that_of_the_mixed_image(
+    case: tuple[np.ndarray, list[list[int]], np.ndarray],
+) -> None:
+    """In fractions, because a mean of exactly 127.5 is rounded to 128, which is car."""
     components, parts, truth = case
     weights = np.array([[each / sum(row) for each in row] for row in parts])
     found = dice_of_mixtures(components, weights, rle.from_mask(truth))
@@ -44,46 +55,48 @@ def test_it_is_the_dice_of_the_whole_picture_mixed(case: tuple[np.ndarray, list[
         assert dice == metrics.dice(mixed >= Fraction(255, 2), truth)
 
 
-def test_a_mean_between_two_levels_is_car_whatever_the_last_bits_of_the_sum() -> None:
+def test_a_mean_of_half_a_level_is_car_in_spite_of_rounding_errors() -> None:
     components = np.array([127, 127, 127, 128, 128, 128], dtype=np.uint8).reshape(6, 1, 1)
     weights = np.full((1, 6), 1 / 6)
     assert dice_of_mixtures(components, weights, rle.from_mask(np.ones((1, 1)))) == [1.0]
 
 
-@pytest.mark.parametrize(("runs", "count"), [(1, 1), (2, 5), (3, 16), (4, 35), (5, 71), (6, 57), (8, 37), (14, 15)])
-def test_the_shares_that_are_tried(runs: int, count: int) -> None:
-    tried = grid(runs)
+@pytest.mark.parametrize(
+    ("members", "count"), [(1, 1), (2, 5), (3, 16), (4, 35), (5, 71), (6, 57), (8, 37), (14, 15)]
+)
+def test_the_member_weights_to_try(members: int, count: int) -> None:
+    tried = grid(members)
     assert len(set(tried)) == len(tried) == count <= MOST + 1
-    assert tried[0] == equal(runs)
-    assert all(sum(shares) == pytest.approx(1) for shares in tried)
-    assert {alone(run, runs) for run in range(runs)} <= set(tried)
-    distance = [sum((share - 1 / runs) ** 2 for share in shares) for shares in tried]
+    assert tried[0] == equal(members)
+    assert all(sum(weights) == pytest.approx(1) for weights in tried)
+    assert {one_hot(member, members) for member in range(members)} <= set(tried)
+    distance = [sum((weight - 1 / members) ** 2 for weight in weights) for weights in tried]
     assert distance == pytest.approx(sorted(distance))
 
 
-def test_two_runs_are_tried_in_quarters() -> None:
+def test_two_members_are_tried_in_quarters() -> None:
     assert set(grid(2)) == {(0.5, 0.5), (0.25, 0.75), (0.75, 0.25), (0.0, 1.0), (1.0, 0.0)}
 
 
-def test_what_is_measured() -> None:
-    assert measured_mixtures((1.0,), 1, grid(1)) == [], "one run and one view have nothing to tell"
-    views = [mixture.views for mixture in measured_mixtures((1.0,), 3, grid(1))]
-    assert set(views) == {(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 0.5, 0), equal(3)}
+def test_measured_mixtures() -> None:
+    assert measured_mixtures((1.0,), 1, grid(1)) == [], "one member with one TTA has one component"
+    tta = [mixture.tta for mixture in measured_mixtures((1.0,), 3, grid(1))]
+    assert set(tta) == {(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 0.5, 0), equal(3)}
     both = measured_mixtures((0.5, 0.5), 2, grid(2))
     assert len(both) == len(set(both)) == len(grid(2)) + 2
-    assert Mixture(equal(2), alone(1, 2)) in both
+    assert Mixture(equal(2), one_hot(1, 2)) in both
 
 
 def test_weights_follow_the_components_of_ensembles() -> None:
-    """The second run has a frame of its own, and its components come behind those of the others."""
+    """The second member has another frame, so its components come after those of the others."""
     first = Ensemble([Constant(0.0)] * 2, FRAME, ["identity", "hflip"], device=CPU, precision="fp32", indices=[0, 2])
     other = Frame(64, 64, "pad")
     second = Ensemble([Constant(0.0)], other, ["identity", "hflip"], device=CPU, precision="fp32", indices=[1])
-    rows = matrix([Mixture((0.5, 0.2, 0.3), (0.25, 0.75))], [first, second])
+    rows = component_weights([Mixture((0.5, 0.2, 0.3), (0.25, 0.75))], [first, second])
     assert rows == pytest.approx(np.array([[0.125, 0.075, 0.375, 0.225, 0.05, 0.15]]))
 
 
-def test_components_are_the_answers_that_the_mean_is_made_of() -> None:
+def test_the_mean_is_the_weighted_mean_of_the_components() -> None:
     logits = [-3.0, 0.5, 2.0]
     together = Ensemble(
         [Constant(logit) for logit in logits],

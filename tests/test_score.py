@@ -1,7 +1,6 @@
-"""The offline CV."""
+"""The CV score."""
 
 import csv
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -20,123 +19,76 @@ from competition.data_folder import DataFolder
 from competition.files import sha256
 from competition.images import read_mask
 from competition.mask_table import read_rows
-from folds.split import read_folds
+from competition.run.folder import RunFolder
+from competition.run.records import CV
+from folds.split import photos_by_fold, read_folds
 from inference.engine.ensemble import Ensemble, load_ensembles
 from inference.score import main as score
+from inference.score import score_file
 from submissions import submission_file
 
 
-def rows_of(trained: Trained) -> dict[str, str]:
-    return {row.img: row.rle for row in read_rows(trained.run.oof)}
+@pytest.fixture(scope="module")
+def scored(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The run, scored with its own settings; treat it as read-only."""
+    run = RunFolder(tmp_path_factory.mktemp("scored") / "small")
+    shutil.copytree(trained_once.run.root, run.root)
+    scored = Trained(trained_once.data, run)
+    score(scored.arguments)
+    return scored
 
 
-def test_the_cv_is_the_score_of_the_written_masks(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
-    score(trained.arguments)
-    cv = json.loads(trained.run.cv.read_text())
-    data = DataFolder(trained.data)
-    codes = rows_of(trained)
-    assert codes.keys() == {photo.img for photo in data.train}
-    # Against the mask files, decoded, pixel by pixel: none of the code that made the CV.
+def codes(run: RunFolder) -> dict[str, str]:
+    return {row.img: row.rle for row in read_rows(run.oof)}
+
+
+def results(run: RunFolder) -> list[bytes]:
+    """All that a score writes, but for the paths of the run in cv.json."""
+    cv = CV.read(run.cv).model_copy(update={"checkpoints": {}}).model_dump_json()
+    return [run.oof.read_bytes(), run.oof_scores.read_bytes(), cv.encode()]
+
+
+def keep_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the command were killed after its results are written."""
+    monkeypatch.setattr("inference.shards.ShardedJob.remove", lambda _job: None)
+
+
+def test_the_cv_is_the_score_of_the_written_masks(scored: Trained) -> None:
+    """Compared with the mask files, decoded, pixel by pixel, without the code that computes the CV."""
+    cv, rows, data = CV.read(scored.run.cv), codes(scored.run), DataFolder(scored.data)
+    assert rows.keys() == {photo.img for photo in data.train}
     dice = {}
     for photo in data.train:
         file = data.mask_file(photo)
         assert file is not None
         truth = read_mask(file)
-        dice[photo.img] = metrics.dice(rle.decode(codes[photo.img], truth.shape), truth)  # type: ignore[arg-type]
-    assert cv["dice"] == pytest.approx(np.mean(list(dice.values())), abs=1e-9)
-    assert cv["dice"] > 0.9, "the small network has learned"
-    fold_of = read_folds(trained.run.folds)
-    for fold in cv["folds"]:
-        own = [dice[img] for img, number in fold_of.items() if number == fold["fold"]]
-        assert fold["images"] == len(own)
-        assert fold["dice"] == pytest.approx(np.mean(own), abs=1e-9)
-    assert cv["spread"] == pytest.approx(np.std([fold["dice"] for fold in cv["folds"]], ddof=1))
-    screen = capsys.readouterr().out
-    assert f"{cv['dice']:.5f}" in screen
-    assert f"{cv['iou']:.5f}" in screen
-    assert all(f"{fold['dice']:.5f}" in screen for fold in cv["folds"])
-
-
-def test_dice_and_iou_of_each_image_belong_to_one_mask(trained: Trained) -> None:
-    score(trained.arguments)
-    scores = pd.read_csv(trained.run.oof_scores)
+        dice[photo.img] = metrics.dice(rle.decode(rows[photo.img], (160, 240)), truth)
+    assert cv.dice == pytest.approx(np.mean(list(dice.values())), abs=1e-9)
+    assert cv.dice > 0.9, "the small network has learned"
+    fold_of = read_folds(scored.run.folds)
+    for fold in cv.folds:
+        own = [dice[img] for img, number in fold_of.items() if number == fold.fold]
+        assert fold.images == len(own)
+        assert fold.dice == pytest.approx(np.mean(own), abs=1e-9)
+    assert cv.spread == pytest.approx(np.std([fold.dice for fold in cv.folds], ddof=1))
+    scores = pd.read_csv(scored.run.oof_scores)
     assert list(scores.columns) == ["img", "car", "view", "fold", "dice", "iou"]
+    assert np.allclose(scores["dice"], [dice[img] for img in scores["img"]], atol=1e-6)
     assert np.allclose(scores["iou"], scores["dice"] / (2 - scores["dice"]), atol=2e-6)
 
 
-def test_a_fold_is_predicted_by_the_network_that_did_not_see_it(trained: Trained) -> None:
-    """With the folds' weights exchanged, every image is predicted by a network that has seen it: other masks."""
-    score(trained.arguments)
-    honest = rows_of(trained)
+def test_a_fold_is_predicted_by_the_network_that_did_not_see_it(scored: Trained, trained: Trained) -> None:
+    """With the weights of the folds exchanged, every image is predicted by a network that has seen it."""
+    honest = codes(scored.run)
     exchange_networks(trained.run)
     score(trained.arguments)
-    leaked = rows_of(trained)
+    leaked = codes(trained.run)
     assert sum(honest[img] != leaked[img] for img in honest) > len(honest) * 0.9
 
 
-def test_scoring_twice_writes_the_same_bytes(trained: Trained) -> None:
-    score(trained.arguments)
-    before = [path.read_bytes() for path in (trained.run.oof, trained.run.oof_scores, trained.run.cv)]
-    score(trained.arguments)
-    assert before == [path.read_bytes() for path in (trained.run.oof, trained.run.oof_scores, trained.run.cv)]
-
-
-def test_a_fixed_threshold_is_used_as_it_is(trained: Trained) -> None:
-    score([*trained.arguments, "--set", "inference.threshold=0.9"])
-    cv = json.loads(trained.run.cv.read_text())
-    assert cv["threshold"] == pytest.approx(0.9, abs=0.003)
-    assert not cv["tuning"]["used"]
-    curve = dict(zip(cv["curve"]["thresholds"], cv["curve"]["dice"], strict=True))
-    assert cv["dice"] == pytest.approx(curve[cv["threshold"]], abs=1e-9)
-    assert list(cv["checkpoints"].values()) == [sha256(Path(path)) for path in cv["checkpoints"]]
-    assert len(cv["checkpoints"]) == len(cv["folds"])
-
-
-def test_a_tuned_threshold_is_that_of_the_other_folds(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inference.cv.tuning.SMALLEST_GAIN", -1.0)  # use it whatever it gains
-    score(trained.arguments)
-    cv = json.loads(trained.run.cv.read_text())
-    assert cv["tuning"]["used"]
-    assert cv["dice"] == pytest.approx(cv["tuning"]["dice"], abs=1e-9)
-    assert cv["threshold"] == cv["tuning"]["threshold"]
-
-
-def test_views_are_measured_one_by_one(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
-    half = [*trained.arguments, "--set", "inference.threshold=0.5"]
-    alone = {}
-    for view in ("identity", "hflip"):
-        score([*half, f"inference.tta=[{view}]"])
-        alone[view] = json.loads(trained.run.cv.read_text())
-        assert [row["what"][:14] for row in alone[view]["gains"]] == ["best threshold"], (
-            "one view has nothing to tell"
-        )
-    capsys.readouterr()
-    score(half)
-    cv = json.loads(trained.run.cv.read_text())
-    identity, hflip, both, threshold = cv["gains"]
-    for row, view in ((identity, "identity"), (hflip, "hflip")):
-        assert row["what"] == view
-        assert row["dice"] == pytest.approx(alone[view]["dice"], abs=1e-12)
-    assert identity["gain"] is None
-    gains = [alone["hflip"]["folds"][fold]["dice"] - alone["identity"]["folds"][fold]["dice"] for fold in (0, 1)]
-    assert hflip["over"] == both["over"] == "identity"
-    assert hflip["gain"] == pytest.approx(np.mean(gains), abs=1e-12)
-    assert hflip["spread"] == pytest.approx(np.std(gains, ddof=1), abs=1e-12)
-    assert hflip["folds"] == sum(gain > 0 for gain in gains)
-    assert both["what"] == "identity + hflip"
-    assert both["dice"] == pytest.approx(cv["dice"], abs=1e-4), "components are rounded before they are mixed"
-    assert threshold["note"] == "chosen on the other folds, not used"
-    assert threshold["gain"] == cv["tuning"]["gain"]
-    screen = capsys.readouterr().out
-    for row in (hflip, both, threshold):
-        line = f"{row['dice']:.5f}  {row['gain']:+.5f}  {row['spread']:.5f}  {row['folds']} of 2, over {row['over']}"
-        assert re.search(rf"^{re.escape(row['what'])} +{re.escape(line)}", screen, re.MULTILINE)
-
-
-def test_a_score_that_was_killed_goes_on(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    score(trained.arguments)
-    undisturbed = trained.run.cv.read_bytes()
-    trained.run.cv.unlink()
+def test_a_killed_score_resumes_to_the_same_bytes(
+    scored: Trained, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[Path] = []
 
     def write(path: Path, rows: list[tuple[str, str]]) -> None:
@@ -149,34 +101,83 @@ def test_a_score_that_was_killed_goes_on(trained: Trained, monkeypatch: pytest.M
         patched.setattr("inference.shards.submission_file", SimpleNamespace(write_shard=write))
         score(trained.arguments)
     times = [path.stat().st_mtime_ns for path in written]
-    monkeypatch.setattr("inference.score.remove_parts", lambda _folder: None)
+    keep_shards(monkeypatch)
     score(trained.arguments)
-    assert trained.run.cv.read_bytes() == undisturbed
-    assert [path.stat().st_mtime_ns for path in written] == times, "they are taken up, with their numbers"
+    assert results(trained.run) == results(scored.run)
+    assert [path.stat().st_mtime_ns for path in written] == times, "finished shards are reused, with their numbers"
 
 
-def test_numbers_against_a_mask_that_was_repaired_are_not_taken_up(
+def test_a_given_threshold_is_used(trained: Trained) -> None:
+    score([*trained.arguments, "--set", "inference.threshold=0.9"])
+    cv = CV.read(trained.run.cv)
+    assert cv.threshold == pytest.approx(0.9, abs=0.003)
+    assert not cv.tuning.used
+    curve = dict(zip(cv.curve.thresholds, cv.curve.dice, strict=True))
+    assert cv.dice == pytest.approx(curve[cv.threshold], abs=1e-9)
+    assert list(cv.checkpoints.values()) == [sha256(Path(path)) for path in cv.checkpoints]
+    assert len(cv.checkpoints) == len(cv.folds)
+
+
+def test_a_tuned_threshold_is_that_of_the_other_folds(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.cv.tuning.SMALLEST_GAIN", -1.0)  # use the choice even if it gains nothing
+    score(trained.arguments)
+    cv = CV.read(trained.run.cv)
+    assert cv.tuning.used
+    assert cv.dice == pytest.approx(cv.tuning.dice, abs=1e-9)
+    assert cv.threshold == cv.tuning.threshold
+
+
+def test_gains_of_tta_are_those_of_separate_scores(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    half = [*trained.arguments, "--set", "inference.threshold=0.5"]
+    single = {}
+    for tta in ("identity", "hflip"):
+        score([*half, f"inference.tta=[{tta}]"])
+        single[tta] = CV.read(trained.run.cv)
+        assert [row.what[:14] for row in single[tta].gains] == ["best threshold"], "a single TTA has no rows"
+    capsys.readouterr()
+    score(half)
+    screen, cv = capsys.readouterr().out, CV.read(trained.run.cv)
+    identity, hflip, both, threshold = cv.gains
+    for row, tta in ((identity, "identity"), (hflip, "hflip")):
+        assert row.what == tta
+        assert row.dice == pytest.approx(single[tta].dice, abs=1e-12)
+    assert identity.gain is None
+    gains = [single["hflip"].folds[fold].dice - single["identity"].folds[fold].dice for fold in (0, 1)]
+    assert hflip.over == both.over == "identity"
+    assert hflip.gain == pytest.approx(np.mean(gains), abs=1e-12)
+    assert hflip.spread == pytest.approx(np.std(gains, ddof=1), abs=1e-12)
+    assert hflip.folds == sum(gain > 0 for gain in gains)
+    assert both.what == "identity + hflip"
+    assert both.dice == pytest.approx(cv.dice, abs=1e-4), "components are rounded before they are mixed"
+    assert (threshold.note, threshold.gain) == ("chosen on the other folds, not used", cv.tuning.gain)
+    for row in (hflip, both, threshold):
+        line = f"{row.dice:.5f}  {row.gain:+.5f}  {row.spread:.5f}  {row.folds} of 2, over {row.over}"
+        assert re.search(rf"^{re.escape(row.what)} +{re.escape(line)}", screen, re.MULTILINE)
+    for dice, iou in ((cv.dice, cv.iou), *((fold.dice, fold.iou) for fold in cv.folds)):
+        assert f"{dice:.5f}  {iou:.5f}" in screen
+
+
+def test_numbers_against_a_mask_that_was_repaired_are_not_reused(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = Path(shutil.copytree(trained.data, tmp_path / "data"))
-    call = [*trained.arguments, "--data", str(data), "--set", "inference.threshold=0.5"]
-    monkeypatch.setattr("inference.score.remove_parts", lambda _folder: None)  # as if it had been killed
+    call = [*trained.arguments, "--data", str(data), "--set", "inference.threshold=0.5", "inference.tta=[identity]"]
+    keep_shards(monkeypatch)
     right = (data / "train_masks.csv").read_text()
     img, code = right.splitlines()[1].split(",")
     (data / "train_masks.csv").write_text(right.replace(code, "1 5"))
     score(call)
     (data / "train_masks.csv").write_text(right)
     score(call)
-    cv = json.loads(trained.run.cv.read_text())
-    assert cv["tuning"]["dice_at_half"] == pytest.approx(cv["dice"], abs=1e-9), f"{img} is as it was scored first"
+    cv = CV.read(trained.run.cv)
+    assert cv.tuning.dice_at_half == pytest.approx(cv.dice, abs=1e-9), f"{img} has the number of the first call"
 
 
 @pytest.mark.parametrize("command", ["score", "predict", "pseudo"])
-def test_weights_that_a_training_replaces_meanwhile_are_refused(
+def test_weights_that_a_training_replaces_meanwhile_are_rejected(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """They would be kept under the name of those that were there when the command began."""
-    module = import_module(f"inference.{command}")
+    """Otherwise their predictions are kept under the hash of the weights that were there when the command began."""
     best = trained.run.best(1)
 
     def load(paths: Sequence[Path], *arguments: object, **named: object) -> list[Ensemble]:
@@ -184,34 +185,21 @@ def test_weights_that_a_training_replaces_meanwhile_are_refused(
             best.write_bytes(trained.run.best(0).read_bytes())
         return load_ensembles(paths, *arguments, **named)  # type: ignore[arg-type]
 
-    loads = import_module("inference.cv.out_of_fold") if command == "score" else module
-    monkeypatch.setattr(loads, "load_ensembles", load)
+    monkeypatch.setattr("inference.shards.load_ensembles", load)
     with pytest.raises(
         Failure, match=r"fold1/best\.safetensors changed while it was read \(is it still training\?\)"
     ):
-        module.main(trained.arguments)
+        import_module(f"inference.{command}").main(trained.arguments)
     made = [file for file in trained.run.root.rglob("*-of-*.csv.gz") if "fold0" not in str(file)]
-    assert len(made) == (0 if command != "pseudo" else 2), "of fold 1 nothing is kept"
+    assert not made, "nothing of fold 1 is kept"
 
 
-def test_a_missing_checkpoint_is_named_and_the_old_cv_stays(trained: Trained) -> None:
-    score(trained.arguments)
-    before = trained.run.cv.read_bytes()
-    trained.run.best(1).unlink()
-    with pytest.raises(Failure, match=r"fold 1 is not trained.*make train FOLD=1"):
-        score(trained.arguments)
-    assert trained.run.cv.read_bytes() == before
-
-
-def test_other_data_are_refused(trained: Trained, tiny_data: object) -> None:
+def test_other_data_are_rejected(trained: Trained, tiny_data: Path) -> None:
     with pytest.raises(Failure, match="not those that run"):
         score([*trained.arguments, "--data", str(tiny_data)])
 
 
 def test_a_doubled_or_missing_image_is_fatal(trained: Trained) -> None:
-    from folds.split import photos_by_fold
-    from inference.score import score_file
-
     data = DataFolder(trained.data)
     by_fold = photos_by_fold(trained.run.folds, data.train)
     rows = [(photo.img, "1 1") for photo in data.train]

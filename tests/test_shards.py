@@ -1,6 +1,6 @@
-"""A long prediction in parts."""
+"""Predictions in shards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Timer
@@ -11,108 +11,114 @@ import torch
 from competition.data_folder import Photo
 from competition.files import claimed
 from competition.settings.schema import Inference
-from inference.shards import facts_of, key_of, parts_of, remove_parts, run_shards
+from inference.shards import ShardedJob, facts_of, key_of, run_shards
 
 PHOTOS = [Photo(f"{number}.jpg", "car", number, Path(f"{number}.jpg")) for number in range(10)]
+LOCK = ".00000-of-00003.csv.gz.lock"
 
 
-def write_names(part: Sequence[Photo], file: Path) -> None:
+def write_names(shard: Sequence[Photo], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(" ".join(photo.img for photo in part))
+    file.write_text(" ".join(photo.img for photo in shard))
 
 
-def test_every_photo_is_in_one_part_in_order(tmp_path: Path) -> None:
+@pytest.fixture
+def done() -> list[str]:
+    """The first photo of each shard that ``work`` has done."""
+    return []
+
+
+@pytest.fixture
+def work(done: list[str]) -> Callable[[Sequence[Photo], Path], None]:
+    def write(shard: Sequence[Photo], file: Path) -> None:
+        done.append(shard[0].img)
+        write_names(shard, file)
+
+    return write
+
+
+def test_shards_hold_all_photos_in_order(tmp_path: Path) -> None:
     files = run_shards(tmp_path, PHOTOS, 4, write_names, "test")
     assert " ".join(file.read_text() for file in files) == " ".join(photo.img for photo in PHOTOS)
     assert [len(file.read_text().split()) for file in files] == [4, 4, 2]
 
 
-def test_a_restart_does_only_what_is_missing(tmp_path: Path) -> None:
-    def fail_in_the_second(part: Sequence[Photo], file: Path) -> None:
-        if part[0].img == "4.jpg":
+def test_a_restart_does_only_what_is_missing(tmp_path: Path, work: Callable[..., None], done: list[str]) -> None:
+    def fail_in_the_second(shard: Sequence[Photo], file: Path) -> None:
+        if shard[0].img == "4.jpg":
             raise RuntimeError("killed")
-        write_names(part, file)
+        write_names(shard, file)
 
     with pytest.raises(RuntimeError):
         run_shards(tmp_path, PHOTOS, 4, fail_in_the_second, "test")
-    done: list[str] = []
-
-    def note(part: Sequence[Photo], file: Path) -> None:
-        done.append(part[0].img)
-        write_names(part, file)
-
-    run_shards(tmp_path, PHOTOS, 4, note, "test")
+    run_shards(tmp_path, PHOTOS, 4, work, "test")
     assert done == ["4.jpg", "8.jpg"]
 
 
-def test_a_part_that_another_process_holds_is_left_to_it_and_then_waited_for(tmp_path: Path) -> None:
-    """It dies without finishing: its lock is free, and the part is done here."""
-    done: list[str] = []
+def test_a_shard_of_a_process_that_dies_is_done_by_another(tmp_path: Path, done: list[str]) -> None:
+    """The other process holds the lock, and dies without finishing while this one does the last shard."""
     other = ExitStack()
-    assert other.enter_context(claimed(tmp_path / ".00000-of-00003.csv.gz.lock", wait=False))
+    assert other.enter_context(claimed(tmp_path / LOCK, wait=False))
 
-    def note(part: Sequence[Photo], file: Path) -> None:
-        done.append(part[0].img)
-        write_names(part, file)
-        if part[0].img == "8.jpg":
+    def work(shard: Sequence[Photo], file: Path) -> None:
+        done.append(shard[0].img)
+        write_names(shard, file)
+        if shard[0].img == "8.jpg":
             other.close()
 
-    run_shards(tmp_path, PHOTOS, 4, note, "test")
+    run_shards(tmp_path, PHOTOS, 4, work, "test")
     assert done == ["4.jpg", "8.jpg", "0.jpg"]
 
 
-def test_a_part_that_another_process_has_finished_is_not_done_again(tmp_path: Path) -> None:
-    done: list[str] = []
+def test_a_shard_that_another_process_finishes_is_waited_for(
+    tmp_path: Path, work: Callable[..., None], done: list[str]
+) -> None:
     other = ExitStack()
-    other.enter_context(claimed(tmp_path / ".00000-of-00003.csv.gz.lock", wait=False))
+    assert other.enter_context(claimed(tmp_path / LOCK, wait=False))
 
     def finish() -> None:
         write_names(PHOTOS[:4], tmp_path / "00000-of-00003.csv.gz")
         other.close()
 
-    later = Timer(0.3, finish)  # while it is waited for
-
-    def note(part: Sequence[Photo], file: Path) -> None:
-        done.append(part[0].img)
-        write_names(part, file)
-        if part[0].img == "8.jpg":
-            later.start()
-
-    run_shards(tmp_path, PHOTOS, 4, note, "test")
+    later = Timer(0.1, finish)
+    later.start()
+    run_shards(tmp_path, PHOTOS, 4, work, "test")
     later.join()
     assert done == ["4.jpg", "8.jpg"]
 
 
-def test_a_key_depends_on_everything_and_not_on_order() -> None:
+def test_a_key_depends_on_all_facts_and_not_on_their_order() -> None:
     assert key_of(a=1, b=[2, 3]) == key_of(b=[2, 3], a=1)
     assert len({key_of(a=1, b=[2, 3]), key_of(a=1, b=[3, 2]), key_of(a=2, b=[2, 3])}) == 3
 
 
-def test_every_setting_of_inference_decides_the_answers_unless_named_here() -> None:
-    """``readers`` changes only the pace; the others are given to a key as what came of them."""
-    elsewhere = {"readers", "threshold", "weights", "pseudo"}
+def test_every_inference_setting_is_a_fact_unless_named_here() -> None:
+    """``readers`` only changes the speed; the others enter a key as the choice that follows from them."""
+    elsewhere = {"readers", "threshold", "member_weights", "pseudo"}
     other = Inference(tta=["hflip"], precision="fp32", compile=True, batch_size=3, shard=5)
     facts, others = (facts_of(how, torch.device("cpu")) for how in (Inference(precision="bf16"), other))
     assert {name for name in facts if facts[name] != others[name]} == Inference.model_fields.keys() - elsewhere
     assert facts.keys() - Inference.model_fields.keys() == {"device", "threads"}
 
 
-def test_parts_of_another_call_are_kept_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = {"batch_size": 8, "checkpoints": {0: "a"}}
-    old = parts_of(tmp_path, first, "all")
-    parts_of(tmp_path, {**first, "batch_size": 2}, "all")
-    assert capsys.readouterr().out == "", "nothing is finished yet"
-    (file,) = run_shards(old / "fold0", PHOTOS, 10, write_names, "test")
-    parts_of(tmp_path, first, "all")
-    assert "note" not in capsys.readouterr().out, "it is taken up"
-    parts_of(tmp_path, {**first, "batch_size": 4}, "all")
-    line = f"note: images finished with other batch_size are not taken up; {old / 'facts.json'} says which\n"
+def test_shards_of_other_calls_are_kept_and_reported_until_a_job_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job(batch_size: int) -> ShardedJob:
+        facts = {"batch_size": batch_size, "checkpoints": {0: "a"}}
+        return ShardedJob(tmp_path / "all", facts, {}, settings=Inference(), device=torch.device("cpu"))
+
+    old = job(8)
+    job(2)
+    assert capsys.readouterr().out == "", "no shard is finished yet"
+    (file,) = run_shards(old.folder / "fold0", PHOTOS, 10, write_names, "test")
+    capsys.readouterr()
+    job(8)
+    assert capsys.readouterr().out == "", "its shards are reused"
+    last = job(4)
+    line = f"note: images finished with another batch_size are not reused; see {old.folder / 'facts.json'}\n"
     assert capsys.readouterr().out == line
     assert file.is_file()
-
-
-def test_the_parts_of_all_calls_are_removed(tmp_path: Path) -> None:
-    parts_of(tmp_path / "parts", {"batch_size": 8}, "all")
-    remove_parts(tmp_path / "parts")
-    assert not (tmp_path / "parts").exists()
-    remove_parts(tmp_path / "parts")
+    last.remove()
+    last.remove()
+    assert not (tmp_path / "all").exists()

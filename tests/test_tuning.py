@@ -1,9 +1,9 @@
-"""The choice of a threshold, and of weights."""
+"""Choosing a threshold and member weights."""
 
 import numpy as np
 import pytest
 
-from inference.cv.tuning import middle_of_best, thresholds, tune_threshold, tune_weights
+from inference.cv.tuning import effective, middle_of_best, thresholds, tune_threshold, tune_weights
 from inference.engine.host_masks import level_of
 
 
@@ -13,9 +13,9 @@ def peaked_at(level: int, images: int = 4, height: float = 0.99) -> np.ndarray:
     return np.tile(height - 0.0005 * np.abs(levels - level), (images, 1))
 
 
-def test_the_level_of_a_half_is_128() -> None:
+def test_the_level_of_0_5_is_128() -> None:
     assert level_of(0.5) == 128
-    assert thresholds()[128 - 1] == pytest.approx(0.50196, abs=1e-5)
+    assert thresholds()[128 - 1] == effective(0.5) == pytest.approx(0.50196, abs=1e-5)
 
 
 def test_every_level_is_the_level_of_its_own_threshold() -> None:
@@ -28,12 +28,12 @@ def test_the_best_threshold_is_the_middle_of_a_plateau() -> None:
     assert thresholds()[middle_of_best(curve)] == 102 / 255
 
 
-def test_each_fold_takes_the_level_that_is_best_on_the_others() -> None:
+def test_each_fold_uses_the_level_that_is_best_on_the_others() -> None:
     curves = np.concatenate([peaked_at(100), peaked_at(140)])
     folds = np.repeat([0, 1], 4)
     tuning = tune_threshold(curves, folds)
     assert tuning.choice_of_fold == {0: 140 - 1, 1: 100 - 1}
-    # Both folds are then 40 levels from their own best: worse than one half, and so not used.
+    # Both folds are then 40 levels from their own best, which is worse than 0.5, so it is not used.
     assert tuning.scores == pytest.approx(np.full(8, 0.99 - 0.0005 * 40))
     assert tuning.before == pytest.approx(0.99 - 0.0005 * np.repeat([28, 12], 4))
     assert tuning.gain < 0
@@ -47,12 +47,12 @@ def test_a_threshold_that_all_folds_agree_on_helps() -> None:
     assert tuning.helps
 
 
-def test_a_gain_too_small_to_show_is_left_alone() -> None:
+def test_a_gain_too_small_to_matter_is_not_used() -> None:
     flat = np.tile(0.99 - 1e-7 * np.abs(np.arange(1, 256) - 100), (8, 1))
     assert not tune_threshold(flat, np.repeat([0, 1], 4)).helps
 
 
-def test_a_single_fold_keeps_one_half() -> None:
+def test_a_single_fold_keeps_0_5() -> None:
     tuning = tune_threshold(peaked_at(90), np.zeros(4, dtype=int))
     assert tuning.choice == level_of(0.5) - 1
     assert not tuning.helps
@@ -72,7 +72,7 @@ def test_weights_of_a_fold_do_not_depend_on_its_own_images() -> None:
         assert tune_weights(others, folds).choice_of_fold[fold] == before.choice_of_fold[fold]
 
 
-def test_of_equally_good_weights_the_first_are_taken() -> None:
+def test_the_first_of_equally_good_weights_is_chosen() -> None:
     scores = np.tile([0.9, 0.95, 0.95, 0.9], (4, 1))
     tuning = tune_weights(scores, np.repeat([0, 1], 2))
     assert (tuning.choice, tuning.choice_of_fold) == (1, {0: 1, 1: 1})

@@ -1,12 +1,15 @@
 """A small run on generated cars, trained once for all tests that need one."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from competition.run.folder import RunFolder
+from competition.settings.schema import Input
 from competition.studio.__main__ import main as make_cars
 from folds.checkpoint import load_weights, save_weights
 from folds.train import main as train
@@ -46,6 +49,29 @@ def exchange_networks(run: RunFolder) -> None:
     for fold, other in ((0, 1), (1, 0)):
         network, settings, _ = made[other]
         save_weights(run.best(fold), network.state_dict(), settings, made[fold][2])
+
+
+def variant(trained: Trained, name: str, biases: Mapping[int, float], size: tuple[int, int] = (64, 96)) -> RunFolder:
+    """A run with the same split and other networks.
+
+    Args:
+        trained: the run it is made from.
+        name: its name; it lies beside the other run.
+        biases: added to the logits of a fold's network: above 0 predicts more car.
+        size: height and width of its input.
+    """
+    run = RunFolder(trained.run.root.parent / name)
+    run.root.mkdir()
+    for path in (trained.run.settings, trained.run.environment, trained.run.folds):
+        shutil.copy(path, run.root)
+    for fold in (0, 1):
+        network, settings, provenance = load_weights(trained.run.best(fold))
+        with torch.no_grad():
+            network.get_submodule("head").get_parameter("bias").add_(biases.get(fold, 0.0))
+        made = settings.model_copy(update={"input": Input(height=size[0], width=size[1])})
+        save_weights(run.best(fold), network.state_dict(), made, provenance)
+        shutil.copy(trained.run.history(fold), run.history(fold))
+    return run
 
 
 @pytest.fixture(scope="session")

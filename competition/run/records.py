@@ -157,20 +157,17 @@ class CV(Record):
         return next((each for each in self.folds if each.fold == number), None)
 
 
-class SubmissionRecord(Record):
-    """submission.json: what made a submission.
+class SubmissionFacts(Record):
+    """Everything that decides the bytes of a submission.
 
     Attributes:
-        key: hash of all other fields but the last.
         images: number of images; folds and networks likewise.
         data: the data folder, absolute.
         photos: hash of the photos' names and sizes.
         member_weights: weight of each run that predicts.
         checkpoints: SHA-256 of each weights file, by its path.
-        sha256: of the submission file.
     """
 
-    key: str
     images: int
     folds: int
     networks: int
@@ -186,6 +183,17 @@ class SubmissionRecord(Record):
     member_weights: dict[str, float]
     threshold: float
     checkpoints: dict[str, str]
+
+
+class SubmissionRecord(SubmissionFacts):
+    """submission.json: what made a submission.
+
+    Attributes:
+        key: hash of the facts.
+        sha256: of the submission file.
+    """
+
+    key: str
     sha256: str
 
 

@@ -1,8 +1,9 @@
-"""What the Dice would be if the answers of runs and views were mixed otherwise.
+"""The Dice of other mixtures of networks and test-time augmentations than the one that predicts.
 
-A component is one network's answer to one view, and an answer is a mixture of components. While an answer is made its
-components are at hand, so that other mixtures of them are measured without asking a network again. Components are
-rounded to levels before they are mixed, the answer itself after: a pixel of the outline may differ.
+A component is the prediction of one network with one test-time augmentation (TTA), and a prediction is a weighted
+mean of components. While an image is predicted its components are in memory, so other mixtures of them are measured
+without running a network again. Components are rounded to levels before they are mixed, a prediction after it: a few
+pixels of the outline may differ.
 """
 
 from collections.abc import Sequence
@@ -20,69 +21,75 @@ from competition.rle import Spans
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import FloatArray, level_of
 
-Shares = tuple[float, ...]  # the part of the whole that each has; they sum to 1
+Weights = tuple[float, ...]  # they sum to 1
+MemberWeights = Weights
 HALF = level_of(0.5)
-STEPS = 4  # shares of runs are tried in steps of a quarter,
-MOST = 99  # or in larger ones, where that would be more than this
+STEPS = 4  # member weights are tried in steps of a quarter,
+MOST = 99  # or in larger steps if there would be more mixtures than this
 
 
 class Mixture(NamedTuple):
-    """The share of each run, and of each view in the answer of each run."""
+    """The weight of each member, and of each TTA within each member."""
 
-    runs: Shares
-    views: Shares
-
-
-def equal(number: int, among: int | None = None) -> Shares:
-    """The same for each of the first ones among several, by default for all, and nothing for the rest."""
-    return (1 / number,) * number + (0.0,) * ((among or number) - number)
+    members: MemberWeights
+    tta: Weights
 
 
-def alone(place: int, among: int) -> Shares:
-    """All for one among several."""
-    return tuple(float(each == place) for each in range(among))
+def equal(number: int, total: int | None = None) -> Weights:
+    """Equal weights for the first ``number`` of ``total`` items, by default of all, and 0 for the rest."""
+    return (1 / number,) * number + (0.0,) * ((total or number) - number)
 
 
-def grid(runs: int) -> list[Shares]:
-    """The shares that are tried for several runs: equal ones, and then others by their distance from these."""
-    steps = next((steps for steps in range(STEPS, 1, -1) if comb(runs + steps - 1, steps) <= MOST), 1)
-    given = combinations_with_replacement(range(runs), steps)  # each step to one of the runs
-    counts = [tuple(whose.count(run) for run in range(runs)) for whose in given]
-    # Their sums are the same, so that this is their distance from equal shares.
+def one_hot(index: int, total: int) -> Weights:
+    """Weight 1 for one of several items."""
+    return tuple(float(each == index) for each in range(total))
+
+
+def grid(members: int) -> list[MemberWeights]:
+    """The member weights to try: equal ones first, then the others by their distance from these."""
+    steps = next((steps for steps in range(STEPS, 1, -1) if comb(members + steps - 1, steps) <= MOST), 1)
+    # Each step goes to one of the members.
+    counts = [
+        tuple(chosen.count(member) for member in range(members))
+        for chosen in combinations_with_replacement(range(members), steps)
+    ]
+    # All have the same sum, so the sum of squares orders them by their distance from equal weights.
     counts.sort(key=lambda each: sum(count**2 for count in each))
-    return list(dict.fromkeys([equal(runs), *(tuple(count / steps for count in each) for each in counts)]))
+    return list(dict.fromkeys([equal(members), *(tuple(count / steps for count in each) for each in counts)]))
 
 
-def measured_mixtures(shares: Shares, views: int, tried: Sequence[Shares]) -> list[Mixture]:
-    """The mixtures that tell what each component adds; none where there is only one component.
+def measured_mixtures(weights: MemberWeights, tta: int, tried: Sequence[MemberWeights]) -> list[Mixture]:
+    """The mixtures that show what each component adds; none if there is only one component.
 
     Args:
-        shares: of the runs, in the answer that is made.
-        views: how many there are.
-        tried: other shares of the runs.
+        weights: of the members, in the prediction.
+        tta: number of test-time augmentations.
+        tried: other member weights.
     """
-    runs = len(shares)
-    if runs * views == 1:
+    members = len(weights)
+    if members * tta == 1:
         return []
-    by_run = [shares, equal(runs), *(alone(run, runs) for run in range(runs)), *tried]
-    by_view = [alone(view, views) for view in range(views)]
-    by_view += [equal(number, views) for number in range(2, views + 1)]
-    mixtures = [Mixture(each, equal(views)) for each in by_run] + [Mixture(shares, each) for each in by_view]
+    by_member = [weights, equal(members), *(one_hot(member, members) for member in range(members)), *tried]
+    by_tta = [one_hot(index, tta) for index in range(tta)]
+    by_tta += [equal(number, tta) for number in range(2, tta + 1)]
+    mixtures = [Mixture(each, equal(tta)) for each in by_member] + [Mixture(weights, each) for each in by_tta]
     return list(dict.fromkeys(mixtures))
 
 
-def matrix(mixtures: Sequence[Mixture], ensembles: Sequence[Ensemble]) -> FloatArray:
-    """Mixtures as weights of the components, (K, P), in the order in which ensembles give these."""
+def component_weights(mixtures: Sequence[Mixture], ensembles: Sequence[Ensemble]) -> FloatArray:
+    """Mixtures as weights of the components, (K, P), in the order in which the ensembles return components."""
     components = [
-        (run, view) for ensemble in ensembles for view in range(len(ensemble.tta)) for run in ensemble.indices
+        (member, index) for ensemble in ensembles for index in range(len(ensemble.tta)) for member in ensemble.indices
     ]
-    return np.array([[mixture.runs[run] * mixture.views[view] for run, view in components] for mixture in mixtures])
+    return np.array(
+        [[mixture.members[member] * mixture.tta[index] for member, index in components] for mixture in mixtures]
+    )
 
 
 def dice_of_mixtures(components: Pixels, mixtures: FloatArray, truth: Spans) -> FloatArray:
-    """The Dice at one half that one image would have by each mixture, exactly.
+    """The exact Dice of one image for each mixture, at threshold 0.5.
 
-    Where all components are on the same side of one half, every mixture is. Only the other pixels are mixed; good
+    Where all components are on the same side of 0.5, every mixture is too. Only the other pixels are mixed; good
     components have few of them.
 
     Args:
@@ -97,13 +104,13 @@ def dice_of_mixtures(components: Pixels, mixtures: FloatArray, truth: Spans) -> 
     flat = components.reshape(len(components), -1)
     agreed = flat.min(axis=0) >= HALF
     places = np.flatnonzero((flat.max(axis=0) >= HALF) & ~agreed)
-    open_levels, inside = flat[:, places].astype(np.float64), mask[places] != 0
-    both, area, of_truth = _count(mask[agreed]), _count(agreed), rle.area(truth)
+    mixed_levels, inside = flat[:, places].astype(np.float64), mask[places] != 0
+    both, area, truth_area = _count(mask[agreed]), _count(agreed), rle.area(truth)
     dice = []
     for weights in mixtures:
-        # The mean is rounded to a level; what lies between two is car whatever the last bits of the sum.
-        car = weights @ open_levels >= HALF - 0.5 - 1e-9
-        dice.append(Counts(both + _count(car & inside), area + _count(car), of_truth).dice)
+        # The mean is rounded to a level, half up; the tolerance makes a tie independent of errors in the sum.
+        car = weights @ mixed_levels >= HALF - 0.5 - 1e-9
+        dice.append(Counts(both + _count(car & inside), area + _count(car), truth_area).dice)
     return np.array(dice)
 
 

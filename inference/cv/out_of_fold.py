@@ -1,57 +1,79 @@
-"""Out-of-fold predictions: every training photo is predicted by the networks that did not see its car, with the code
-that predicts the test set.
+"""Out-of-fold predictions: each training image, predicted by the networks that did not see its car.
+
+The code is the same that predicts the test set.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from competition import rle
 from competition.data_folder import DataFolder, Photo
+from competition.files import sha256
 from competition.images import shape_of
 from competition.run.folder import RunFolder
-from competition.settings.schema import Settings
+from competition.settings.schema import Inference
 from folds import ranks
 from folds.device import pick_device
-from inference.cv.mixtures import Mixture, Shares, dice_of_mixtures, matrix
-from inference.cv.tuning import Scores, Tuning
-from inference.engine.ensemble import Ensemble, load_ensembles
-from inference.engine.host_masks import LEVELS, Prediction, dice_curve, full_size, full_size_components, spans_at
+from folds.split import photos_by_fold
+from inference.choice import Choice
+from inference.cv.mixtures import MemberWeights, Mixture, component_weights, dice_of_mixtures
+from inference.cv.tuning import Scores, Tuning, thresholds
+from inference.engine.ensemble import Ensemble
+from inference.engine.host_masks import (
+    LEVELS,
+    dice_curve,
+    full_size,
+    full_size_components,
+    level_of,
+    spans_at,
+)
 from inference.engine.stream import stream_predictions
-from inference.members import checkpoints
-from inference.shards import key_of, numbers_of, require_unchanged, run_shards, write_with_numbers
+from inference.members import checkpoints, print_unfinished
+from inference.shards import Numbers, ShardedJob, facts_of, key_of, read_numbers, write_with_numbers
 
 
-class Chosen(NamedTuple):
-    """Thresholds, as levels, and shares of the runs: what the test set is to have, and what each fold has."""
+class Choices(NamedTuple):
+    """A choice for the test set, made on all folds, and one for each fold, made on the other folds."""
 
-    level: int
-    level_of_fold: dict[int, int]
-    shares: Shares
-    shares_of_fold: dict[int, Shares]
+    test: Choice
+    folds: dict[int, Choice]
 
-    def with_threshold(self, tuning: Tuning) -> "Chosen":
-        """With the thresholds that ``tune_threshold`` chose."""
-        level_of_fold = {fold: choice + 1 for fold, choice in tuning.choice_of_fold.items()}
-        return self._replace(level=tuning.choice + 1, level_of_fold=level_of_fold)
+    @classmethod
+    def same(cls, choice: Choice, folds: Iterable[int]) -> Self:
+        """The same choice for the test set and all folds."""
+        return cls(choice, dict.fromkeys(folds, choice))
 
-    def with_weights(self, tuning: Tuning, tried: Sequence[Shares]) -> "Chosen":
-        """With the shares that ``tune_weights`` chose among those tried."""
-        shares_of_fold = {fold: tried[choice] for fold, choice in tuning.choice_of_fold.items()}
-        return self._replace(shares=tried[tuning.choice], shares_of_fold=shares_of_fold)
+    def with_threshold(self, tuning: Tuning) -> Self:
+        """Replace the thresholds by those of ``tune_threshold``."""
+        values = thresholds()
+        folds = {
+            fold: choice._replace(threshold=values[tuning.choice_of_fold[fold]])
+            for fold, choice in self.folds.items()
+        }
+        return self._replace(test=self.test._replace(threshold=values[tuning.choice]), folds=folds)
+
+    def with_weights(self, tuning: Tuning, tried: Sequence[MemberWeights]) -> Self:
+        """Replace the member weights by those of ``tune_weights``."""
+        folds = {
+            fold: choice._replace(member_weights=tried[tuning.choice_of_fold[fold]])
+            for fold, choice in self.folds.items()
+        }
+        return self._replace(test=self.test._replace(member_weights=tried[tuning.choice]), folds=folds)
 
 
 class OutOfFold(NamedTuple):
-    """All training images, predicted.
+    """The predictions of all training images, in the order of the folds.
 
     Attributes:
-        shards: their masks, in the order of the folds.
+        shards: files of their masks.
         folds: (images,), the fold of each.
-        curves: (images, 255), their Dice at each threshold.
-        mixtures: (images,), their Dice at one half by each mixture that was asked for.
+        curves: (images, 255), the Dice of each at every threshold.
+        mixtures: (images,) for each mixture, the Dice of each at threshold 0.5.
     """
 
     shards: list[Path]
@@ -60,80 +82,86 @@ class OutOfFold(NamedTuple):
     mixtures: dict[Mixture, Scores]
 
 
-def predict_out_of_fold(
-    settings: Settings,
-    data: DataFolder,
-    *,
-    members: Sequence[RunFolder],
-    by_fold: Mapping[int, list[Photo]],
-    digests: Mapping[Path, str],
-    parts: Path,
-    chosen: Chosen,
-    mixtures: Sequence[Mixture] = (),
-) -> OutOfFold:
-    """Predict each fold's photos with the networks that did not see them, in shards that a restart takes up.
+class OutOfFoldJob:
+    """Predicts the images of each fold with the networks that did not see their cars, in shards.
 
     Args:
+        run: whose split it is, and where the shards are kept.
         settings: of the run.
-        data: where the masks are.
-        members: the runs that answer.
-        by_fold: the photos.
-        digests: the checkpoints of all folds, as they were when the command began.
-        parts: where the shards are kept; its name stands for all that is not chosen here.
-        chosen: the threshold of each fold, and its shares of the members.
-        mixtures: others that are measured beside; all members must then have a share.
+        data: the photos and their masks.
+        members: the runs that predict together.
     """
-    device = pick_device()
-    how = settings.inference
-    key = key_of(levels=chosen.level_of_fold, shares=chosen.shares_of_fold, mixtures=list(mixtures))
-    ranks.require_same("what they would predict", key)
-    shards: list[Path] = []
-    for fold, photos in by_fold.items():
-        paths, shares = checkpoints(members, fold), chosen.shares_of_fold[fold]
-        ensembles = load_ensembles(paths, how, device=device, member_weights=shares)
-        require_unchanged({path: digests[path] for path in paths})
 
-        def work(
-            part: Sequence[Photo],
-            file: Path,
-            ensembles: Sequence[Ensemble] = ensembles,
-            level: int = chosen.level_of_fold[fold],
-        ) -> None:
-            predict_shard(part, file, ensembles, data=data, settings=settings, level=level, mixtures=mixtures)
+    def __init__(self, run: RunFolder, settings: Inference, data: DataFolder, members: Sequence[RunFolder]) -> None:
+        self.settings = settings
+        self.data = data
+        self.by_fold = photos_by_fold(run.folds, data.train)
+        self.checkpoints = {fold: checkpoints(members, fold) for fold in self.by_fold}
+        print_unfinished(members, list(self.by_fold))
+        self.digests = {path: sha256(path) for paths in self.checkpoints.values() for path in paths}
+        device = pick_device()
+        facts = {
+            **facts_of(settings, device),
+            "checkpoints": {str(path): digest for path, digest in self.digests.items()},
+            "folds": sha256(run.folds),
+            "data": data.fingerprint,
+            "masks": data.masks_fingerprint,  # the numbers beside the shards are scores against them
+        }
+        self.job = ShardedJob(run.root / "oof", facts, self.digests, settings=settings, device=device)
 
-        shards += run_shards(parts / key / f"fold{fold}", photos, how.shard, work, f"score fold {fold}")
-    numbers = np.concatenate([np.load(numbers_of(shard)) for shard in shards])
-    curves, measured = np.split(numbers, [LEVELS - 1], axis=1)
-    folds = np.concatenate([np.full(len(photos), fold) for fold, photos in by_fold.items()])
-    ranks.barrier()  # the parts are removed in the end, when nobody reads them any more
-    return OutOfFold(shards, folds, curves, dict(zip(mixtures, measured.T, strict=True)))
+    def predict(self, choices: Choices, mixtures: Sequence[Mixture] = ()) -> OutOfFold:
+        """Predict all folds with their choices, and measure other mixtures of the same components.
 
+        The weight of each member must be above 0 in all folds if mixtures are measured.
+        """
+        key = key_of(choices=choices.folds, mixtures=list(mixtures))
+        ranks.require_same("what they would predict", key)
+        shards: list[Path] = []
+        for fold, photos in self.by_fold.items():
+            choice = choices.folds[fold]
+            shards += self.job.run(
+                photos,
+                self.checkpoints[fold],
+                choice.member_weights,
+                partial(self._write, level=level_of(choice.threshold), mixtures=mixtures),
+                title=f"score fold {fold}",
+                folder=f"{key}/fold{fold}",
+            )
+        curves, measured = np.split(read_numbers(shards), [LEVELS - 1], axis=1)
+        folds = np.concatenate([np.full(len(photos), fold) for fold, photos in self.by_fold.items()])
+        return OutOfFold(shards, folds, curves, dict(zip(mixtures, measured.T, strict=True)))
 
-def predict_shard(
-    photos: Sequence[Photo],
-    file: Path,
-    ensembles: Sequence[Ensemble],
-    *,
-    data: DataFolder,
-    settings: Settings,
-    level: int,
-    mixtures: Sequence[Mixture],
-) -> None:
-    """Predict photos; write their masks as one shard of a submission, and beside it the Dice curve of each, with
-    its Dice by each mixture behind."""
-    weights = matrix(mixtures, ensembles)
+    def remove(self) -> None:
+        """Remove the shards."""
+        self.job.remove()
 
-    def finish(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, NDArray[np.float64]]:
-        truth, shape = data.truth_spans(photo), shape_of(photo.path)
-        levels = full_size(predictions, shape)
-        numbers = dice_curve(levels, truth)
-        if mixtures:
-            components = full_size_components(predictions, shape)
-            numbers = np.concatenate([numbers, dice_of_mixtures(components, weights, truth)])
-        return photo.img, rle.to_text(spans_at(levels, level)), numbers
+    def _write(
+        self,
+        ensembles: Sequence[Ensemble],
+        photos: Sequence[Photo],
+        file: Path,
+        *,
+        level: int,
+        mixtures: Sequence[Mixture],
+    ) -> None:
+        """Write a shard: the masks at a level, and for each image its Dice curve and its Dice for each mixture."""
+        weights = component_weights(mixtures, ensembles)
 
-    how = settings.inference
-    answered = stream_predictions(
-        photos, ensembles, finish, batch_size=how.batch_size, readers=how.readers, components=bool(mixtures)
-    )
-    write_with_numbers(file, answered)
+        def finish(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
+            truth, shape = self.data.truth_spans(photo), shape_of(photo.path)
+            levels = full_size(predictions, shape)
+            numbers = dice_curve(levels, truth)
+            if mixtures:
+                components = full_size_components(predictions, shape)
+                numbers = np.concatenate([numbers, dice_of_mixtures(components, weights, truth)])
+            return photo.img, rle.to_text(spans_at(levels, level)), numbers
+
+        rows = stream_predictions(
+            photos,
+            ensembles,
+            finish,
+            batch_size=self.settings.batch_size,
+            readers=self.settings.readers,
+            components=bool(mixtures),
+        )
+        write_with_numbers(file, rows)

@@ -1,7 +1,7 @@
-"""What is best on out-of-fold predictions, a threshold or the weights of runs, chosen so that the CV stays honest.
+"""The threshold or the member weights that score best on out-of-fold predictions, without bias in the CV.
 
-A fold is scored with what is best on the other folds. Only if the CV rises that way is it worth using; the best over
-all images, scored on those same images, would always look like a gain.
+Each fold is scored with the choice that is best on the other folds, and a choice is used only if the CV rises that
+way. The best choice over all images, scored on the same images, would always look like a gain.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from inference.engine.host_masks import LEVELS, level_of
 
 Scores = NDArray[np.floating]
-# The leaderboard shows this digit, and a gain below it is within what the choice of images does.
+# The leaderboard shows this digit, and smaller gains depend on the sample of images.
 SMALLEST_GAIN = 0.00005
 
 
 class Tuning(NamedTuple):
-    """What choosing gives.
+    """The result of choosing among several thresholds or member weights.
 
     Attributes:
-        choice: the best over all images, for the test set.
-        choice_of_fold: for each fold the best on the other folds.
-        scores: (images,), the Dice with each fold at its own choice.
+        choice: index of the best over all images, for the test set.
+        choice_of_fold: for each fold, index of the best on the other folds.
+        scores: (images,), the Dice if each fold has its own choice.
         before: (images,), the Dice of the default.
     """
 
@@ -34,26 +34,23 @@ class Tuning(NamedTuple):
 
     @property
     def gain(self) -> float:
-        """What the CV gains."""
+        """The increase of the CV."""
         return float(self.scores.mean()) - float(self.before.mean())
 
     @property
     def helps(self) -> bool:
-        """Whether the gain is worth it."""
+        """Whether the gain is large enough to use the choice."""
         return self.gain >= SMALLEST_GAIN
 
 
 def tune(scores: Scores, folds: NDArray[np.integer], *, default: int, best: Callable[[Scores], int]) -> Tuning:
-    """Choose by out-of-fold Dice.
+    """Choose by out-of-fold Dice; with a single fold there are no other folds to choose on, and the default stays.
 
     Args:
-        scores: (images, choices), the Dice of each image by each choice.
+        scores: (images, choices), the Dice of each image for each choice.
         folds: (images,), the fold of each image.
-        default: the choice that is left where another does not help.
-        best: which choice is best on some of the images.
-
-    Returns:
-        What was chosen. With a single fold there are no others to choose on, and the default stays.
+        default: index of the default choice.
+        best: returns the index of the best choice, from the rows of some of the images.
     """
     before = scores[:, default]
     numbers = [int(fold) for fold in np.unique(folds)]
@@ -65,29 +62,34 @@ def tune(scores: Scores, folds: NDArray[np.integer], *, default: int, best: Call
 
 
 def tune_threshold(curves: Scores, folds: NDArray[np.integer]) -> Tuning:
-    """Choose among ``thresholds``, of several equal ones the middle, far from where the Dice falls.
+    """Choose among ``thresholds()``; among equally good ones the middle, which is far from where the Dice falls.
 
     Args:
-        curves: (images, 255), the Dice of each image at levels 1 .. 255, as ``masks.dice_curve`` gives it.
+        curves: (images, 255), the Dice of each image at levels 1 .. 255, from ``host_masks.dice_curve``.
         folds: (images,), the fold of each image.
     """
     return tune(curves, folds, default=level_of(0.5) - 1, best=middle_of_best)
 
 
 def tune_weights(scores: Scores, folds: NDArray[np.integer]) -> Tuning:
-    """Choose among weights of which the first are equal and the others go away from them; of equal ones the first."""
+    """Choose among the member weights of ``grid()``; among equally good ones the first, nearest to equal weights."""
     return tune(scores, folds, default=0, best=lambda some: int(_best(some)[0]))
 
 
 def middle_of_best(scores: Scores) -> int:
-    """The choice of the highest mean; of several equal ones the middle."""
+    """The index of the highest mean; among equal ones the middle."""
     best = _best(scores)
     return int(best[len(best) // 2])
 
 
 def thresholds() -> list[float]:
-    """The probabilities that stand for levels 1 .. 255."""
+    """The probabilities of the levels 1 .. 255."""
     return [level / (LEVELS - 1) for level in range(1, LEVELS)]
+
+
+def effective(threshold: float) -> float:
+    """The probability of the level at which a threshold takes effect: 0.5 becomes 128 / 255."""
+    return level_of(threshold) / (LEVELS - 1)
 
 
 def _best(scores: Scores) -> NDArray[np.intp]:
