@@ -39,7 +39,7 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, list[list[int]], np.ndarray]:
     return components, draw(st.lists(parts, min_size=1, max_size=5)), np.array(truth).reshape(height, width)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(cases())
 def test_the_dice_of_a_mixture_is_that_of_the_mixed_image(
     case: tuple[np.ndarray, list[list[int]], np.ndarray],

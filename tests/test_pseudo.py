@@ -1,6 +1,5 @@
 """Pseudo-labels: made by each fold's own networks, learned from by the same fold, never a way around the split."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CARS
+from sample_records import make_cv
 from trained_run import SMALL, Trained, exchange
 
 from competition import metrics, rle
@@ -16,6 +16,7 @@ from competition.data_folder import DataFolder, Photo
 from competition.images import Pixels
 from competition.mask_table import read_rows
 from competition.run.folder import RunFolder
+from competition.run.records import FoldScore
 from competition.settings.resolve import load_yaml, resolve
 from folds.split import photos_by_fold
 from folds.train import main as train
@@ -34,50 +35,53 @@ def codes(path: Path) -> dict[str, str]:
     return {row.img: row.rle for row in read_rows(path)}
 
 
-def chance(photo: Photo, levels: Pixels) -> tuple[float, str]:
+def certainty(photo: Photo, levels: Pixels) -> tuple[float, str]:
     return expected_dice(levels, 128), photo.img
+
+
+@pytest.fixture
+def labelled(trained: Trained) -> Trained:
+    """A run with pseudo-labels."""
+    pseudo([*trained.arguments, *KEEP])
+    return trained
 
 
 def test_the_expected_dice_by_hand() -> None:
     levels = np.array([[255, 255, 204, 51, 0, 0]], dtype=np.uint8)  # probabilities 1, 1, 0.8, 0.2, 0, 0
     assert expected_dice(levels, 128) == pytest.approx(2 * 2.8 / (3.0 + 3))
     assert expected_dice(np.array([[255, 0]], dtype=np.uint8), 128) == 1.0
-    assert expected_dice(np.zeros((2, 2), dtype=np.uint8), 128) == 1.0, "surely nothing"
-    assert expected_dice(np.full((2, 2), 100, dtype=np.uint8), 128) == 0.0, "perhaps something, and nothing is said"
+    assert expected_dice(np.zeros((2, 2), dtype=np.uint8), 128) == 1.0, "certainly empty"
+    assert expected_dice(np.full((2, 2), 100, dtype=np.uint8), 128) == 0.0, "perhaps a car, and the mask is empty"
 
 
-def test_each_fold_labels_with_its_own_networks_what_it_is_surest_of(trained: Trained, tmp_path: Path) -> None:
-    pseudo([*trained.arguments, *KEEP])
-    data, settings = DataFolder(trained.data), resolve(load_yaml(trained.run.settings))
-    found = [codes(trained.run.pseudo(fold)) for fold in (0, 1)]
+def test_each_fold_labels_with_its_own_networks_what_it_is_most_certain_of(labelled: Trained, tmp_path: Path) -> None:
+    run = labelled.run
+    data, settings = DataFolder(labelled.data), resolve(load_yaml(run.settings))
+    found = [codes(run.pseudo(fold)) for fold in (0, 1)]
     for fold in (0, 1):
-        ensembles = load_ensembles([trained.run.best(fold)], settings.inference, device=torch.device("cpu"))
-        predict_to(tmp_path / "own.csv.gz", data.test, ensembles, threshold=0.5, settings=settings)
+        ensembles = load_ensembles([run.best(fold)], settings.inference, device=torch.device("cpu"))
+        predict_to(tmp_path / "own.csv.gz", data.test, ensembles, threshold=0.5, settings=settings.inference)
         own = dict(submission_file.read_shard(tmp_path / "own.csv.gz"))
         assert len(found[fold]) == 8, "a quarter of 32"
         assert found[fold].items() <= own.items()
-        sure = stream_levels(data.test, ensembles, chance, batch_size=8, readers=2)
-        assert found[fold].keys() == {img for _, img in sorted(sure)[-8:]}
+        certain = stream_levels(data.test, ensembles, certainty, batch_size=8, readers=2)
+        assert found[fold].keys() == {img for _, img in sorted(certain)[-8:]}
     assert found[0] != found[1]
-    assert not list((trained.run.root / "pseudo").glob("shards/*")), "nothing is left of the way there"
-    truth = codes(trained.data / "solution.csv")
-    right = [metrics.dice_rle(code, truth[img]) for img, code in found[0].items()]
-    assert np.mean(right) > 0.9
+    assert not list((run.root / "pseudo").glob("shards/*")), "all shards are removed"
+    truth = codes(labelled.data / "solution.csv")
+    assert np.mean([metrics.dice_rle(code, truth[img]) for img, code in found[0].items()]) > 0.9
+
+    before = [run.pseudo(fold).read_bytes() for fold in (0, 1)]
+    pseudo([*labelled.arguments, *KEEP])
+    assert [run.pseudo(fold).read_bytes() for fold in (0, 1)] == before
 
 
-def test_typed_again_it_goes_on_and_writes_the_same(trained: Trained) -> None:
-    pseudo([*trained.arguments, *KEEP])
-    before = [trained.run.pseudo(fold).read_bytes() for fold in (0, 1)]
-    pseudo([*trained.arguments, *KEEP])
-    assert [trained.run.pseudo(fold).read_bytes() for fold in (0, 1)] == before
-
-
-def test_other_photos_of_the_same_names_are_labelled_anew(
+def test_other_photos_of_the_same_names_are_labelled_again(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = Path(shutil.copytree(trained.data, tmp_path / "data"))
-    call = [*trained.arguments, "--data", str(data), "--set", "inference.pseudo=1"]
-    monkeypatch.setattr("inference.pseudo.remove_parts", lambda _folder: None)  # as if it had been killed
+    call = [*trained.arguments, "--data", str(data), "--set", "inference.pseudo=1", "inference.tta=[identity]"]
+    monkeypatch.setattr("inference.shards.ShardedJob.remove", lambda _job: None)  # as if it had been killed
     pseudo(call)
     before = codes(trained.run.pseudo(0))
     one, two = sorted((data / "test").iterdir())[:2]
@@ -94,14 +98,14 @@ def learner(trained: Trained, tmp_path: Path, *more: str) -> list[str]:
     return [*named, "--set", *SMALL, "train.epochs=1", f"data.pseudo={trained.run.root}", *more]
 
 
-def test_a_fold_learns_from_the_masks_and_from_its_own_pseudo_labels(trained: Trained, tmp_path: Path) -> None:
-    pseudo([*trained.arguments, *KEEP])
+def test_a_fold_learns_from_the_masks_and_from_its_own_pseudo_labels(labelled: Trained, tmp_path: Path) -> None:
+    trained = labelled
     run = RunFolder(tmp_path / "runs" / "learner")
     train(["--fold", "1", *learner(trained, tmp_path)])
     assert run.folds.read_bytes() == trained.run.folds.read_bytes()
     data, settings = DataFolder(trained.data), resolve(load_yaml(run.settings))
     by_fold = photos_by_fold(run.folds, data.train)
-    shutil.rmtree(trained.run.root)  # what it began with is its own
+    shutil.rmtree(trained.run.root)  # the run has its own copy of the labels
     samples = make_trainer(run, settings, data, by_fold, 1).loader.dataset
     labels = codes(run.learned_pseudo(1))
     learned = {photo.img for photo in samples.photos}  # type: ignore[attr-defined]
@@ -115,7 +119,6 @@ def test_a_fold_learns_from_the_masks_and_from_its_own_pseudo_labels(trained: Tr
 
 
 def test_another_split_is_a_leak(trained: Trained, tmp_path: Path) -> None:
-    pseudo([*trained.arguments, *KEEP])
     command = learner(trained, tmp_path)
     run = RunFolder(tmp_path / "runs" / "learner")
     run.root.mkdir(parents=True)
@@ -125,7 +128,7 @@ def test_another_split_is_a_leak(trained: Trained, tmp_path: Path) -> None:
         train(["--fold", "0", *command])
 
 
-def test_labels_that_are_not_there_say_how_to_make_them(trained: Trained, tmp_path: Path) -> None:
+def test_missing_labels_say_how_to_make_them(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(
         Failure, match=r"no pseudo-labels .*fold0\.csv\.gz; make them first: make pseudo RUN=.*/small"
     ):
@@ -133,9 +136,9 @@ def test_labels_that_are_not_there_say_how_to_make_them(trained: Trained, tmp_pa
     assert not (tmp_path / "runs" / "learner" / "settings.yaml").exists()
 
 
-def test_foreign_labels_are_refused(trained: Trained, tmp_path: Path) -> None:
+def test_labels_of_unknown_photos_are_rejected(trained: Trained, tmp_path: Path) -> None:
     submission_file.write(trained.run.pseudo(0), [(f"{CARS[0]}_01.jpg", "1 5")])
-    with pytest.raises(Failure, match=rf"labels {CARS[0]}_01\.jpg, which is no test photo"):
+    with pytest.raises(Failure, match=rf"labels {CARS[0]}_01\.jpg, which is not a test photo"):
         train(["--fold", "0", *learner(trained, tmp_path)])
 
 
@@ -151,12 +154,16 @@ def test_a_label_of_a_held_out_car_is_a_leak(trained: Trained, tmp_path: Path) -
 
 
 def test_the_threshold_is_the_one_chosen_on_the_other_folds(trained: Trained) -> None:
-    """The CV's one threshold for all has been chosen on this fold's cars too."""
-    folds = [{"fold": 0, "threshold": 0.9}, {"fold": 1, "threshold": 0.5}]
-    trained.run.cv.write_text(json.dumps({"threshold": 0.1, "folds": folds}))
-    pseudo([*trained.arguments, "--set", "inference.pseudo=1"])
+    """The threshold for the test set was chosen on the images of this fold, too."""
+    folds = [
+        FoldScore(fold=fold, cars=2, images=32, dice=0.9, iou=0.8, threshold=threshold)
+        for fold, threshold in enumerate((0.9, 0.5))
+    ]
+    make_cv(threshold=0.1, folds=folds).write(trained.run.cv)
+    call = [*trained.arguments, "--set", "inference.tta=[identity]", "inference.pseudo=1"]
+    pseudo(call)
     chosen = [codes(trained.run.pseudo(fold)) for fold in (0, 1)]
-    pseudo([*trained.arguments, "--set", "inference.pseudo=1", "inference.threshold=0.5"])
+    pseudo([*call, "inference.threshold=0.5"])
     half = [codes(trained.run.pseudo(fold)) for fold in (0, 1)]
     assert all(rle.area(rle.parse(chosen[0][img])) < rle.area(rle.parse(half[0][img])) for img in half[0])
     assert chosen[1] == half[1]

@@ -26,6 +26,7 @@ from inference.cv.tuning import Scores, Tuning, thresholds
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import (
     LEVELS,
+    Prediction,
     dice_curve,
     full_size,
     full_size_components,
