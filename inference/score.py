@@ -17,7 +17,6 @@ from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
 from competition.mask_table import Truth
 from competition.run.environment import require_same_data
-from competition.run.environment import require_same_data
 from competition.run.folder import SCORE_COLUMNS, RunFolder
 from competition.run.records import CV, Gain, ThresholdCurve, ThresholdTuning
 from competition.settings.schema import Settings

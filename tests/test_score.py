@@ -1,6 +1,5 @@
 """The CV score."""
 
-import csv
 import re
 import shutil
 from collections.abc import Sequence
@@ -21,10 +20,9 @@ from competition.images import read_mask
 from competition.mask_table import read_rows
 from competition.run.folder import RunFolder
 from competition.run.records import CV
-from folds.split import photos_by_fold, read_folds
+from folds.split import read_folds
 from inference.engine.ensemble import Ensemble, load_ensembles
 from inference.score import main as score
-from inference.score import score_file
 from submissions import submission_file
 
 
@@ -197,20 +195,3 @@ def test_weights_that_a_training_replaces_meanwhile_are_rejected(
 def test_other_data_are_rejected(trained: Trained, tiny_data: Path) -> None:
     with pytest.raises(Failure, match="not those that run"):
         score([*trained.arguments, "--data", str(tiny_data)])
-
-
-def test_a_doubled_or_missing_image_is_fatal(trained: Trained) -> None:
-    data = DataFolder(trained.data)
-    by_fold = photos_by_fold(trained.run.folds, data.train)
-    rows = [(photo.img, "1 1") for photo in data.train]
-    path = trained.run.root / "masks.csv"
-    submission_file.write(path, [*rows, rows[0]])
-    with pytest.raises(Failure, match=f"{rows[0][0]} occurs a second time"):
-        score_file(path, data, by_fold)
-    submission_file.write(path, rows[1:])
-    with pytest.raises(Failure, match=f"no row for 1 of {len(rows)} images, such as {rows[0][0]}"):
-        score_file(path, data, by_fold)
-    with path.open("a", newline="") as file:
-        csv.writer(file).writerow((rows[0][0], "1 x"))
-    with pytest.raises(Failure, match=f"line {len(rows) + 1}, {rows[0][0]}: token 2, 'x'"):
-        score_file(path, data, by_fold)
