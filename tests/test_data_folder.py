@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CARS, TEST_CARS, TINY_SHAPE, save_mask, tiny_car, write_rows
+from conftest import CARS, TEST_CARS, TINY_SHAPE, save_mask, tiny_car
 from PIL import Image
 
 from competition import rle
@@ -141,13 +141,6 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(own_data: Path, with_cs
     for look in (lambda: data.truth(data.train[0]), lambda: data.require_masks(data.train)):
         with pytest.raises(Failure, match=f"{FIRST}_mask.gif is 95 x 64, but .*{FIRST}.jpg is 96 x 64"):
             look()
-
-
-def test_a_bad_code_is_named_by_line_and_token(own_data: Path) -> None:
-    write_rows(own_data / "train_masks.csv", {"other.jpg": "", f"{FIRST}.jpg": "1 2 9999 1"})
-    data = DataFolder(own_data)
-    with pytest.raises(Failure, match=rf"train_masks\.csv line 3, {FIRST}\.jpg: token 3: start 9999 lies outside"):
-        data.truth_spans(data.train[0])
 
 
 def test_a_name_twice_in_the_sample_is_rejected(own_data: Path) -> None:

@@ -70,24 +70,9 @@ def test_another_order_is_a_warning(tmp_path: Path) -> None:
     assert errors(path) == []
 
 
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        ("21 10 41", "odd count of numbers (3): the start 41 has no length"),
-        ("0 30", "token 1: start 0 is below 1"),
-        ("-5 30", "token 1: start -5 is below 1"),
-        ("21 0", "token 2: length 0 is not positive"),
-        ("41 10 21 10", "token 3: start 21 overlaps the span before it, or is not sorted"),
-        ("21 10 30 10", "token 3: start 30 overlaps the span before it, or is not sorted"),
-        ("191 11", "token 2: length 11 leaves the image of 200 pixels"),
-        ("201 1", "token 1: start 201 lies outside the image of 200 pixels"),
-        ("21 ten", "token 2, 'ten', is not a whole number"),
-        ("21 1e1", "token 2, '1e1', is not a whole number"),
-    ],
-)
-def test_a_malformed_mask_is_named_by_line_image_and_token(tmp_path: Path, code: str, reason: str) -> None:
-    path = submission(tmp_path, xf00d_02=code)
-    assert found(path) == [(validate.Kind.SPANS, f"line 6, f00d_02.jpg: {reason}")]
+def test_a_malformed_mask_is_named_by_line_image_and_token(tmp_path: Path) -> None:
+    reason = "line 6, f00d_02.jpg: token 2: length 11 leaves the image of 200 pixels"
+    assert found(submission(tmp_path, xf00d_02="191 11")) == [(validate.Kind.SPANS, reason)]
 
 
 def test_the_first_and_the_last_pixel_belong_to_the_image(tmp_path: Path) -> None:
