@@ -1,4 +1,4 @@
-"""The demo in miniature: the whole pipeline through make, killed once on its way and typed again."""
+"""A small demo: the whole pipeline through make, killed once and resumed."""
 
 import json
 import os
@@ -13,14 +13,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SMALL = (
-    "split.folds=2 input.height=64 input.width=96 network.width=8 network.depth=3 train.epochs=20 train.lr=0.01 "
+    "split.folds=2 input.height=64 input.width=96 network.width=8 network.depth=3 train.epochs=10 train.lr=0.01 "
     "train.ema=0.9 train.validate_every=10 train.save_seconds=0 inference.shard=16"
 )
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A working folder like a fresh clone, whose data and runs are the test's own."""
+    """A working folder like a fresh clone, with its own data and runs."""
     for name in ("competition", "folds", "inference", "submissions", "Makefile", "requirements.txt"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
@@ -29,7 +29,7 @@ def checkout(tmp_path: Path) -> Path:
 def demo(checkout: Path) -> subprocess.Popen[str]:
     stamp = next(iter(Path(sys.prefix).glob(".installed-*")), Path("none"))
     command = ["make", "--no-print-directory", f"--old-file={stamp}", "demo", f"VENV={sys.prefix}"]
-    command += ["CARS=4", "TEST_CARS=2", "SEED=3", "SIZE=240x160", f"SET={SMALL}"]
+    command += ["CARS=4", "TEST_CARS=1", "SEED=3", "SIZE=120x80", f"SET={SMALL}"]
     return subprocess.Popen(
         command,
         cwd=checkout,
@@ -41,9 +41,9 @@ def demo(checkout: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_the_demo_killed_and_typed_again(checkout: Path) -> None:
+def test_the_demo_resumes_after_a_kill(checkout: Path) -> None:
     killed = demo(checkout)
-    while killed.poll() is None and not (checkout / "runs/demo/fold1/last.pt").is_file():
+    while killed.poll() is None and not (checkout / "runs/demo/fold0/last.pt").is_file():
         time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)
     first, _ = killed.communicate()
@@ -52,19 +52,18 @@ def test_the_demo_killed_and_typed_again(checkout: Path) -> None:
     again = demo(checkout)
     screen, _ = again.communicate(timeout=240)
     assert again.returncode == 0, screen
-    assert "fold 0 is trained" in screen
-    assert re.search(r"fold 1 (goes on|begins)", screen)
+    assert "fold 0 resumes" in screen
 
     run = checkout / "runs" / "demo"
     cv = json.loads((run / "cv.json").read_text())
     assert [fold["fold"] for fold in cv["folds"]] == [0, 1]
-    assert cv["dice"] > 0.9
+    assert cv["dice"] > 0.85
     table = re.findall(r"^ *(\d|all) +\d+ +\d+ +(\d\.\d{5}) +(\d\.\d{5})$", screen, re.MULTILINE)
     assert [row[0] for row in table] == ["0", "1", "all"]
     assert table[-1][1] == f"{cv['dice']:.5f}"
-    grade = re.search(r"32 images: Dice (\d\.\d+)", screen)
+    grade = re.search(r"16 images: Dice (\d\.\d+)", screen)
     assert grade is not None, screen
     assert abs(float(grade[1]) - cv["dice"]) < 0.06
     report = (run / "report.html").read_text()
     assert f"{cv['dice']:.4f}"[:6] in report
-    assert not [path for path in run.rglob("*") if path.name.endswith(".part")], "nothing half written is left"
+    assert not [path for path in run.rglob("*") if path.name.endswith(".part")], "no temporary file is left"
