@@ -79,7 +79,7 @@ $(STAMP):
 	@touch $@
 
 demo: $(STAMP) ## the whole pipeline on generated cars, on a CPU: CV, a valid submission, a report
-	@$(PY) -m competition.studio --data data/demo $(STUDIO)
+	@$(PY) -m competition.studio --data data/demo --size 959x640 $(STUDIO)
 	@$(PY) -m folds.train --all --run demo --data data/demo --preset demo $(SETTING)
 	@$(PY) -m inference.score --run demo
 	@$(PY) -m inference.predict --run demo
