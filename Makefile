@@ -20,7 +20,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-BENCHMARKS := rle host_path loader predict scale score upload
+BENCHMARKS := rle host_path loader predict scale score upload openmp
 # albumentations looks for updates at every import, which takes long without a network.
 export NO_ALBUMENTATIONS_UPDATE := 1
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks import host_path, rle, scale, score, usual
+from benchmarks import host_path, openmp, rle, scale, score, usual
 from benchmarks.measure import Target, in_turns, median_ratio
 from benchmarks.watch import watch
 from competition import rle as codec
@@ -48,6 +48,15 @@ def test_a_program_prints_a_table_and_records_it(name, tiny_data, tmp_path, monk
     if name == "score":
         assert recorded["score"]["rows"] == 40
         assert 0.5 < recorded["score"]["dice"] < 1
+
+
+def test_openmp_trains_and_prints_a_table(tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert openmp.train(tiny_data, tmp_path, openmp.POLICIES["spin (libgomp's default)"], processes=1, threads=1) > 0
+    monkeypatch.setattr(openmp, "train", lambda *_: 17.0)
+    openmp.main(["--data", str(tiny_data), "--threads", "2"])
+    assert "2 trainings of 2 threads each" in capsys.readouterr().out
 
 
 def test_make_bench_runs_every_program_and_nothing_else():
