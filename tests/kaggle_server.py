@@ -11,8 +11,9 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from email.message import Message
@@ -47,6 +48,14 @@ class Fault:
     after: int | None = None
     lost: bool = False
     hang: bool = False
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for a condition; fail if it does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        threading.Event().wait(0.02)  # time.sleep may be patched
 
 
 class KaggleServer:
@@ -145,25 +154,26 @@ class KaggleServer:
         known = [submitted for submitted in self.submissions if submitted.get("missed", 0) >= self.lag]
         for submitted in self.submissions:
             submitted["missed"] = submitted.get("missed", 0) + 1
-        page = known[first : first + 3]
+        page, more = page_of(known, first, 3)
         for listed in page:
             if listed["listed"] >= self.pending:
                 listed |= {"status": self.outcome["status"], **self.outcome, **listed}
             listed["listed"] += 1
-        more = first + 3 < len(known)
-        return {"submissions": page, "nextPageToken": str(first + 3) if more else ""}
+        return {"submissions": page, "nextPageToken": more}
 
     def GetSubmissionLimits(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"numToday": self.today, "numTotal": self.today, "numAllowedNow": self.left}
 
     def ListDataFiles(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         first = int(body.get("pageToken") or 0)
-        page = list(self.files.items())[first : first + 4]
-        more = first + 4 < len(self.files)
-        return {
-            "files": [{"name": name, "totalBytes": len(content)} for name, content in page],
-            "nextPageToken": str(first + 4) if more else "",
-        }
+        files = [{"name": name, "totalBytes": len(content)} for name, content in self.files.items()]
+        page, more = page_of(files, first, 4)
+        return {"files": page, "nextPageToken": more}
+
+
+def page_of(items: list[Any], first: int, size: int) -> tuple[list[Any], str]:
+    """A page of a list, and the token of the next page."""
+    return items[first : first + size], str(first + size) if first + size < len(items) else ""
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -63,8 +63,13 @@ def test_settings_come_first_then_the_cv_then_defaults(
     assert choose(Inference.model_validate(how), members, cv, fold) == expected
 
 
-def test_a_list_of_the_wrong_length_is_rejected(trained: Trained) -> None:
-    other = variant(trained, "other", {})
+def test_other_weights_are_predicted_again_and_a_list_of_the_wrong_length_is_rejected(trained: Trained) -> None:
+    other = variant(trained, "other", {0: 2.0, 1: 2.0})
+    written = set()
+    for weights in ("equal", "[1, 3]"):
+        predict([*of(trained.run, other), "--set", f"inference.member_weights={weights}", "inference.tta=[identity]"])
+        written.add(combined(trained.run, other).submission.read_bytes())
+    assert len(written) == 2
     for stage in (score, predict, pseudo):
         with pytest.raises(
             Failure, match=r"weights=\[1\.0, 2\.0, 3\.0\] has 3 weights for 2 runs \(small, other\); give"
@@ -168,12 +173,3 @@ def test_given_weights_are_used_unchanged(trained: Trained) -> None:
     assert list((CV.read(both.cv).member_weights or {}).values()) == [0.0, 1.0]
     score(["--run", str(other.root), "--set", half])
     assert codes(both.oof) == codes(other.oof)
-
-
-def test_other_weights_are_predicted_again(trained: Trained) -> None:
-    other = variant(trained, "other", {0: 2.0, 1: 2.0})
-    written = set()
-    for weights in ("equal", "[1, 3]", "[3, 1]"):
-        predict([*of(trained.run, other), "--set", f"inference.member_weights={weights}", "inference.tta=[identity]"])
-        written.add(combined(trained.run, other).submission.read_bytes())
-    assert len(written) == 3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from competition.command import INTERRUPTION, Failure, one_line, parser
+from competition.command import INTERRUPTION, Failure, one_line
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,9 +31,11 @@ def run(tmp_path: Path, body: str, *arguments: str) -> subprocess.CompletedProce
     )
 
 
-def test_success(tmp_path: Path) -> None:
-    done = run(tmp_path, "print('done')")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+@pytest.mark.parametrize(("arguments", "start"), [([], "done\n"), (["--help"], "usage: ")])
+def test_success_and_help(tmp_path: Path, arguments: list[str], start: str) -> None:
+    done = run(tmp_path, "print('done')", *arguments)
+    assert (done.returncode, done.stdout.startswith(start), done.stderr) == (0, True, "")
+    assert ("--debug" in done.stdout) == (arguments == ["--help"])
 
 
 @pytest.mark.parametrize(
@@ -69,16 +71,17 @@ def test_a_usage_error_is_status_2(tmp_path: Path, arguments: list[str]) -> None
     assert done.stderr.count("\n") == 1
 
 
-def test_help(tmp_path: Path) -> None:
-    done = run(tmp_path, "pass", "--help")
-    assert done.returncode == 0
-    assert "--debug" in done.stdout
-
-
-def test_ctrl_c(tmp_path: Path) -> None:
-    done = run(tmp_path, "os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()")
-    assert done.returncode == 128 + signal.SIGINT
-    assert done.stderr.strip() == INTERRUPTION
+@pytest.mark.parametrize(
+    ("body", "status", "line"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()", 128 + signal.SIGINT, INTERRUPTION),
+        ("raise Terminated('saved; run it again')", 128 + signal.SIGTERM, "saved; run it again"),
+    ],
+    ids=["ctrl-c", "terminated after saving"],
+)
+def test_signals(tmp_path: Path, body: str, status: int, line: str) -> None:
+    done = run(tmp_path, body)
+    assert (done.returncode, done.stderr.strip()) == (status, line)
 
 
 def start_with(tmp_path: Path, library: str, module: str) -> subprocess.CompletedProcess[str]:
@@ -109,11 +112,6 @@ def test_error_during_imports_shows_the_traceback(tmp_path: Path) -> None:
     assert done.stderr.endswith("ImportError: a broken installation\n")
 
 
-def test_terminated_after_saving(tmp_path: Path) -> None:
-    done = run(tmp_path, "raise Terminated('saved; run it again')")
-    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "saved; run it again\n")
-
-
 @pytest.mark.parametrize("body", ["print('x' * 10**6)", "print('short')"])
 def test_closed_output_gives_no_traceback(tmp_path: Path, body: str) -> None:
     script = run(tmp_path, body).args[1]
@@ -135,9 +133,7 @@ def test_closed_output_gives_no_traceback(tmp_path: Path, body: str) -> None:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_common_os_errors_say_what_to_do(code: int) -> None:
     line = one_line(OSError(code, "raw", "some/file"))
-    assert line.startswith("some/file: ")
-    assert ";" in line
-    assert "raw" not in line
+    assert line.startswith("some/file: ") and ";" in line and "raw" not in line
 
 
 @pytest.mark.parametrize(
@@ -152,15 +148,15 @@ def test_one_line(error: Exception, line: str) -> None:
     assert one_line(error) == line
 
 
+DAMAGED = "x.jpg is damaged (Failure): copy it again"
+
+
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
-        (Failure, "x.jpg is damaged (Failure): copy it again"),
-        (OSError, "x.jpg is damaged (Failure): copy it again"),
-        (
-            ValueError,
-            "ValueError: x.jpg is damaged (Failure): copy it again (unexpected error; --debug shows the traceback)",
-        ),
+        (Failure, DAMAGED),
+        (OSError, DAMAGED),
+        (ValueError, f"ValueError: {DAMAGED} (unexpected error; --debug shows the traceback)"),
     ],
 )
 def test_error_of_a_data_loader_worker(kind: type[Exception], line: str) -> None:
@@ -178,12 +174,3 @@ def test_error_of_a_data_loader_worker(kind: type[Exception], line: str) -> None
     with pytest.raises(kind, match="Traceback") as again:
         raised().reraise()
     assert one_line(again.value) == line
-
-
-def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
-    made = parser("Something.")
-    made.add_argument("--settings", default="x")
-    with pytest.raises(SystemExit) as stop:
-        made.parse_args(["--set", "y"])
-    assert stop.value.code == 2
-    assert "--set" in capsys.readouterr().err

@@ -27,13 +27,7 @@ def test_the_folder_as_tables(tiny_data: Path) -> None:
     data.require_masks(data.train)
 
 
-def test_the_truth_is_the_mask(tiny_data: Path) -> None:
-    mask = DataFolder(tiny_data).truth(next(p for p in DataFolder(tiny_data).train if p.img == f"{CARS[1]}_09.jpg"))
-    np.testing.assert_array_equal(mask, tiny_car(seed=109)[1])
-    assert mask.dtype == np.uint8
-
-
-def test_masks_as_gif_as_png_and_as_csv_alone_are_the_same(own_data: Path) -> None:
+def test_masks_as_gif_as_png_and_in_csv_only_are_the_same(own_data: Path) -> None:
     expected = masks_of(DataFolder(own_data))
     (own_data / "train_masks.csv").rename(own_data / "aside.csv")
     assert masks_of(DataFolder(own_data)) == expected
@@ -63,10 +57,8 @@ def test_sizes_may_be_mixed(own_data: Path) -> None:
     Image.fromarray(photo[:40, :50]).save(own_data / "train" / f"{FIRST}.jpg")
     save_mask(own_data / "train_masks" / f"{FIRST}_mask.gif", mask[:40, :50])
     (own_data / "train_masks.csv").unlink()
-    assert [DataFolder(own_data).truth(photo).shape for photo in DataFolder(own_data).train[:2]] == [
-        (40, 50),
-        TINY_SHAPE,
-    ]
+    data = DataFolder(own_data)
+    assert [data.truth(photo).shape for photo in data.train[:2]] == [(40, 50), TINY_SHAPE]
 
 
 @pytest.mark.parametrize(
@@ -95,15 +87,14 @@ def test_hidden_files_of_macos_are_ignored(own_data: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(
-        Failure,
-        match=r"no data folder .*nowhere; name one with DATA=.*make data.*make synthetic.*DATA=data/synthetic",
-    ):
-        DataFolder(tmp_path / "nowhere")
-    (tmp_path / "nowhere").mkdir()
-    (tmp_path / "nowhere" / ".download.lock").touch()  # what a download without a token leaves
-    with pytest.raises(Failure, match=r"no data folder .*nowhere; name one"):
-        DataFolder(tmp_path / "nowhere")
+    folder = tmp_path / "nowhere"
+    reason = "no data folder .*nowhere; name one with DATA=.*make data.*make synthetic.*DATA=data/synthetic"
+    with pytest.raises(Failure, match=reason):
+        DataFolder(folder)
+    folder.mkdir()
+    (folder / ".download.lock").touch()  # what a download without a token leaves
+    with pytest.raises(Failure, match=reason):
+        DataFolder(folder)
 
 
 def test_no_photos(tmp_path: Path) -> None:
@@ -132,26 +123,24 @@ def test_a_photo_without_a_mask_is_named(own_data: Path) -> None:
             look()
 
 
-@pytest.mark.parametrize("with_csv", [False, True])
-def test_a_mask_of_another_size_is_named_with_both_sizes(own_data: Path, with_csv: bool) -> None:
+def test_a_mask_of_another_size_is_named_with_both_sizes(own_data: Path) -> None:
     save_mask(own_data / "train_masks" / f"{FIRST}_mask.gif", np.zeros((64, 95), dtype=np.uint8))
-    if not with_csv:
-        (own_data / "train_masks.csv").unlink()
     data = DataFolder(own_data)
     for look in (lambda: data.truth(data.train[0]), lambda: data.require_masks(data.train)):
         with pytest.raises(Failure, match=f"{FIRST}_mask.gif is 95 x 64, but .*{FIRST}.jpg is 96 x 64"):
             look()
 
 
-def test_a_name_twice_in_the_sample_is_rejected(own_data: Path) -> None:
-    (own_data / "sample_submission.csv").write_text("img,rle_mask\na.jpg,\nb.jpg,\nb.jpg,\n")
-    with pytest.raises(Failure, match=r"names b\.jpg twice"):
-        _ = DataFolder(own_data).submission_names
-
-
-def test_a_sample_without_rows_is_rejected(own_data: Path) -> None:
-    (own_data / "sample_submission.csv").write_text("img,rle_mask\n")
-    with pytest.raises(Failure, match=r"sample_submission\.csv has no rows; .* or remove it"):
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("a.jpg,\nb.jpg,\nb.jpg,\n", r"names b\.jpg twice"),
+        ("", r"sample_submission\.csv has no rows; .* or remove it"),
+    ],
+)
+def test_a_bad_sample_is_rejected(own_data: Path, rows: str, reason: str) -> None:
+    (own_data / "sample_submission.csv").write_text("img,rle_mask\n" + rows)
+    with pytest.raises(Failure, match=reason):
         _ = DataFolder(own_data).submission_names
 
 
@@ -160,17 +149,14 @@ def test_the_order_of_the_sample_is_kept(own_data: Path) -> None:
     assert DataFolder(own_data).submission_names == ["b.jpg", "a.jpg", "c.jpg"]
 
 
-@pytest.mark.parametrize(("text", "reason"), [("car,make\n", "has no column `id`"), ("", "cannot read")])
-def test_bad_metadata_is_a_failure(own_data: Path, text: str, reason: str) -> None:
-    (own_data / "metadata.csv").write_text(text)
-    with pytest.raises(Failure, match=reason):
-        _ = DataFolder(own_data).metadata
-
-
-def test_metadata_is_text_with_one_row_per_car(own_data: Path) -> None:
+def test_metadata(own_data: Path) -> None:
+    """Each cell is text, and a car has one row."""
+    for text, reason in (("car,make\n", "has no column `id`"), ("", "cannot read")):
+        (own_data / "metadata.csv").write_text(text)
+        with pytest.raises(Failure, match=reason):
+            _ = DataFolder(own_data).metadata
     (own_data / "metadata.csv").write_text("id,year,make\n00012,2010,NA\n00012,2011,BMW\n")
-    table = DataFolder(own_data).metadata
-    assert table.loc["00012"].tolist() == ["2010", "NA"]
+    assert DataFolder(own_data).metadata.loc["00012"].tolist() == ["2010", "NA"]
 
 
 def test_the_fingerprint_follows_names_and_sizes_of_the_training_photos(own_data: Path) -> None:
@@ -188,21 +174,25 @@ def test_the_fingerprint_follows_names_and_sizes_of_the_training_photos(own_data
 
 
 def test_the_fingerprint_of_the_masks_follows_codes_and_mask_files(own_data: Path) -> None:
+    table, mask = own_data / "train_masks.csv", own_data / "train_masks" / f"{FIRST}_mask.gif"
+    text = table.read_text().rstrip()
     seen = [DataFolder(own_data).masks_fingerprint]
     assert DataFolder(own_data).masks_fingerprint == seen[0]
-    codes = (own_data / "train_masks.csv").read_text().splitlines()
-    (own_data / "train_masks.csv").write_text("\n".join([*codes[:-1], codes[-1].rpartition(",")[0] + ",1 5"]) + "\n")
-    seen.append(DataFolder(own_data).masks_fingerprint)
-    (own_data / "train_masks.csv").unlink()
-    seen.append(DataFolder(own_data).masks_fingerprint)
-    save_mask(own_data / "train_masks" / f"{FIRST}_mask.gif", np.zeros(TINY_SHAPE, dtype=np.uint8))
-    seen.append(DataFolder(own_data).masks_fingerprint)
-    (own_data / "train_masks" / f"{FIRST}_mask.gif").unlink()
-    seen.append(DataFolder(own_data).masks_fingerprint)
+    for change in (
+        lambda: table.write_text(text.rpartition(",")[0] + ",1 5\n"),
+        table.unlink,
+        lambda: save_mask(mask, np.zeros(TINY_SHAPE, dtype=np.uint8)),
+        mask.unlink,
+    ):
+        change()
+        seen.append(DataFolder(own_data).masks_fingerprint)
     assert len(set(seen)) == 5
 
 
-def test_spans_and_mask_agree(tiny_data: Path) -> None:
+def test_the_truth_is_the_mask(tiny_data: Path) -> None:
     data = DataFolder(tiny_data)
     for photo in data.train:
-        assert rle.area(data.truth_spans(photo)) == data.truth(photo).sum() > 500
+        mask = data.truth(photo)
+        np.testing.assert_array_equal(mask, tiny_car(seed=100 * CARS.index(photo.car) + photo.view)[1])
+        assert mask.dtype == np.uint8
+        assert rle.area(data.truth_spans(photo)) == mask.sum() > 500

@@ -100,9 +100,6 @@ def test_a_flip_is_undone_before_averaging() -> None:
 def test_checkpoints_are_grouped_by_frame(tmp_path: Path) -> None:
     groups = load_ensembles(save_networks(tmp_path, [32, 64, 32]), Inference(precision="fp32"), device=CPU)
     assert {(group.frame.height, len(group)) for group in groups} == {(32, 2), (64, 1)}
-
-
-def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"fold0/best\.safetensors"):
         load_ensembles([tmp_path / "fold0" / "best.safetensors"], Inference(), device=CPU)
 
@@ -135,9 +132,13 @@ def test_a_batch_too_large_for_the_memory_is_predicted_in_parts() -> None:
     assert torch.equal(components, to_levels(mean)[:, None]), "the only component is the mean"
 
 
-def test_no_memory_for_one_photo_is_an_error() -> None:
-    with pytest.raises(Failure, match="cpu has no memory for one photo of 32 x 32; end other processes"):
-        together([Hungry(0)], ["identity"]).probabilities(images())
+def test_no_memory_for_one_photo_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a compilation, too: this is not an error of the compiler."""
+    monkeypatch.setattr(torch, "compile", lambda network, **_options: network)
+    group = together([Hungry(0)], ["identity"])
+    for act in (lambda: group.probabilities(images()), lambda: group.compile(2)):
+        with pytest.raises(Failure, match=r"^cpu has no memory for one photo of 32 x 32; end other processes"):
+            act()
 
 
 def test_compiled_networks_predict_the_same_and_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,12 +151,6 @@ def test_compiled_networks_predict_the_same_and_are_compiled_once(monkeypatch: p
     compiled.compile(3)
     assert torch.allclose(compiled.probabilities(images(2)), plain.probabilities(images(2)), atol=1e-5)
     assert counter.frame_count == 1, "the short batch is filled up, and the networks share one architecture"
-
-
-def test_out_of_memory_during_compile_is_not_reported_as_a_compiler_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", lambda network, **_options: network)
-    with pytest.raises(Failure, match=r"^cpu has no memory for one photo"):
-        together([Hungry(0)], ["identity"]).compile(2)
 
 
 def test_a_compiler_error_says_how_to_predict_without(monkeypatch: pytest.MonkeyPatch) -> None:

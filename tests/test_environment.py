@@ -18,7 +18,7 @@ def run(tiny_data: Path, tmp_path: Path) -> RunFolder:
     return run
 
 
-def test_new_run(run: RunFolder, tiny_data: Path) -> None:
+def test_new_run_and_that_an_existing_one_keeps_its_files(run: RunFolder, tiny_data: Path) -> None:
     assert resolve(load_yaml(run.settings)) == Settings()
     environment = Environment.read(run.environment)
     assert environment.data == str(tiny_data.resolve())
@@ -26,9 +26,6 @@ def test_new_run(run: RunFolder, tiny_data: Path) -> None:
     assert environment.device == "cpu"
     assert environment.packages["numpy"]
     assert environment.git == git_revision()
-
-
-def test_existing_run_keeps_its_files(run: RunFolder, tiny_data: Path) -> None:
     before = run.settings.read_bytes(), run.environment.read_bytes()
     record_run(run, resolve({"seed": 7}), DataFolder(tiny_data), "cuda")
     assert (run.settings.read_bytes(), run.environment.read_bytes()) == before

@@ -33,14 +33,12 @@ def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float(np.abs(a.astype(float) - b.astype(float)).mean())
 
 
-def test_png_is_read_exactly_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+def test_photos_are_read_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     read = read_rgb(save(tmp_path / "a.png", picture))
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read, picture)
-
-
-def test_jpeg_is_read_closely_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
-    assert difference(read_rgb(save(tmp_path / "a.jpg", picture, quality=95)), picture) < 2
+    halved, divisor = read_halved(tmp_path / "a.png", at_least=(10, 10))
+    assert (halved.shape, divisor) == ((H, W, 3), 1), "only a JPEG is halved"
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -71,12 +69,9 @@ def test_other_kinds_of_photo_become_rgb(tmp_path: Path, picture: NDArray[np.uin
         ((96, 144), (48, 72), 2),
         ((96, 144), (49, 72), 1),
         ((96, 144), (48, 73), 1),
-        ((96, 144), (1, 1), 2),
         ((96, 144), (500, 10), 1),
         ((96, 141), (48, 70), 2),
-        ((96, 141), (48, 71), 1),
         ((93, 144), (46, 72), 2),
-        ((93, 144), (47, 72), 1),
         ((93, 141), (10, 10), 2),
     ],
 )
@@ -92,11 +87,6 @@ def test_a_jpeg_is_halved_but_never_smaller_than_needed(
     assert difference(read, cv2.resize(whole, read.shape[1::-1], interpolation=cv2.INTER_AREA)) < 3
 
 
-def test_a_png_is_never_halved(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
-    read, divisor = read_halved(save(tmp_path / "a.png", picture), at_least=(10, 10))
-    assert (read.shape, divisor) == ((H, W, 3), 1)
-
-
 def jpeg(picture: NDArray[np.uint8], **options: object) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=95, **options)
@@ -104,7 +94,7 @@ def jpeg(picture: NDArray[np.uint8], **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-@pytest.mark.parametrize("part", [0.02, 0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.99])
 def test_a_truncated_jpeg_is_rejected(
     tmp_path: Path, picture: NDArray[np.uint8], part: float, progressive: bool
 ) -> None:
@@ -132,17 +122,18 @@ def test_data_after_the_end_of_a_jpeg_is_ignored(tmp_path: Path, picture: NDArra
     assert difference(read_rgb(path), picture) < 2
 
 
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
-def test_a_truncated_png_is_rejected(tmp_path: Path, part: float) -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (H, W, 3), dtype=np.uint8)
-    path = save(tmp_path / "a.png", noise)
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.9])
+def test_a_truncated_png_or_gif_is_rejected(tmp_path: Path, part: float, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    save_mask(path, np.random.default_rng(1).integers(0, 2, (H, W), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-    for read in (read_rgb, read_mask):
-        with pytest.raises(Failure, match=f"{path} is damaged.*; copy it again"):
+    for read in (read_mask,) if suffix == "gif" else (read_rgb, read_mask):
+        with pytest.raises(Failure, match=f"{path} is .*; copy it again"):
             read(path)
 
 
-@pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("part", [0.3, 0.9])
 def test_a_png_that_ends_in_zeros_is_rejected(tmp_path: Path, part: float) -> None:
     mask = np.zeros((H, W), np.uint8)
     mask[H // 4 : H // 2, W // 5 :: 2] = 255
@@ -200,9 +191,12 @@ def test_carvanas_own_masks_are_palette_gifs_of_0_and_1(tmp_path: Path, mask: ND
 
 
 @pytest.mark.parametrize("value", [1, 255])
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "1"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "1", "I;16"])
 def test_masks_of_every_kind(tmp_path: Path, mask: NDArray[np.uint8], mode: str, value: int) -> None:
-    image = Image.fromarray(mask * 255 if mode == "1" else mask * value).convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(mask.astype(np.uint16) * (value * 257 if value == 255 else 1))
+    else:
+        image = Image.fromarray(mask * 255 if mode == "1" else mask * value).convert(mode)
     image.save(tmp_path / "a.png")
     assert is_mask(read_mask(tmp_path / "a.png"), mask)
 
@@ -220,23 +214,12 @@ def test_a_palette_says_which_index_is_car(
     assert is_mask(read_mask(tmp_path / f"a.{suffix}"), mask)
 
 
-@pytest.mark.parametrize("value", [0, 255])
-def test_a_palette_of_one_color(tmp_path: Path, value: int) -> None:
-    image = Image.frombytes("P", (6, 4), bytes(24))
-    image.putpalette([value] * 3)
+@pytest.mark.parametrize(("value", "paletted"), [(0, False), (1, False), (255, False), (0, True), (255, True)])
+def test_a_mask_of_one_value(tmp_path: Path, value: int, paletted: bool) -> None:
+    image = Image.fromarray(np.full((4, 6), 0 if paletted else value, dtype=np.uint8))
+    if paletted:
+        image.putpalette([value] * 3)
     image.save(tmp_path / "a.png")
-    assert read_mask(tmp_path / "a.png").tolist() == [[value // 255] * 6] * 4
-
-
-@pytest.mark.parametrize("value", [1, 255, 65535])
-def test_masks_of_16_bits(tmp_path: Path, mask: NDArray[np.uint8], value: int) -> None:
-    Image.fromarray(mask.astype(np.uint16) * value).save(tmp_path / "a.png")
-    assert is_mask(read_mask(tmp_path / "a.png"), mask)
-
-
-@pytest.mark.parametrize("value", [0, 1, 255])
-def test_a_mask_of_one_value(tmp_path: Path, value: int) -> None:
-    Image.fromarray(np.full((4, 6), value, dtype=np.uint8)).save(tmp_path / "a.png")
     assert read_mask(tmp_path / "a.png").tolist() == [[min(value, 1)] * 6] * 4
 
 
@@ -252,21 +235,11 @@ def test_smoothed_edges_are_split_in_the_middle(tmp_path: Path, paletted: bool) 
     assert read_mask(tmp_path / "a.png").tolist() == [[0, 0, 0, 0, 1, 1, 1]]
 
 
-@pytest.mark.parametrize("channel", [0, 1, 2])
-def test_a_colored_mask_is_car(tmp_path: Path, mask: NDArray[np.uint8], channel: int) -> None:
-    painted = np.zeros((H, W, 3), dtype=np.uint8)
-    painted[..., channel] = 255 * mask
-    Image.fromarray(painted).save(tmp_path / "a.png")
-    assert is_mask(read_mask(tmp_path / "a.png"), mask)
-
-
-@pytest.mark.parametrize("part", [0.01, 0.3, 0.9])
-def test_a_truncated_gif_is_rejected(tmp_path: Path, part: float) -> None:
-    path = tmp_path / "a.gif"
-    save_mask(path, np.random.default_rng(1).integers(0, 2, (H, W), dtype=np.uint8))
-    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-    with pytest.raises(Failure, match=f"{path} is .*; copy it again"):
-        read_mask(path)
+def test_every_color_is_car(tmp_path: Path, mask: NDArray[np.uint8]) -> None:
+    for channel in range(3):
+        painted = np.zeros((H, W, 3), dtype=np.uint8)
+        painted[..., channel] = 255 * mask
+        assert is_mask(read_mask(save(tmp_path / "a.png", painted)), mask)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif"])

@@ -7,13 +7,12 @@ import re
 import subprocess
 import sys
 import termios
-import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from kaggle_server import KEY, SIGNATURE, TOKEN, USER, Fault, KaggleServer
+from kaggle_server import KEY, SIGNATURE, TOKEN, USER, Fault, KaggleServer, until
 
 from competition.kaggle import client
 from competition.kaggle.client import Kaggle, RetryPolicy
@@ -56,15 +55,12 @@ def test_lists_are_read_to_their_last_page(server: KaggleServer, kaggle: Kaggle)
     assert server.seen["ListSubmissions"] == 3
 
 
-def test_a_status_that_the_client_does_not_know_is_returned(server: KaggleServer, kaggle: Kaggle) -> None:
+def test_the_allowance_and_a_status_that_the_client_does_not_know(server: KaggleServer, kaggle: Kaggle) -> None:
+    server.left, server.today = 2, 3
+    assert kaggle.allowance() == client.Allowance(today=3, total=3, left=2)
     server.submissions = [{"ref": ref, "description": "a", "listed": 0} for ref in (2, 1)]
     server.outcome = {"status": "QUARANTINED"}
     assert [(each.ref, each.status) for each in kaggle.submissions()] == [(2, "QUARANTINED"), (1, "QUARANTINED")]
-
-
-def test_the_allowance(server: KaggleServer, kaggle: Kaggle) -> None:
-    server.left, server.today = 2, 3
-    assert kaggle.allowance() == client.Allowance(today=3, total=3, left=2)
 
 
 def test_without_credentials_the_message_names_three_ways(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,24 +71,26 @@ def test_without_credentials_the_message_names_three_ways(kaggle: Kaggle, monkey
         assert way in message
 
 
-def test_a_bad_key_is_not_retried(server: KaggleServer, kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAGGLE_KEY", "bad-key")
-    assert error_of(kaggle).startswith("Kaggle rejected the user name and key from KAGGLE_KEY (401)")
-    assert server.seen["ListSubmissions"] == 1
-
-
 UNREADABLE = "no Kaggle credentials|the Kaggle credentials cannot be read"
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
-    [("KAGGLE_API_TOKEN", "stale\ntoken"), ("KAGGLE_KEY", "bad-k€y")],
+    ("variable", "expected"),
+    [
+        (("KAGGLE_KEY", "bad-key"), r"Kaggle rejected the user name and key from KAGGLE_KEY \(401\)"),
+        (("KAGGLE_KEY", "bad-k€y"), UNREADABLE),
+        (("KAGGLE_API_TOKEN", "stale-token"), "Kaggle rejected the token from KAGGLE_API_TOKEN; replace it"),
+        (("KAGGLE_API_TOKEN", "stale\ntoken"), UNREADABLE),
+    ],
 )
-def test_damaged_credentials_in_a_variable_are_not_a_network_error(
-    kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+def test_bad_credentials_in_a_variable(
+    server: KaggleServer, kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch, variable: tuple[str, str], expected: str
 ) -> None:
-    monkeypatch.setenv(variable, value)
-    assert re.match(UNREADABLE, error_of(kaggle))
+    monkeypatch.setenv(*variable)
+    assert re.match(expected, error_of(kaggle))
+    assert server.seen["ListSubmissions"] <= 1, "not retried"
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    assert kaggle.submissions() == []
 
 
 @pytest.fixture
@@ -108,12 +106,7 @@ def kaggle_folder(server: KaggleServer, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [
-        ("kaggle.json", b""),
-        ("kaggle.json", b"[]"),
-        ("kaggle.json", b"\xff\xfe"),
-        ("access_token", "stale-tökèn-€".encode()),
-    ],
+    [("kaggle.json", b"[]"), ("kaggle.json", b"\xff\xfe"), ("access_token", "stale-tökèn-€".encode())],
 )
 def test_damaged_credential_files_are_not_a_network_error(
     slow_kaggle: Kaggle, kaggle_folder: Path, name: str, content: bytes
@@ -131,35 +124,39 @@ def test_a_stale_token_that_hides_a_valid_key(slow_kaggle: Kaggle, kaggle_folder
     assert slow_kaggle.submissions() == []
 
 
-def test_a_token_in_a_variable(kaggle: Kaggle, kaggle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAGGLE_API_TOKEN", "stale-token")
-    assert error_of(kaggle).startswith("Kaggle rejected the token from KAGGLE_API_TOKEN; replace it")
-    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-    assert kaggle.submissions() == []
-
-
 @pytest.mark.parametrize(
-    ("fault", "expected"),
+    ("fault", "attempts", "expected"),
     [
         (
             Fault(403, "You must accept this competition's rules"),
+            1,
             "Kaggle denied access (403: You must accept this competition's rules); accept the rules on https://www.k",
         ),
-        (Fault(404), "Kaggle did not find this (404: no); check that https://www.kaggle.com/competitions/carvana"),
+        (Fault(404), 1, "Kaggle did not find this (404: no); check that https://www.kaggle.com/competitions/carvana"),
         (
             Fault(400, f"Bad {KEY} at http://x/y?sig={SIGNATURE}"),
+            1,
             "Kaggle rejected the request (400: Bad *** at http://x/y?***)",
         ),
         (
             Fault(429, headers={"Retry-After": "3600"}),
+            1,
             "too many requests to Kaggle (429), which asks to wait 3600 s, after 1 attempt; run the same command ",
+        ),
+        (Fault(500), 3, "Kaggle has a server error (500: no), after 3 attempts; run the same command again later"),
+        (
+            Fault(lost=True),
+            3,
+            "cannot reach Kaggle: the connection was reset, after 3 attempts; run the",
         ),
     ],
 )
-def test_a_permanent_error_is_not_retried(server: KaggleServer, kaggle: Kaggle, fault: Fault, expected: str) -> None:
-    server.faults = {"ListSubmissions": [fault]}
+def test_only_a_temporary_error_is_retried(
+    server: KaggleServer, kaggle: Kaggle, fault: Fault, attempts: int, expected: str
+) -> None:
+    server.faults = {"ListSubmissions": [fault, ...]}
     assert error_of(kaggle).startswith(expected)
-    assert server.seen["ListSubmissions"] == 1
+    assert server.seen["ListSubmissions"] == attempts
 
 
 def test_a_temporary_error_is_retried_after_a_pause(
@@ -174,19 +171,6 @@ def test_a_temporary_error_is_retried_after_a_pause(
         "too many requests to Kaggle (429), which asks to wait 7 s; attempt 2 of 3 in 7 s",
         "Kaggle has a server error (500: no); attempt 3 of 3 in 0 s",
     ]
-
-
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        (Fault(500), "Kaggle has a server error (500: no), after 3 attempts; run the same command again later"),
-        (Fault(lost=True), "cannot reach Kaggle: the connection was reset, after 3 attempts; run the same command"),
-    ],
-)
-def test_the_number_of_attempts_is_limited(server: KaggleServer, kaggle: Kaggle, fault: Fault, expected: str) -> None:
-    server.faults = {"ListSubmissions": [fault, ...]}
-    assert error_of(kaggle).startswith(expected)
-    assert server.seen["ListSubmissions"] == 3
 
 
 def test_a_proxy_that_does_not_exist(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,16 +214,6 @@ def test_a_call_does_not_outlive_its_command(server: KaggleServer) -> None:
     command.kill()
     command.wait()
     until(lambda: not psutil.pid_exists(call) or psutil.Process(call).status() == psutil.STATUS_ZOMBIE)
-
-
-def until(condition: object, seconds: float = 60) -> None:
-    assert callable(condition)
-    waiting = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        waiting.wait(0.02)
-    raise AssertionError("it did not happen")
 
 
 def test_a_terminal_shows_progress_and_no_secrets(

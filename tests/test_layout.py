@@ -87,7 +87,7 @@ def test_one_module_imports_kaggle() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_file_names_a_record(name: str) -> None:
-    files = [path for folder in (*MAY_IMPORT, "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for folder in (*MAY_IMPORT, "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")]
     naming = [path for path in files if f'"{name}.json"' in path.read_text(encoding="utf-8")]
     assert naming == [ROOT / "competition" / "run" / "folder.py"]
 

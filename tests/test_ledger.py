@@ -32,17 +32,12 @@ ENTRY = Entry(
 SCORED = replace(ENTRY, ref="1001", status="COMPLETE", public="0.99712", private="0.99693")
 
 
-def test_saved_entries_are_read(tmp_path: Path) -> None:
+def test_saved_entries_are_read_and_replaced_by_ref(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ledger.csv"
     assert ledger.read(path) == []
     ledger.save(path, [ENTRY])
     ledger.save(path, [SCORED])
     assert ledger.read(path) == [ENTRY, SCORED]
-
-
-def test_an_entry_with_the_same_ref_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.csv"
-    ledger.save(path, [ENTRY, SCORED])
     failed = replace(ENTRY, status="ERROR", error="Evaluation failed")
     ledger.save(path, [failed])
     assert ledger.read(path) == [failed, SCORED]
@@ -82,11 +77,8 @@ def test_the_table_shows_cv_minus_score() -> None:
         "2026-11-22 10:00  unet  first    0.99701  0.99712  0.99693  +0.00008    COMPLETE             1001",
         "2026-11-22 10:00  unet  first    0.99701                                ERROR: too few rows  1002",
     ]
-
-
-def test_the_public_score_is_used_if_there_is_no_private_one() -> None:
-    assert ledger.difference(replace(SCORED, private="")) == "-0.00011"
-    assert ledger.difference(ENTRY) == ledger.difference(replace(SCORED, cv_dice="")) == ""
+    assert ledger.difference(replace(SCORED, private="")) == "-0.00011", "of the public score if there is no other"
+    assert ledger.difference(replace(SCORED, cv_dice="")) == ""
 
 
 @pytest.mark.usefixtures("in_process")

@@ -50,6 +50,7 @@ def passed(folder: Path, *arguments: str) -> list[list[str]]:
         ("train FOLD=2 RUN=x", ["folds.train --run=x --fold=2"]),
         ("train FOLDS=3 SET='seed=2 a.b=1'", ["folds.train --fold 0 --set split.folds=3 --set seed=2 a.b=1"]),
         ("cv DATA=d", ["folds.train --all --data=d", "inference.score --data=d"]),
+        ("check DATA='~/my cars'", [f"competition.check --data={Path.home()}/my cars"]),
         ("cv NPROC=2", ["folds.launch --nproc 2 folds.train --all", "folds.launch --nproc 2 inference.score"]),
         ("score RUNS='a b' DATA=d", ["inference.score --runs a b --data=d"]),
         ("predict RUNS='a b' RUN=both", ["inference.predict --run=both --runs a b"]),
@@ -74,10 +75,6 @@ def test_values_are_quoted(tmp_path: Path, target: str, variable: str) -> None:
     value = '-my cars/it\'s "new" (2), `date` for $5 and $HOME'
     for words in passed(tmp_path, target, f"{variable}={value}"):
         assert f"--{variable.lower()}={value}" in words
-
-
-def test_home_folder(tmp_path: Path) -> None:
-    assert f"--data={Path.home()}/my cars" in passed(tmp_path, "check", "DATA=~/my cars")[0]
 
 
 def test_setup_passes_options_to_pip(tmp_path: Path) -> None:

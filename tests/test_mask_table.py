@@ -15,7 +15,7 @@ from competition.command import Failure
 from competition.mask_table import BadRow, MaskRow, Truth, read_rows, read_table, scan, score
 from competition.metrics import Counts, counts
 
-steady = settings(derandomize=True, deadline=None, max_examples=60)
+steady = settings(derandomize=True, deadline=None, max_examples=40)
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -46,13 +46,7 @@ def test_a_bad_row_is_named_by_line(tmp_path: Path, content: str, line: int, rea
 
 def test_scan_finds_the_rows_after_a_bad_one(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", 'img,mask\na.jpg,"1"1\nb.jpg,1 1\nc.jpg\nd.jpg,2 2\n')
-    assert [(row.line, isinstance(row, MaskRow)) for row in scan(path)] == [
-        (1, False),
-        (2, False),
-        (3, True),
-        (4, False),
-        (5, True),
-    ]
+    assert [(row.line, isinstance(row, MaskRow)) for row in scan(path)] == list(enumerate([0, 0, 1, 0, 1], start=1))
 
 
 def test_plain_gzipped_with_a_byte_order_mark_and_with_windows_line_ends(tmp_path: Path) -> None:

@@ -36,21 +36,19 @@ def submission(folder: Path, codes: dict[str, str]) -> Path:
 
 def test_the_files_are_the_masks(tmp_path: Path, data: DataFolder) -> None:
     random = np.random.default_rng(1)
-    expected = {name: random.integers(0, 2, shape, dtype=np.uint8) for name, shape in SHAPES.items()}
-    file = submission(tmp_path, {name: rle.encode(mask) for name, mask in expected.items()})
-    names = masks.write_masks(file, data, tmp_path / "masks")
-    assert {path.name for path in (tmp_path / "masks").iterdir()} == names == {"f00d_01_mask.png", "f00d_02_mask.png"}
-    for name, mask in expected.items():
-        path = tmp_path / "masks" / f"{Path(name).stem}_mask.png"
-        np.testing.assert_array_equal(read_mask(path), mask)
-        with Image.open(path) as image:  # what a viewer shows: black and white, one bit per pixel
-            assert image.mode == "1"
-            np.testing.assert_array_equal(np.asarray(image), mask == 1)
-
-
-def test_an_empty_mask_is_black(tmp_path: Path, data: DataFolder) -> None:
-    masks.write_masks(submission(tmp_path, {"f00d_01.jpg": ""}), data, tmp_path)
-    np.testing.assert_array_equal(read_mask(tmp_path / "f00d_01_mask.png"), np.zeros((10, 20)))
+    shape, other = SHAPES.values()
+    for first in (random.integers(0, 2, shape, dtype=np.uint8), np.zeros(shape, np.uint8)):
+        expected = dict(zip(SHAPES, (first, random.integers(0, 2, other, dtype=np.uint8)), strict=True))
+        file = submission(tmp_path, {name: rle.encode(mask) for name, mask in expected.items()})
+        names = masks.write_masks(file, data, tmp_path / "masks")
+        assert {path.name for path in (tmp_path / "masks").iterdir()} == names
+        assert names == {"f00d_01_mask.png", "f00d_02_mask.png"}
+        for name, mask in expected.items():
+            path = tmp_path / "masks" / f"{Path(name).stem}_mask.png"
+            np.testing.assert_array_equal(read_mask(path), mask)
+            with Image.open(path) as image:  # what a viewer shows: black and white, one bit per pixel
+                assert image.mode == "1"
+                np.testing.assert_array_equal(np.asarray(image), mask == 1)
 
 
 def test_the_files_can_be_used_as_training_masks(tmp_path: Path, data: DataFolder) -> None:
@@ -78,6 +76,9 @@ def test_a_wrong_row_is_named_and_writes_no_file(
 def test_the_command_writes_beside_the_submission(
     tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    submission(tmp_path, dict.fromkeys(SHAPES, "1 3")).rename(tmp_path / "blend.csv.gz")
+    masks.main(["--file", f"{tmp_path / 'blend.csv.gz'}", "--data", f"{data.root}"])
+    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'blend_masks'}\n"
     submission(tmp_path, dict.fromkeys(SHAPES, "1 3"))
     masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
     assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks'}\n"
@@ -87,14 +88,6 @@ def test_the_command_writes_beside_the_submission(
         f"1 masks in {tmp_path / 'masks'}",
         f"note: {tmp_path / 'masks'} also has 1 masks of other submissions, such as f00d_01_mask.png",
     ]
-
-
-def test_another_file_has_its_own_folder(
-    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
-    submission(tmp_path, dict.fromkeys(SHAPES, "1 3")).rename(tmp_path / "blend.csv.gz")
-    masks.main(["--file", f"{tmp_path / 'blend.csv.gz'}", "--data", f"{data.root}"])
-    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'blend_masks'}\n"
 
 
 def test_the_data_are_those_that_the_submission_was_predicted_from(

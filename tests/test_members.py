@@ -3,6 +3,7 @@
 import re
 import shutil
 from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,39 +49,29 @@ def test_runs_are_scored_and_predicted_together(trained: Trained, other: RunFold
     assert combined.submission.read_bytes() == before
 
 
-def test_every_runs_option_counts() -> None:
-    parser = ArgumentParser()
-    add_member_arguments(parser)
-    assert parser.parse_args(["--runs", "a", "b", "--runs", "c"]).runs == ["a", "b", "c"]
-    assert parser.parse_args([]).runs == []
-
-
-def other_split(first: RunFolder, second: RunFolder) -> None:
-    second.folds.write_text(first.folds.read_text() + "more.jpg,more,0\n")
-
-
-def other_photos(_first: RunFolder, second: RunFolder) -> None:
+def other_photos(other: RunFolder) -> None:
     """Such as those of data.hq: the networks would predict photos of another kind than they were trained on."""
-    made = Environment.read(second.environment)
-    made.model_copy(update={"fingerprint": "0" * 16}).write(second.environment)
-
-
-def missing(_first: RunFolder, second: RunFolder) -> None:
-    shutil.rmtree(second.root)
+    made = Environment.read(other.environment)
+    made.model_copy(update={"fingerprint": "0" * 16}).write(other.environment)
 
 
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (other_split, "runs small and other have different splits"),
+        (
+            lambda other: other.folds.write_text(other.folds.read_text() + "more.jpg,more,0\n"),
+            "runs small and other have different splits",
+        ),
         (other_photos, "runs small and other were made from different photos"),
-        (missing, "no run .*other; RUNS must name trained runs"),
+        (lambda other: shutil.rmtree(other.root), "no run .*other; RUNS must name trained runs"),
     ],
 )
-def test_runs_that_do_not_fit_are_rejected(trained: Trained, other: RunFolder, spoil: object, expected: str) -> None:
-    spoil(trained.run, other)  # type: ignore[operator]
+def test_runs_that_do_not_fit_are_rejected(
+    trained: Trained, other: RunFolder, spoil: Callable[[RunFolder], object], expected: str
+) -> None:
+    spoil(other)
     with pytest.raises(Failure, match=expected):
-        opened("--runs", trained.run.root, other.root)
+        opened("--runs", trained.run.root, "--runs", other.root)  # the option may be repeated
     assert not (trained.run.root.parent / "small+other").exists()
 
 

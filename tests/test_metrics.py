@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from competition import metrics
 
-steady = settings(derandomize=True, deadline=None, max_examples=100)
+steady = settings(derandomize=True, deadline=None, max_examples=50)
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 30))
 pairs = shapes.flatmap(lambda shape: st.tuples(*[hnp.arrays(np.uint8, shape, elements=st.integers(0, 1))] * 2))
 
@@ -59,23 +59,13 @@ def test_any_dtype_and_non_zero_is_car() -> None:
     assert metrics.dice(a.astype(bool), b) == 0.5
 
 
-def test_masks_of_different_shapes_are_rejected() -> None:
+def test_masks_of_different_shapes_and_batches_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\) and \(3, 2\)"):
         metrics.dice(np.zeros((2, 3)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="different shapes"):
         metrics.iou(np.zeros((2, 3)), np.zeros((1, 3)))  # would broadcast
-
-
-def test_a_batch_is_rejected_rather_than_pooled() -> None:
     with pytest.raises(ValueError, match="two dimensions"):
         metrics.dice(np.zeros((2, 4, 4)), np.zeros((2, 4, 4)))
-
-
-def test_a_malformed_code_is_rejected() -> None:
-    with pytest.raises(ValueError, match="token 2"):
-        metrics.dice_rle("1 x", "1 2")
-    with pytest.raises(ValueError, match="odd count"):
-        metrics.dice_rle("1 2", "1 2 3")
 
 
 def test_counts_do_not_overflow() -> None:

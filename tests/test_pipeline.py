@@ -1,6 +1,5 @@
 """A small demo: the whole pipeline through make, killed once and resumed."""
 
-import json
 import os
 import re
 import signal
@@ -10,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from competition.run.folder import RunFolder
+from competition.run.records import CV
 
 ROOT = Path(__file__).parent.parent
 SMALL = (
@@ -54,16 +56,16 @@ def test_the_demo_resumes_after_a_kill(checkout: Path) -> None:
     assert again.returncode == 0, screen
     assert "fold 0 resumes" in screen
 
-    run = checkout / "runs" / "demo"
-    cv = json.loads((run / "cv.json").read_text())
-    assert [fold["fold"] for fold in cv["folds"]] == [0, 1]
-    assert cv["dice"] > 0.85
+    run = RunFolder(checkout / "runs" / "demo")
+    cv = CV.read(run.cv)
+    assert [fold.fold for fold in cv.folds] == [0, 1]
+    assert cv.dice > 0.85
     table = re.findall(r"^ *(\d|all) +\d+ +\d+ +(\d\.\d{5}) +(\d\.\d{5})$", screen, re.MULTILINE)
     assert [row[0] for row in table] == ["0", "1", "all"]
-    assert table[-1][1] == f"{cv['dice']:.5f}"
+    assert table[-1][1] == f"{cv.dice:.5f}"
     grade = re.search(r"16 images: Dice (\d\.\d+)", screen)
     assert grade is not None, screen
-    assert abs(float(grade[1]) - cv["dice"]) < 0.06
-    report = (run / "report.html").read_text()
-    assert f"{cv['dice']:.4f}"[:6] in report
-    assert not [path for path in run.rglob("*") if path.name.endswith(".part")], "no temporary file is left"
+    assert abs(float(grade[1]) - cv.dice) < 0.06
+    report = run.report.read_text()
+    assert f"{cv.dice:.4f}"[:6] in report
+    assert not [path for path in run.root.rglob("*") if path.name.endswith(".part")], "no temporary file is left"

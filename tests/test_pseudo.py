@@ -128,18 +128,15 @@ def test_another_split_is_a_leak(trained: Trained, tmp_path: Path) -> None:
         train(["--fold", "0", *command])
 
 
-def test_missing_labels_say_how_to_make_them(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(
-        Failure, match=r"no pseudo-labels .*fold0\.csv\.gz; make them first: make pseudo RUN=.*/small"
-    ):
-        train(["--fold", "0", *learner(trained, tmp_path)])
+def test_missing_labels_and_those_of_unknown_photos_are_rejected(trained: Trained, tmp_path: Path) -> None:
+    command = ["--fold", "0", *learner(trained, tmp_path)]
+    reason = r"no pseudo-labels .*fold0\.csv\.gz; make them first: make pseudo RUN=.*/small"
+    with pytest.raises(Failure, match=reason):
+        train(command)
     assert not (tmp_path / "runs" / "learner" / "settings.yaml").exists()
-
-
-def test_labels_of_unknown_photos_are_rejected(trained: Trained, tmp_path: Path) -> None:
     submission_file.write(trained.run.pseudo(0), [(f"{CARS[0]}_01.jpg", "1 5")])
     with pytest.raises(Failure, match=rf"labels {CARS[0]}_01\.jpg, which is not a test photo"):
-        train(["--fold", "0", *learner(trained, tmp_path)])
+        train(command)
 
 
 def test_a_label_of_a_held_out_car_is_a_leak(trained: Trained, tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ TRAIN = [
 TOLERANCE = 0.03
 
 
-def files_of(run: RunFolder, *names: str) -> list[bytes]:
-    return [(run.root / name).read_bytes() for name in names]
+def contents(*paths: Path) -> list[bytes]:
+    return [path.read_bytes() for path in paths]
 
 
 def training(run: RunFolder, data: Path) -> list[str]:
@@ -74,9 +74,10 @@ def test_the_bytes_do_not_depend_on_ranks_kills_and_restarts(trained: Trained, t
     call = [*trained.arguments, "--set", "inference.shard=2"]
     [(status, _, err)] = together(1, command, "inference.predict", call, folder=tmp_path / "one")
     assert status == 0, err
-    one = files_of(trained.run, "submission.csv.gz", "submission.json")
-    for name in ("submission.csv.gz", "submission.json"):
-        (trained.run.root / name).unlink()
+    written = trained.run.submission, trained.run.submission_record
+    one = contents(*written)
+    for path in written:
+        path.unlink()
 
     ended = together(2, predict_and_die, call, [4, 1], folder=tmp_path / "killed")
     assert [status for status, _, _ in ended] == [-signal.SIGKILL, -signal.SIGKILL]
@@ -87,7 +88,7 @@ def test_the_bytes_do_not_depend_on_ranks_kills_and_restarts(trained: Trained, t
     assert [(status, err) for status, _, err in ended] == [(0, "")] * 3
     assert "next: make validate" in ended[0][1]
     assert ended[1][1] == ended[2][1] == "", "one prints"
-    assert files_of(trained.run, "submission.csv.gz", "submission.json") == one
+    assert contents(*written) == one
     assert not list(trained.run.root.glob("shards/*"))
 
 
@@ -104,7 +105,7 @@ def test_two_ranks_score_as_one(trained: Trained, tmp_path: Path) -> None:
     for world in (1, 2):
         ended = together(world, command, "inference.score", trained.arguments, folder=tmp_path / str(world))
         assert [(status, err) for status, _, err in ended] == [(0, "")] * world
-        results.append(files_of(trained.run, "oof.csv.gz", "oof_scores.csv", "cv.json"))
+        results.append(contents(trained.run.oof, trained.run.oof_scores, trained.run.cv))
         assert not (trained.run.root / "oof").exists()
     assert results[0] == results[1]
 

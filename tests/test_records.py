@@ -44,12 +44,6 @@ def test_record_survives_a_file(tmp_path: Path, record: Record) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name != "x.json"]
 
 
-def test_missing_record(tmp_path: Path) -> None:
-    assert CV.read_if_exists(tmp_path / "x.json") is None
-    with pytest.raises(Failure, match=r"cannot read .*x\.json: no such file"):
-        CV.read(tmp_path / "x.json")
-
-
 @pytest.mark.parametrize(
     ("model", "changes", "reason"),
     [
@@ -70,7 +64,10 @@ def test_record_of_another_version(tmp_path: Path, model: type[Record], changes:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', '{"dice": NaN}'])
-def test_damaged_record(tmp_path: Path, content: str) -> None:
+def test_missing_and_damaged_record(tmp_path: Path, content: str) -> None:
+    assert CV.read_if_exists(tmp_path / "x.json") is None
+    with pytest.raises(Failure, match=r"cannot read .*x\.json: no such file"):
+        CV.read(tmp_path / "x.json")
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(Failure, match=r"x\.json"):
         CV.read(tmp_path / "x.json")
@@ -89,16 +86,11 @@ def test_history_survives_a_file(tmp_path: Path) -> None:
     assert read_history(tmp_path / "history.jsonl") == EPOCHS
 
 
-@pytest.mark.parametrize("damage", ['{"epoch": 3', "{}", "[]", "\x00", '{"epoch": 3, "views": 1}'])
-def test_damaged_history(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", [b'{"epoch": 3', b"{}", b"[]", b"\x00", b'{"epoch": 3, "views": 1}', b"\xff\xfe"])
+def test_damaged_history(tmp_path: Path, damage: bytes) -> None:
     file = tmp_path / "history.jsonl"
     write_history(file, EPOCHS)
-    file.write_text(file.read_text() + damage + "\n")
-    with pytest.raises(Failure, match=r"history\.jsonl line 3 is not an epoch"):
+    file.write_bytes(file.read_bytes() + damage + b"\n")
+    reason = "cannot read" if damage == b"\xff\xfe" else "line 3 is not an epoch"
+    with pytest.raises(Failure, match=rf"history\.jsonl {reason}|{reason} .*history\.jsonl"):
         read_history(file)
-
-
-def test_history_that_is_not_text(tmp_path: Path) -> None:
-    (tmp_path / "history.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(Failure, match=r"cannot read .*history\.jsonl"):
-        read_history(tmp_path / "history.jsonl")

@@ -5,8 +5,9 @@ import csv
 import gzip
 import io
 import re
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -27,7 +28,6 @@ from competition.run.records import (
     Epoch,
     FoldScore,
     Gain,
-    ThresholdCurve,
     ThresholdTuning,
     write_history,
 )
@@ -41,61 +41,34 @@ from inference.report.results import read_results
 HEIGHT, WIDTH = 64, 96
 CARS = ["00000000000a", "000000000012", "1234567890e1"]  # two of them look like numbers
 HOSTILE = "<script>alert('1')</script>&\"x"
-VOID = {"meta", "link", "img", "input", "br"}
 
 
-class Page(HTMLParser):
-    """The parts of a page that the tests check: texts by id, rows of tables, images, all attributes."""
+class Page:
+    """The parts of a page that the tests check. It is parsed as XML, so that an element that is left open is an error."""
 
     def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.attributes: list[tuple[str, str, str]] = []
-        self.stack: list[tuple[str, str]] = []
-        self.by_id: dict[str, str] = {}
-        self.rows: list[list[str]] = []
-        self.headings: list[str] = []
-        self.articles: list[str] = []
-        self.overlays: list[NDArray[np.uint8]] = []
-        self.tags: list[str] = []
-        self.texts: list[str] = []
-        self.feed(html)
-        assert self.stack == [], "no element is left open"
+        html = html.replace(" checked>", ' checked="">').replace("xlink:", "")
+        root = ElementTree.fromstring(re.sub(r"<((?:meta|link|img|input|br)\b[^>]*)>", r"<\1/>", html))
+        elements = list(root.iter())
+        self.tags = {element.tag for element in elements}
+        self.attributes = [(each.tag, name, value) for each in elements for name, value in each.items()]
+        self.by_id = {element.get("id"): "".join(element.itertext()) for element in elements}
+        self.rows = [[stripped(cell) for cell in row] for row in root.iter("tr")]
+        self.headings = [stripped(cell) for cell in root.iter("th")]
+        self.articles = ["".join(article.itertext()) for article in root.iter("article")]
+        self.texts = list(root.itertext())
+        overlays = [image.get("src", "") for image in root.iter("img") if image.get("class") == "over"]
+        self.overlays = [read_image(source) for source in overlays]
 
-    def handle_starttag(self, tag, attrs):
-        given = {name: value or "" for name, value in attrs}
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in given.items()]
-        if tag not in VOID:
-            self.stack.append((tag, given.get("id", "")))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th") and self.rows:
-            self.rows[-1].append("")
-        if tag == "th":
-            self.headings.append("")
-        if tag == "article":
-            self.articles.append("")
-        if tag == "img" and given.get("class") == "over":
-            content = base64.b64decode(given["src"].removeprefix("data:image/png;base64,"))
-            self.overlays.append(np.asarray(Image.open(io.BytesIO(content)).convert("RGBA")))
 
-    def handle_startendtag(self, tag, attrs):
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
+def stripped(cell: ElementTree.Element) -> str:
+    return "".join(text.strip() for text in cell.itertext())
 
-    def handle_endtag(self, tag):
-        assert self.stack.pop()[0] == tag
 
-    def handle_data(self, data):
-        self.texts.append(data)
-        for tag, name in self.stack:
-            if name:
-                self.by_id[name] = self.by_id.get(name, "") + data
-            if tag in ("td", "th"):
-                self.rows[-1][-1] += data.strip()
-            if tag == "th":
-                self.headings[-1] += data.strip()
-            if tag == "article":
-                self.articles[-1] += data
+def read_image(source: str) -> NDArray[np.uint8]:
+    """An image in the page itself, with its opacity."""
+    content = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))
 
 
 def write_data(root: Path, cars: list[str], views: int = 2) -> DataFolder:
@@ -129,10 +102,9 @@ def write_run(
     *,
     predict=predict,
     seconds: float = 3,
-    cv: dict[str, object] | None = None,
     **more,
 ) -> RunFolder:
-    """A run of two folds with all files that a report needs; ``cv`` changes cv.json, ``more`` the settings."""
+    """A run of two folds with all files that a report needs; ``more`` changes its settings."""
     run = RunFolder(root)
     record_run(run, resolve({"split": {"folds": 2}, "train": {"epochs": 3}, **more}), data, "a slow processor")
     fold = {car: at % 2 for at, car in enumerate(sorted({photo.car for photo in data.train}))}
@@ -171,32 +143,23 @@ def cv_of(table: pd.DataFrame) -> CV:
         FoldScore(fold=fold, cars=1, images=len(part), dice=part.dice.mean(), iou=part.iou.mean(), threshold=0.5)
         for fold, part in table.groupby("fold")
     ]
-    thresholds = np.arange(1, 256) / 256
-    fields = {
-        "dice": table.dice.mean(),
-        "iou": table.iou.mean(),
-        "spread": float(np.std([fold.dice for fold in folds])),
-        "images": len(table),
-        "cars": table.car.nunique(),
-        "folds": folds,
-        "gains": [
-            Gain(what="identity", dice=0.9),
-            Gain(
-                what="best threshold 0.438",
-                dice=0.9,
-                over="0.5",
-                gain=-0.00012,
-                spread=0.00003,
-                folds=1,
-                note="chosen on the other folds, not used",
-            ),
-        ],
-        "tuning": ThresholdTuning(threshold=0.4375, dice=0.9, dice_at_half=0.89988, gain=0.00012, used=False),
-        "curve": ThresholdCurve(
-            thresholds=thresholds.tolist(), dice=(0.9 - 0.1 * (thresholds - 0.4375) ** 2).tolist()
-        ),
+    gain = {
+        "over": "0.5",
+        "gain": -0.00012,
+        "spread": 0.00003,
+        "folds": 1,
+        "note": "chosen on the other folds, not used",
     }
-    return make_cv(**fields)
+    return make_cv(
+        dice=table.dice.mean(),
+        iou=table.iou.mean(),
+        spread=float(np.std([fold.dice for fold in folds])),
+        images=len(table),
+        cars=table.car.nunique(),
+        folds=folds,
+        gains=[Gain(what="identity", dice=0.9), Gain(what="best threshold 0.438", dice=0.9, **gain)],
+        tuning=ThresholdTuning(threshold=0.4375, dice=0.9, dice_at_half=0.89988, gain=0.00012, used=False),
+    )
 
 
 @pytest.fixture
@@ -252,7 +215,7 @@ def test_the_page_has_the_numbers(finished):
     assert any("a slow processor" in text for text in page.texts)
 
 
-def test_every_picture_has_its_numbers_and_its_wrong_pixels_in_colour(finished):
+def test_every_photo_has_its_numbers_and_its_wrong_pixels_in_colour(finished):
     run, data, html = finished
     page = Page(html)
     assert len(page.articles) == len(page.overlays) == 6  # each image once; a crop as large as the image holds it all
@@ -276,7 +239,7 @@ def test_every_picture_has_its_numbers_and_its_wrong_pixels_in_colour(finished):
     assert "2011 Make1 Model1" in " ".join(page.articles)
 
 
-def test_the_worst_come_first_and_no_car_fills_the_list():
+def test_the_worst_come_first_and_each_car_has_at_most_three():
     rows = [
         (f"{car}_{view:02d}.jpg", car, 0.5 + 0.1 * at + 0.001 * view)
         for at, car in enumerate("abcdef")
@@ -291,19 +254,19 @@ def test_the_worst_come_first_and_no_car_fills_the_list():
     assert best[2] == ["f_16.jpg", "e_16.jpg"]
 
 
-def test_nothing_is_fetched_and_no_heading_is_empty(finished):
+def test_the_page_loads_nothing_and_no_heading_is_empty(finished):
     html = finished[2]
     page = Page(html)
     for tag, name, value in page.attributes:
         if name in ("src", "href", "xlink:href", "srcset", "action", "poster", "data"):
             assert value.startswith(("data:image/", "#")), (tag, name, value[:80])
-    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    assert not {"script", "link", "iframe", "object", "base"} & page.tags
     assert not re.search(r"url\((?!#)|@import|https?:", html)
     assert ("span", "class", "") not in page.attributes
     assert "" not in page.headings
 
 
-def test_hostile_names_stay_text_and_more_cars_are_folded_away(tmp_path):
+def test_names_are_escaped_and_a_long_list_of_cars_is_collapsed(tmp_path):
     data = write_data(
         tmp_path / "data", ["<b>bold<|b>", "b&amp;'", *(f"car{number}" for number in range(8))], views=1
     )
@@ -311,18 +274,13 @@ def test_hostile_names_stay_text_and_more_cars_are_folded_away(tmp_path):
     (data.root / "metadata.csv").write_text(text)
     html = made(write_run(tmp_path / "runs" / "<i>run<i>", data))
     page = Page(html)
-    assert not {"script", "b>bold<|b"} & set(page.tags)
+    assert not {"script", "b>bold<|b"} & page.tags
     assert "<i>run" not in html
     assert "<b>bold<" not in html
     assert any(HOSTILE in row[0] for row in page.rows)
     assert any("<b>bold<|b>" in article for article in page.articles)
     assert [row for row in page.rows if row[0] == "car"] == [["car", "images", "Dice", "IoU", "1 − Dice"]] * 2
     assert any("2 more cars with a higher Dice" in text for text in page.texts)
-
-
-def test_the_same_files_give_the_same_page(finished):
-    run, _, html = finished
-    assert made(run) == html
 
 
 def write_together(root: Path, data: DataFolder) -> RunFolder:
@@ -332,13 +290,11 @@ def write_together(root: Path, data: DataFolder) -> RunFolder:
         str(write_run(root / "a", data, input={"width": 512}, augment={"flip": 0.25}, train={"epochs": 2}).root),
     ]
     together = write_run(root / "z+a", data)
-    Environment.read(together.environment).model_copy(update={"runs": names}).write(together.environment)
+    change_record(Environment, "environment", runs=names)(together)
     weights = [dict(zip(names, each, strict=True)) for each in ((0.25, 0.75), (0.0, 1.0), (0.5, 0.5))]
-    cv = CV.read(together.cv)
-    folds = [
-        fold.model_copy(update={"member_weights": each}) for fold, each in zip(cv.folds, weights[1:], strict=True)
-    ]
-    cv.model_copy(update={"member_weights": weights[0], "folds": folds}).write(together.cv)
+    folds = CV.read(together.cv).folds
+    folds = [fold.model_copy(update={"member_weights": each}) for fold, each in zip(folds, weights[1:], strict=True)]
+    change_record(CV, "cv", member_weights=weights[0], folds=folds)(together)
     for number in (0, 1):
         together.history(number).unlink()
     return together
@@ -365,15 +321,17 @@ def test_members_are_compared(tmp_path, data):
     training = " ".join(page.by_id["training"].split())
     commands = [f"make report RUN={tmp_path / 'runs' / name}" for name in "za"]
     assert training.endswith(f"reports of the runs that predict together: {', '.join(commands)}.")
-    CV.read(together.cv).model_copy(update={"member_weights": {"z": 1}}).write(together.cv)
+    change_record(CV, "cv", member_weights={"z": 1})(together)
     with pytest.raises(Failure, match=r"cv.json has no member weights of .*/z and .*/a; make score RUN=.*/z\+a"):
         made(together)
 
 
 def test_a_single_run_is_not_compared(finished):
-    page = Page(finished[2])
+    run, _, html = finished
+    page = Page(html)
     assert not {"run", "Member weight", "augment.flip", "python"} & {row[0] for row in page.rows}
     assert page.texts.count("augment.flip") == page.texts.count("python") == 1
+    assert made(run) == html, "the same files give the same page"
 
 
 def test_facts_name_the_runs_that_a_training_started_from(tmp_path, data):
@@ -417,69 +375,62 @@ def test_perfect_and_empty_masks_and_a_submission(finished, tmp_path, data):
     assert f"make predict RUN={finished[0].root}" in Page(finished[2]).by_id["submission"]
 
 
-@pytest.mark.parametrize("name", ["cv.json", "oof_scores.csv", "oof.csv.gz"])
+@pytest.mark.parametrize("name", ["cv", "oof_scores", "oof"])
 def test_a_run_without_scores_says_how_to_score_it(run, name):
-    (run.root / name).unlink()
-    with pytest.raises(Failure, match=rf"{name}.*make score RUN={run.root}$"):
+    path = getattr(run, name)
+    path.unlink()
+    with pytest.raises(Failure, match=rf"{path}.*make score RUN={run.root}$"):
         made(run)
     assert not run.report.exists()
 
 
-def change_scores(run: RunFolder, change) -> None:
-    change(pd.read_csv(run.oof_scores, dtype={"car": str})).to_csv(run.oof_scores, index=False)
+def change_scores(change) -> Callable[[RunFolder], None]:
+    """Damage that changes oof_scores.csv."""
+
+    def damage(run: RunFolder) -> None:
+        change(pd.read_csv(run.oof_scores, dtype={"car": str})).to_csv(run.oof_scores, index=False)
+
+    return damage
 
 
-def with_dice_of_other_images(run: RunFolder) -> None:
-    change_scores(run, lambda table: table.assign(dice=table["dice"].to_numpy()[::-1]))  # the mean stays the same
+def change_masks(code: str, leave_out: int = 0) -> Callable[[RunFolder], None]:
+    """Damage that writes the same code for each mask of oof.csv.gz, and leaves some out."""
+    return lambda run: write_rows(run.oof, [(img, code) for img in pd.read_csv(run.oof_scores).img[leave_out:]])
 
 
-def without_a_column(run: RunFolder) -> None:
-    change_scores(run, lambda table: table.drop(columns="view"))
-
-
-def with_text_for_a_number(run: RunFolder) -> None:
-    change_scores(run, lambda table: table.assign(dice="good"))
-
-
-def without_scores(run: RunFolder) -> None:
-    change_scores(run, lambda table: table[:0])
-
-
-def with_another_mean(run: RunFolder) -> None:
-    CV.read(run.cv).model_copy(update={"dice": 0.99}).write(run.cv)
-
-
-def without_a_mask(run: RunFolder) -> None:
-    write_rows(run.oof, [(img, "1 2") for img in pd.read_csv(run.oof_scores).img[:-1]])
-
-
-def with_a_malformed_mask(run: RunFolder) -> None:
-    write_rows(run.oof, [(img, "1 999999") for img in pd.read_csv(run.oof_scores).img])
-
-
-def of_other_photos(run: RunFolder) -> None:
-    Environment.read(run.environment).model_copy(update={"fingerprint": "0"}).write(run.environment)
+def change_record(model, name: str, **changes: object) -> Callable[[RunFolder], None]:
+    """Damage that changes a record."""
+    return lambda run: model.read(getattr(run, name)).model_copy(update=changes).write(getattr(run, name))
 
 
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (with_dice_of_other_images, "oof_scores.csv gives .* come from different calls; make score RUN=.*/tiny"),
-        (without_a_column, r"oof_scores.csv is not a table of img,car,.* \(.*view.*make score RUN=.*/tiny"),
-        (with_text_for_a_number, r"oof_scores.csv is not a table of .*good.* make score RUN=.*/tiny"),
-        (without_scores, "oof_scores.csv has no rows; make score RUN=.*/tiny"),
-        (with_another_mean, "cv.json says dice 0.99000, .* make score RUN=.*/tiny"),
-        (without_a_mask, "oof.csv.gz has no row for .* make score RUN=.*/tiny"),
-        (with_a_malformed_mask, "oof.csv.gz, .* token 2.* make score RUN=.*/tiny"),
-        (of_other_photos, "are not those that run tiny was made from"),
+        (  # the mean stays the same
+            change_scores(lambda table: table.assign(dice=table["dice"].to_numpy()[::-1])),
+            "oof_scores.csv gives .* come from different calls; make score RUN=.*/tiny",
+        ),
+        (
+            change_scores(lambda table: table.drop(columns="view")),
+            r"oof_scores.csv is not a table of img,car,.* \(.*view.*make score RUN=.*/tiny",
+        ),
+        (
+            change_scores(lambda table: table.assign(dice="good")),
+            r"oof_scores.csv is not a table of .*good.* make score RUN=.*/tiny",
+        ),
+        (change_scores(lambda table: table[:0]), "oof_scores.csv has no rows; make score RUN=.*/tiny"),
+        (change_record(CV, "cv", dice=0.99), "cv.json says dice 0.99000, .* make score RUN=.*/tiny"),
+        (change_masks("1 2", leave_out=1), "oof.csv.gz has no row for .* make score RUN=.*/tiny"),
+        (change_masks("1 999999"), "oof.csv.gz, .* token 2.* make score RUN=.*/tiny"),
+        (change_record(Environment, "environment", fingerprint="0"), "are not those that run tiny was made from"),
     ],
 )
 def test_an_error_keeps_the_last_report(run, damage, reason):
-    run.report.write_text("the page of yesterday")
+    run.report.write_text("an earlier report")
     damage(run)
     with pytest.raises(Failure, match=reason):
         made(run)
-    assert run.report.read_text() == "the page of yesterday"
+    assert run.report.read_text() == "an earlier report"
     assert sorted(path.name for path in run.root.iterdir() if "report" in path.name) == ["report.html"]
 
 
@@ -504,7 +455,7 @@ def test_windows_contain_the_most_mistakes_in_their_middle():
     assert worst_windows(np.zeros_like(wrong), (20, 30), limit=2) == []
 
 
-def test_of_many_views_the_worst_are_shown():
+def test_with_many_views_the_worst_are_shown():
     rows = [(0, view, 0.9 + view / 1000) for view in range(1, 41)]
     table = tables.by_view(pd.DataFrame(rows, columns=["fold", "view", "dice"]))
     assert table is not None

@@ -8,13 +8,13 @@ from conftest import plain_encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from competition import rle
 
 REAL = Path(__file__).parent.parent / "data" / "carvana" / "train_masks.csv"
 
-steady = settings(derandomize=True, deadline=None, max_examples=100)
+steady = settings(derandomize=True, deadline=None, max_examples=50)
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 80))
 masks = shapes.flatmap(lambda shape: hnp.arrays(np.uint8, shape, elements=st.integers(0, 1)))
 
@@ -78,48 +78,36 @@ def test_codes_worked_out_by_hand(rows: list[list[int]], code: str) -> None:
     np.testing.assert_array_equal(rle.decode(code, mask.shape), mask)
 
 
-@pytest.mark.parametrize(
-    "dtype", ["?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d", ">i4", ">f8"]
-)
+@pytest.mark.parametrize("dtype", [*"?bBhHiIlLqQefd", ">i4", ">f8"])
 def test_non_zero_is_car_in_every_dtype(dtype: str) -> None:
     mask = np.array([[0, 3, 0], [1, 100, 0]]).astype(dtype)
     assert rle.encode(mask) == "2 1 4 2"
 
 
-@pytest.mark.parametrize("values", [np.array([[-1, 0, 255]]), np.array([[-128, 0, 1]], dtype=np.int8)])
-def test_negative_values_are_car(values: NDArray[np.generic]) -> None:
-    assert rle.encode(values) == "1 1 3 1"
-
-
-def test_small_fractions_are_car() -> None:
-    assert rle.encode(np.array([[1e-30, 0.0, -0.0, 0.4]])) == "1 1 4 1"
+@pytest.mark.parametrize("values", [[-1, 0, 255, 0], [1e-30, 0.0, -0.5, -0.0], np.array([-128, 0, 1, 0], np.int8)])
+def test_negative_values_and_fractions_are_car(values: ArrayLike) -> None:
+    assert rle.encode(np.array([values])) == "1 1 3 1"
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64, np.float32])
 def test_the_memory_layout_does_not_matter(dtype: type) -> None:
     large = (np.random.default_rng(1).random((40, 60)) < 0.4).astype(dtype)
+    large.flags.writeable = False
     views = [large.T, large[::2, ::3], large[::-1], large[:, ::-1], large[5:20, 7:50], np.asfortranarray(large)]
     for view in views:
         assert rle.encode(view) == plain_encode(np.array(view.tolist()))
 
 
-def test_encoding_does_not_change_the_mask() -> None:
-    mask = np.array([[0, 2], [1, 0]], dtype=np.uint8)
-    mask.flags.writeable = False
-    rle.encode(mask)
-    assert mask.tolist() == [[0, 2], [1, 0]]
+def test_a_mask_without_pixels_is_empty() -> None:
+    for shape in ((0, 0), (0, 5), (5, 0)):
+        assert rle.encode(np.zeros(shape)) == ""
+        assert rle.decode("", shape).shape == shape
 
 
-@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0)])
-def test_a_mask_without_pixels_is_empty(shape: tuple[int, int]) -> None:
-    assert rle.encode(np.zeros(shape)) == ""
-    assert rle.decode("", shape).shape == shape
-
-
-@pytest.mark.parametrize("shape", [(4,), (1, 2, 2), ()])
-def test_a_mask_has_two_dimensions(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="two dimensions"):
-        rle.encode(np.zeros(shape))
+def test_a_mask_has_two_dimensions() -> None:
+    for shape in ((4,), (1, 2, 2), ()):
+        with pytest.raises(ValueError, match="two dimensions"):
+            rle.encode(np.zeros(shape))
 
 
 def test_touching_spans_are_accepted() -> None:
@@ -129,14 +117,11 @@ def test_touching_spans_are_accepted() -> None:
     assert rle.encode(rle.decode("2 2 4 3", (2, 5))) == "2 5"
 
 
-@pytest.mark.parametrize("code", ["", " ", "\n", "\t \r\n"])
-def test_white_space_is_the_empty_mask(code: str) -> None:
-    assert rle.decode(code, (3, 4)).sum() == 0
-
-
-@pytest.mark.parametrize("code", [" 2 3 7 1", "2 3 7 1\n", "2  3\t7\n1", "+2 3 7 1", "002 3 7 1"])
-def test_white_space_and_leading_zeros_do_not_matter(code: str) -> None:
-    assert rle.parse(code, (3, 4)).tolist() == [[1, 4], [6, 7]]
+def test_white_space_and_leading_zeros_do_not_matter() -> None:
+    for code in ("", " ", "\n", "\t \r\n"):
+        assert rle.decode(code, (3, 4)).sum() == 0
+    for code in (" 2 3 7 1", "2 3 7 1\n", "2  3\t7\n1", "+2 3 7 1", "002 3 7 1"):
+        assert rle.parse(code, (3, 4)).tolist() == [[1, 4], [6, 7]]
 
 
 HUGE = "99999999999999999999"
@@ -146,13 +131,10 @@ HUGE = "99999999999999999999"
     ("code", "reason"),
     [
         ("5", r"odd count of numbers \(1\): the start 5 has no length"),
-        ("1 2 5", r"odd count of numbers \(3\): the start 5 has no length"),
         ("1 2 0 3", "token 3: start 0 is below 1"),
         ("-4 3", "token 1: start -4 is below 1"),
         ("1 2 5 0", "token 4: length 0 is not positive"),
-        ("1 2 5 -1", "token 4: length -1 is not positive"),
         ("12 2", "token 2: length 2 leaves the image of 12 pixels"),
-        ("1 13", "token 2: length 13 leaves the image of 12 pixels"),
         ("1 2 13 1", "token 3: start 13 lies outside the image of 12 pixels"),
         ("1 3 3 2", "token 3: start 3 overlaps the span before it"),
         ("1 1 7 2 5 1", "token 5: start 5 overlaps the span before it, or is not sorted"),
@@ -162,10 +144,7 @@ HUGE = "99999999999999999999"
         ("1 ١", "token 2, '١', is not a whole number"),
         ("² 1", "token 1, '²', is not a whole number"),
         ("1_0 1", "token 1, '1_0', is not a whole number"),
-        ("0x1 1", "token 1, '0x1', is not a whole number"),
-        ("1,2", "token 1, '1,2', is not a whole number"),
         ("nan 1", "token 1, 'nan', is not a whole number"),
-        ("1 2 --5 1", "token 3, '--5', is not a whole number"),
         ("1 2 + 5 1 1", r"token 3, '\+', is not a whole number"),
         ("1 2+5 1 1", r"token 2, '2\+5', is not a whole number"),
         ("1\u00a02", "token 1, .*, is not a whole number"),
@@ -183,10 +162,10 @@ def test_a_malformed_code_is_named_by_its_token(code: str, reason: str) -> None:
         rle.decode(code, (3, 4))
 
 
-@pytest.mark.parametrize("code", [f"1 {HUGE}", f"{HUGE} 1", "1 9223372036854775807", "5 9223372036854775805 7 1"])
-def test_huge_numbers_are_rejected_without_a_shape(code: str) -> None:
-    with pytest.raises(ValueError, match="token"):
-        rle.parse(code)
+def test_huge_numbers_are_rejected_without_a_shape() -> None:
+    for code in (f"1 {HUGE}", f"{HUGE} 1", "1 9223372036854775807", "5 9223372036854775805 7 1"):
+        with pytest.raises(ValueError, match="token"):
+            rle.parse(code)
 
 
 @steady

@@ -30,16 +30,13 @@ def create(data: Path, *words: object) -> tuple[RunFolder, Settings]:
     return run, settings
 
 
-def test_set_can_be_repeated() -> None:
+def test_new_run_has_the_default_preset(own_data: Path) -> None:
+    assert create(own_data)[1] == resolve(load_preset("demo"))
     words = ["--set", "seed=2", "train.epochs=4", "--run", "a", "--set", "seed=3"]
-    assert parse(*words).set == ["seed=2", "train.epochs=4", "seed=3"]
+    assert parse(*words).set == ["seed=2", "train.epochs=4", "seed=3"], "SET can be repeated"
     parser = ArgumentParser()
     add_run_arguments(parser)
     assert [parser.parse_args(each).set for each in (["--set", "seed=4"], [])] == [["seed=4"], []]
-
-
-def test_new_run_has_the_default_preset(own_data: Path) -> None:
-    assert create(own_data)[1] == resolve(load_preset("demo"))
 
 
 def test_set_overrides_file_overrides_preset(own_data: Path) -> None:
@@ -106,16 +103,11 @@ def test_damaged_settings(own_data: Path, content: str, reason: str) -> None:
         open_run(parse(), "demo")
 
 
-def test_missing_run() -> None:
-    with pytest.raises(Failure, match="no run runs/mine; train it first: make train FOLD=0 RUN=mine"):
-        open_run(parse("--run", "mine"))
-
-
 def test_run_exists_once_its_settings_do(own_data: Path) -> None:
     """A process killed between the two files leaves an environment.json; the next one creates the run."""
     run, _ = create(own_data)
     run.settings.unlink()
-    with pytest.raises(Failure, match="no run"):
+    with pytest.raises(Failure, match="no run runs/default; train it first: make train FOLD=0 RUN=default"):
         open_run(parse("--data", own_data))
     create(own_data, "--preset", "preset.yaml")
     assert load_yaml(run.settings)["train"]["epochs"] == 14

@@ -105,7 +105,7 @@ def test_a_killed_score_resumes_to_the_same_bytes(
     assert [path.stat().st_mtime_ns for path in written] == times, "finished shards are reused, with their numbers"
 
 
-def test_a_given_threshold_is_used(trained: Trained) -> None:
+def test_a_given_and_a_tuned_threshold(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     score([*trained.arguments, "--set", "inference.threshold=0.9"])
     cv = CV.read(trained.run.cv)
     assert cv.threshold == pytest.approx(0.9, abs=0.003)
@@ -115,8 +115,6 @@ def test_a_given_threshold_is_used(trained: Trained) -> None:
     assert list(cv.checkpoints.values()) == [sha256(Path(path)) for path in cv.checkpoints]
     assert len(cv.checkpoints) == len(cv.folds)
 
-
-def test_a_tuned_threshold_is_that_of_the_other_folds(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inference.cv.tuning.SMALLEST_GAIN", -1.0)  # use the choice even if it gains nothing
     score(trained.arguments)
     cv = CV.read(trained.run.cv)

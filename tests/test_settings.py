@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,17 @@ from competition.settings.schema import Settings, flat
 def test_set_beats_file_beats_preset_beats_default() -> None:
     preset = {"train": {"epochs": 2, "lr": 0.2, "batch_size": 2}}
     file = {"train": {"epochs": 3, "lr": 0.3}}
-    resolved = resolve(merge(preset, file, parse_assignments(["train.epochs=4"]))).train
+    resolved = resolve(merge(preset, file, parse_assignments(["train.epochs=1", "train.epochs=4"]))).train
     assert (resolved.epochs, resolved.lr, resolved.batch_size) == (4, 0.3, 2)
     assert resolved.weight_decay == Settings().train.weight_decay
     assert preset == {"train": {"epochs": 2, "lr": 0.2, "batch_size": 2}}  # merge copies
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_resolves_and_differs_from_the_defaults(name: str) -> None:
-    assert flat(resolve(load_preset(name))) != flat(Settings())
+def test_every_preset_differs_from_the_defaults_and_survives_yaml(name: str) -> None:
+    made = resolve(load_preset(name))
+    assert made != Settings()
+    assert resolve(yaml.safe_load(to_yaml(made))) == made
 
 
 def test_preset_names() -> None:
@@ -52,14 +55,11 @@ def test_preset_names() -> None:
             "unknown setting zzz; the sections are seed, data, split, input, augment, network, loss, ",
         ),
         ("train.epochs=0", "train.epochs=0 is not allowed: a whole number, at least 1"),
-        ("train.epochs=2.5", "train.epochs=2.5 is not allowed: a whole number, at least 1"),
         ("train.epochs=", "train.epochs=None is not allowed: a whole number, at least 1"),
-        ("train.batch_size=0", "train.batch_size=0 is not allowed: auto or a whole number, at least 1"),
         ("train.batch_size=true", "train.batch_size=True is not allowed: auto or a whole number, at least 1"),
         ("loss.targets=round", "loss.targets='round' is not allowed: one of soft, hard"),
         ("train.workers=yes", "train.workers=True is not allowed: a whole number, at least 0, at most 64"),
         ("network.stem=3", "network.stem=3 is not allowed: one of 1, 2, 4"),
-        ("train.lr=0", "train.lr=0 is not allowed: a number, above 0, at most 10"),
         ("train.lr=nan", "train.lr=nan is not allowed: a number, above 0, at most 10"),
         ("train.ema=1", "train.ema=1 is not allowed: a number, at least 0, below 1"),
         (
@@ -133,7 +133,6 @@ def test_name_that_is_not_text(tree: dict[str, Any]) -> None:
         ("augment.crop=[64, 96]", "augment.crop", [64, 96]),
         ("data.leave_out=[351583208425, 0123, 1e5]", "data.leave_out", ["351583208425", "0123", "1e5"]),
         ("data.pseudo=2", "data.pseudo", "2"),
-        ("data.pseudo='2'", "data.pseudo", "2"),
         ("data.pseudo=1e5", "data.pseudo", "1e5"),
         ("network.init_from=2026-11-24", "network.init_from", "2026-11-24"),
         ("network.weights=/a/b=c.safetensors", "network.weights", "/a/b=c.safetensors"),
@@ -159,10 +158,6 @@ def test_malformed_assignments(assignments: list[str], reason: str) -> None:
         parse_assignments(assignments)
 
 
-def test_a_later_assignment_wins() -> None:
-    assert parse_assignments(["train.epochs=1", "train.lr=1", "train.epochs=2"]) == {"train": {"epochs": 2, "lr": 1}}
-
-
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -173,9 +168,8 @@ def test_a_later_assignment_wins() -> None:
     ],
 )
 def test_unknown_preset(name: str, hint: str) -> None:
-    with pytest.raises(Failure) as failure:
+    with pytest.raises(Failure, match=re.escape(hint)):
         load_preset(name)
-    assert hint in str(failure.value)
 
 
 def test_preset_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,19 +191,16 @@ def test_preset_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (b"a: 2020-13-45", "is not YAML"),
     ],
 )
-def test_bad_yaml_file(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_bad_and_empty_yaml_files(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
     with pytest.raises(Failure, match=f"{path} {reason}"):
         load_yaml(path)
+    path.write_text("# nothing\n")
+    assert load_yaml(path) == {}
 
 
-def test_empty_yaml_file(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("# nothing\n")
-    assert load_yaml(tmp_path / "a.yaml") == {}
-
-
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=30)
 @given(
     lr=st.floats(1e-12, 10),
     epochs=st.integers(1, 10**6),
@@ -228,13 +219,7 @@ def test_settings_survive_yaml(**values: Any) -> None:
     assert resolve(yaml.safe_load(to_yaml(made))) == made
 
 
-@pytest.mark.parametrize("name", preset_names())
-def test_preset_survives_yaml(name: str) -> None:
-    made = resolve(load_preset(name))
-    assert resolve(yaml.safe_load(to_yaml(made))) == made
-
-
-def test_table_explains_every_setting() -> None:
+def test_table_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     lines = table(Settings()).splitlines()
     for name, default in flat(Settings()).items():
         row = next(line for line in lines if line.startswith(f"| `{name}` |"))
@@ -242,6 +227,8 @@ def test_table_explains_every_setting() -> None:
         assert shown.strip() == f"`{default}`"
         assert allowed.strip()
         assert meaning.strip() not in ("", "None")
+    main(["--markdown", "--preset", "cpu"])
+    assert "| `train.epochs` | `6` | a whole number, at least 1 | passes over" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["cpu", None])
@@ -260,8 +247,3 @@ def test_listing_is_wrapped() -> None:
     words = " ".join(text.split())
     assert "training [a whole number, at least 0, at most 2147483647] data.hq=false read" in words
     assert "None [" not in words
-
-
-def test_table_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--markdown", "--preset", "cpu"])
-    assert "| `train.epochs` | `6` | a whole number, at least 1 | passes over" in capsys.readouterr().out

@@ -61,17 +61,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_layout_is_kaggles(data: Path) -> None:
-    assert sorted(path.name for path in data.iterdir()) == [
-        "metadata.csv",
-        "sample_submission.csv",
-        "solution.csv",
-        "studio.json",
-        "test",
-        "train",
-        "train_masks",
-        "train_masks.csv",
-    ]
+def test_the_layout_is_that_of_kaggle(data: Path) -> None:
+    tables = {"metadata.csv", "sample_submission.csv", "solution.csv", "train_masks.csv"}
+    assert {path.name for path in data.iterdir()} == {"train", "train_masks", "test", "studio.json", *tables}
     train = sorted(path.stem for path in (data / "train").iterdir())
     assert len(train) == ORDER.cars * VIEWS
     assert all(len(stem) == 15 and int(stem[:12], 16) >= 0 and 1 <= int(stem[13:]) <= 16 for stem in train)
@@ -88,7 +80,7 @@ def test_layout_is_kaggles(data: Path) -> None:
     assert all(line.count('"') == 12 for line in metadata)
 
 
-def test_masks_are_palette_gifs_and_the_table_says_the_same(data: Path) -> None:
+def test_masks_are_palette_gifs_equal_to_the_table(data: Path) -> None:
     codes = dict(rows(data / "train_masks.csv"))
     for path in sorted((data / "train_masks").iterdir()):
         image = Image.open(path)
@@ -143,7 +135,7 @@ def test_a_car_has_the_size_of_real_ones_and_fits_the_frame(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_mask_is_the_car_and_nothing_else(kind: str) -> None:
+def test_the_mask_covers_the_car_and_nothing_else(kind: str) -> None:
     """Compared with the empty room, the photo differs everywhere in the mask, and outside it only by the shadow."""
     rng, camera, room = shoot(11, (480, 320))
     car = replace(build(kind, rng, detail=0.5), paint=Paint("black", (9, 9, 11), 0.0))
@@ -173,7 +165,7 @@ def test_the_mask_covers_the_skin_and_the_wheels_and_not_the_floor() -> None:
         _, mask = render(car, room, camera, view, rng)
         for points in (car.hull_skin.points, car.cabin_skin.points, car.wheels):
             # Wheel arches are cut out of the skin, so a few of its points show the floor.
-            assert covered(mask, camera, points, view).mean() > 0.95
+            assert covered(mask, camera, points, view).mean() > 0.97
         near = corners[camera.project(turn(corners, view))[1] < camera.distance]
         assert not covered(mask, camera, near, view).any()
 
@@ -230,32 +222,24 @@ def test_resuming_after_a_kill_gives_the_same_bytes(data: Path, tmp_path: Path) 
     assert {path.name: path.stat().st_mtime_ns for path in target.glob("t*/*") if path.name in kept} == kept
 
 
-def test_the_same_order_again_changes_nothing(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_folder_stays_unchanged(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
     make(data, ORDER, workers=1)
     assert "already there" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
-
-
-def test_folders_of_others_are_rejected_and_unchanged(data: Path, tmp_path: Path) -> None:
     foreign, part = tmp_path / "mine", tmp_path / "new.part"
     for folder in (foreign, part):
         folder.mkdir()
         (folder / "thesis.txt").write_text("years of work")
     for target, checked in ((foreign, foreign), (data, data), (tmp_path / "new", part)):
-        before = digests(checked)
+        files = digests(checked)
         with pytest.raises(Failure, match="exists and was"):
             make(target, replace(ORDER, seed=99), workers=1)
-        assert digests(checked) == before
+        assert digests(checked) == files
 
 
-def test_torch_is_not_imported() -> None:
-    line = "import sys, competition.studio.__main__; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", line], cwd=Path(__file__).parents[1], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("size", ["240", "1918x", "20x20", "axb"])
-def test_a_wrong_size_is_a_usage_error(size: str) -> None:
-    with pytest.raises(SystemExit) as end:
-        command.main(["--size", size])
-    assert end.value.code == 2
+def test_a_wrong_size_is_a_usage_error() -> None:
+    for size in ("240", "1918x", "20x20", "axb"):
+        with pytest.raises(SystemExit) as end:
+            command.main(["--size", size])
+        assert end.value.code == 2

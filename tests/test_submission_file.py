@@ -16,27 +16,18 @@ def rows_of(path: Path) -> list[tuple[str, str]]:
     return [(row.img, row.rle) for row in read_rows(path)]
 
 
-@pytest.mark.parametrize("name", ["s.csv", "s.csv.gz"])
-def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "new folder" / name
-    submission_file.write(path, iter(ROWS))
-    assert rows_of(path) == ROWS
-    assert [left.name for left in path.parent.iterdir()] == [name]
-
-
-def test_the_text_is_what_kaggle_reads(tmp_path: Path) -> None:
-    submission_file.write(tmp_path / "s.csv", ROWS)
-    expected = b'img,rle_mask\na_01.jpg,1 2 5 3\na_02.jpg,\n"b, c_01.jpg",7 1\n'
-    assert (tmp_path / "s.csv").read_bytes() == expected
-    submission_file.write(tmp_path / "s.csv.gz", ROWS)
-    assert gzip.decompress((tmp_path / "s.csv.gz").read_bytes()) == expected
-
-
-def test_the_bytes_depend_only_on_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    submission_file.write(tmp_path / "first.csv.gz", ROWS)
+def test_what_is_written_is_what_kaggle_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "new folder"
+    plain, gzipped, later = (folder / name for name in ("s.csv", "s.csv.gz", "later.csv.gz"))
+    submission_file.write(plain, iter(ROWS))
+    assert plain.read_bytes() == b'img,rle_mask\na_01.jpg,1 2 5 3\na_02.jpg,\n"b, c_01.jpg",7 1\n'
+    submission_file.write(gzipped, iter(ROWS))
+    assert gzip.decompress(gzipped.read_bytes()) == plain.read_bytes()
+    assert rows_of(plain) == rows_of(gzipped) == ROWS
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
-    submission_file.write(tmp_path / "second.csv.gz", ROWS)
-    assert (tmp_path / "first.csv.gz").read_bytes() == (tmp_path / "second.csv.gz").read_bytes()
+    submission_file.write(later, ROWS)
+    assert later.read_bytes() == gzipped.read_bytes(), "the bytes depend only on the rows"
+    assert {path.name for path in folder.iterdir()} == {"s.csv", "s.csv.gz", "later.csv.gz"}
 
 
 def test_joined_shards_equal_a_file_that_is_written_whole(tmp_path: Path) -> None:
@@ -69,15 +60,12 @@ def test_a_failure_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["s.csv.gz"]  # noqa: PTH208
 
 
-def test_a_missing_shard_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
+def test_an_error_while_joining_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "s.csv.gz"
     submission_file.write(path, ROWS)
     before = path.read_bytes()
     with pytest.raises(Failure, match=r"cannot read .*7\.csv\.gz: no such file or folder"):
         submission_file.join(path, [tmp_path / "7.csv.gz"])
     assert path.read_bytes() == before
-
-
-def test_joined_shards_are_always_gzipped(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"ends in \.csv\.gz"):
         submission_file.join(tmp_path / "s.csv", [])

@@ -13,12 +13,9 @@ def peaked_at(level: int, images: int = 4, height: float = 0.99) -> np.ndarray:
     return np.tile(height - 0.0005 * np.abs(levels - level), (images, 1))
 
 
-def test_the_level_of_0_5_is_128() -> None:
+def test_levels_and_thresholds() -> None:
     assert level_of(0.5) == 128
     assert thresholds()[128 - 1] == effective(0.5) == pytest.approx(0.50196, abs=1e-5)
-
-
-def test_every_level_is_the_level_of_its_own_threshold() -> None:
     assert [level_of(threshold) for threshold in thresholds()[:-1]] == list(range(1, 255))
 
 
@@ -47,12 +44,9 @@ def test_a_threshold_that_all_folds_agree_on_helps() -> None:
     assert tuning.helps
 
 
-def test_a_gain_too_small_to_matter_is_not_used() -> None:
+def test_without_a_gain_or_with_a_single_fold_0_5_stays() -> None:
     flat = np.tile(0.99 - 1e-7 * np.abs(np.arange(1, 256) - 100), (8, 1))
     assert not tune_threshold(flat, np.repeat([0, 1], 4)).helps
-
-
-def test_a_single_fold_keeps_0_5() -> None:
     tuning = tune_threshold(peaked_at(90), np.zeros(4, dtype=int))
     assert tuning.choice == level_of(0.5) - 1
     assert not tuning.helps
