@@ -40,11 +40,12 @@ from inference.report.results import read_results
 
 HEIGHT, WIDTH = 64, 96
 CARS = ["00000000000a", "000000000012", "1234567890e1"]  # two of them look like numbers
+NOTE = "chosen on the other folds, not used"
 HOSTILE = "<script>alert('1')</script>&\"x"
 
 
 class Page:
-    """The parts of a page that the tests check. It is parsed as XML, so that an element that is left open is an error."""
+    """The parts of a page that the tests check. It is parsed as XML: an element that is left open is an error."""
 
     def __init__(self, html: str) -> None:
         html = html.replace(" checked>", ' checked="">').replace("xlink:", "")
@@ -143,13 +144,7 @@ def cv_of(table: pd.DataFrame) -> CV:
         FoldScore(fold=fold, cars=1, images=len(part), dice=part.dice.mean(), iou=part.iou.mean(), threshold=0.5)
         for fold, part in table.groupby("fold")
     ]
-    gain = {
-        "over": "0.5",
-        "gain": -0.00012,
-        "spread": 0.00003,
-        "folds": 1,
-        "note": "chosen on the other folds, not used",
-    }
+    gain = {"over": "0.5", "gain": -0.00012, "spread": 0.00003, "folds": 1, "note": NOTE}
     return make_cv(
         dice=table.dice.mean(),
         iou=table.iou.mean(),
@@ -207,7 +202,7 @@ def test_the_page_has_the_numbers(finished):
     assert "+0.00012" in page.by_id["tuning"]
     assert ["identity", "0.90000", ""] in page.rows
     row = ["best threshold 0.438", "0.90000", "−0.00012", "0.00003", "1 of 2", "0.5"]
-    assert [*row, "chosen on the other folds, not used"] in page.rows
+    assert [*row, NOTE] in page.rows
     views = next(row for row in page.rows if row[0] == "all folds")
     assert views[1:] == [f"{scores[scores['view'] == view].dice.mean():.4f}"[1:] for view in (1, 2)]
     makes = [row for row in page.rows if row[0].startswith("Make")]
