@@ -31,7 +31,7 @@ def test_every_problem_is_listed_exactly_once(own_data: Path, command: Command) 
     (masks / f"{NAMES[2]}_mask.gif").write_bytes(b"no image")
     save_mask(masks / f"{NAMES[3]}_mask.gif", np.zeros((64, 95), dtype=np.uint8))
     (masks / f"{NAMES[6]}_mask.gif").unlink()
-    save_mask(masks / "nobody_01_mask.gif", tiny_car(1)[1])
+    save_mask(masks / "unknown_01_mask.gif", tiny_car(1)[1])
     (test / f"{TEST_CARS[0]}_01.jpg").write_text("no image")
     (test / f"{TEST_CARS[1]}_09.jpg").rename(test / "new_01.jpg")
     (own_data / "metadata.csv").write_text("car,make\n")
@@ -63,7 +63,7 @@ def test_every_problem_is_listed_exactly_once(own_data: Path, command: Command) 
         f"{train / NAMES[6]}.jpg has no mask, neither a file nor a row in train_masks.csv",
         f"{csv} line {len(lines)}: {NAMES[7]}.jpg is already in line {line[f'{NAMES[7]}.jpg']}",
         f"{csv} line {line['stranger_01.jpg']}: there is no photo stranger_01.jpg",
-        f"{masks / 'nobody_01_mask.gif'} is the mask of no photo",
+        f"{masks / 'unknown_01_mask.gif'} is the mask of no photo",
         f"{test / TEST_CARS[0]}_01.jpg is damaged or not a JPEG or PNG image",
         f"{sample} names {TEST_CARS[1]}_09.jpg, which is not in the test folder",
         f"{test / 'new_01.jpg'} is not in sample_submission.csv",

@@ -57,7 +57,7 @@ SCORED = make_cv(threshold=0.3, member_weights={"runs/b": 0.75, "runs/a": 0.25},
         ({"threshold": 0.4}, [A, B], SCORED, 1, (0.4, (1.0, 0.0))),
     ],
 )
-def test_settings_come_first_then_the_cv_then_defaults(
+def test_settings_override_the_cv_which_overrides_the_defaults(
     how: dict[str, object], members: Sequence[RunFolder], cv: CV | None, fold: int | None, expected: object
 ) -> None:
     assert choose(Inference.model_validate(how), members, cv, fold) == expected
@@ -78,7 +78,7 @@ def test_other_weights_are_predicted_again_and_a_list_of_the_wrong_length_is_rej
 
 
 def test_a_bad_run_gets_weight_0(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
-    """The result is then that of the good run, to the last pixel, and the networks of the bad run are not loaded."""
+    """The masks then equal those of the good run, and the networks of the bad run are not loaded."""
     bad = variant(trained, "bad", {0: 4.0, 1: 4.0})
     both = combined(trained.run, bad)
     score(of(trained.run, bad))
@@ -139,7 +139,7 @@ def test_a_fold_has_the_weights_that_are_best_on_the_others(
     assert both.pseudo(1).read_bytes() == second.pseudo(1).read_bytes()
 
 
-def test_the_gains_of_members_are_those_of_separate_scores(trained: Trained) -> None:
+def test_gains_of_members_equal_the_differences_of_separate_scores(trained: Trained) -> None:
     """Two runs with different input sizes; the score of each run by itself does not know the other."""
     small, large = trained.run, variant(trained, "large", {0: -0.5}, size=(96, 128))
     how = ["--set", "inference.threshold=0.5", "inference.member_weights=equal", "inference.tta=[identity]"]

@@ -79,7 +79,7 @@ def test_a_usage_error_is_status_2(tmp_path: Path, arguments: list[str]) -> None
     ],
     ids=["ctrl-c", "terminated after saving"],
 )
-def test_signals(tmp_path: Path, body: str, status: int, line: str) -> None:
+def test_exit_status_of_signals(tmp_path: Path, body: str, status: int, line: str) -> None:
     done = run(tmp_path, body)
     assert (done.returncode, done.stderr.strip()) == (status, line)
 

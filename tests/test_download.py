@@ -264,7 +264,7 @@ def test_a_full_disk_is_reported(kaggle: KaggleServer, root: Path) -> None:
 
 
 @pytest.mark.parametrize("killed", ["move", "record"])
-def test_a_kill_while_the_content_is_moved_into_place_costs_no_download(
+def test_after_a_kill_while_files_are_moved_nothing_is_downloaded_again(
     kaggle: KaggleServer, root: Path, monkeypatch: pytest.MonkeyPatch, killed: str
 ) -> None:
     (root / "test").mkdir()

@@ -18,7 +18,7 @@ def run(tiny_data: Path, tmp_path: Path) -> RunFolder:
     return run
 
 
-def test_new_run_and_that_an_existing_one_keeps_its_files(run: RunFolder, tiny_data: Path) -> None:
+def test_a_run_is_recorded_once(run: RunFolder, tiny_data: Path) -> None:
     assert resolve(load_yaml(run.settings)) == Settings()
     environment = Environment.read(run.environment)
     assert environment.data == str(tiny_data.resolve())

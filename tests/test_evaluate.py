@@ -9,14 +9,14 @@ from inference.evaluate import evaluate, main
 from inference.score import main as score
 
 
-def test_it_agrees_with_the_fold_of_the_cv(trained: Trained) -> None:
+def test_the_score_equals_that_of_the_fold_in_the_cv(trained: Trained) -> None:
     score([*trained.arguments, "--set", "inference.threshold=0.5"])
     for fold in CV.read(trained.run.cv).folds:
         scores = evaluate(trained.run.best(fold.fold), None, None, 0.5)
         assert scores == (pytest.approx(fold.dice, abs=1e-9), pytest.approx(fold.iou, abs=1e-9), fold.images)
 
 
-def test_without_augmentation_it_agrees_with_the_validation(
+def test_without_tta_the_score_equals_that_of_the_validation(
     trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["--model", str(trained.run.best(0)), "--tta", "identity"])

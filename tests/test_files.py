@@ -35,7 +35,7 @@ def test_a_new_file_and_its_folders(tmp_path: Path) -> None:
     assert names(path.parent) == ["x.txt"]
 
 
-def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("old")
     with replacing(path) as temporary:
@@ -90,7 +90,7 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("delay", [0.003, 0.03])
-def test_killed_at_any_instant_the_file_is_whole(tmp_path: Path, delay: float) -> None:
+def test_the_file_is_whole_after_a_kill_at_any_time(tmp_path: Path, delay: float) -> None:
     path = tmp_path / "x.txt"
     size = 200_000
     writer = python(

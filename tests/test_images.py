@@ -184,7 +184,7 @@ def is_mask(read: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bool:
     return read.dtype == np.uint8 and read.shape == mask.shape and bool((read == mask).all())
 
 
-def test_carvanas_own_masks_are_palette_gifs_of_0_and_1(tmp_path: Path, mask: NDArray[np.uint8]) -> None:
+def test_carvanas_masks_are_palette_gifs_of_0_and_1(tmp_path: Path, mask: NDArray[np.uint8]) -> None:
     save_mask(tmp_path / "a.gif", mask)
     assert is_mask(read_mask(tmp_path / "a.gif"), mask)
     assert shape_of(tmp_path / "a.gif") == (H, W)
@@ -224,7 +224,7 @@ def test_a_mask_of_one_value(tmp_path: Path, value: int, paletted: bool) -> None
 
 
 @pytest.mark.parametrize("paletted", [False, True])
-def test_smoothed_edges_are_split_in_the_middle(tmp_path: Path, paletted: bool) -> None:
+def test_smoothed_edges_are_thresholded_at_half(tmp_path: Path, paletted: bool) -> None:
     levels = np.array([[0, 1, 100, 127, 128, 200, 255]], dtype=np.uint8)
     image = Image.fromarray(levels)
     if paletted:  # the indices are not gray levels: they follow a descending order

@@ -90,7 +90,7 @@ def test_the_command_writes_beside_the_submission(
     ]
 
 
-def test_the_data_are_those_that_the_submission_was_predicted_from(
+def test_the_data_folder_is_taken_from_the_submission_record(
     tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submission(tmp_path, dict.fromkeys(SHAPES, "1 3"))
@@ -103,13 +103,13 @@ def test_the_data_are_those_that_the_submission_was_predicted_from(
     assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks'}\n"
 
 
-def test_two_commands_do_not_write_at_once(tmp_path: Path, data: DataFolder) -> None:
+def test_a_second_command_is_rejected(tmp_path: Path, data: DataFolder) -> None:
     submission(tmp_path, {"f00d_01.jpg": "1 3"})
     with held(tmp_path / "masks" / ".lock"), pytest.raises(Failure, match="another `make masks` writes to"):
         masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
 
 
-def test_the_size_is_that_of_the_photos_that_the_run_reads(
+def test_the_size_is_taken_from_the_photos_of_the_run(
     tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data.root / "test_hq").mkdir()

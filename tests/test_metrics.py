@@ -19,7 +19,7 @@ def pixels(mask: NDArray[np.uint8]) -> set[tuple[int, int]]:
 
 @steady
 @given(pairs)
-def test_dice_and_iou_are_those_of_the_sets_of_pixels(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+def test_dice_and_iou_follow_the_definition(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     a, b = pair
     first, second = pixels(a), pixels(b)
     dice = 2 * len(first & second) / (len(first) + len(second)) if first or second else 1.0
@@ -45,7 +45,7 @@ def test_dice_and_iou_are_those_of_the_sets_of_pixels(pair: tuple[NDArray[np.uin
         ([[1]], [[1]], 1, 1),
     ],
 )
-def test_scores_worked_out_by_hand(a: list[list[int]], b: list[list[int]], dice: float, iou: float) -> None:
+def test_scores_computed_by_hand(a: list[list[int]], b: list[list[int]], dice: float, iou: float) -> None:
     first, second = np.array(a), np.array(b)
     assert metrics.dice(first, second) == pytest.approx(dice)
     assert metrics.iou(first, second) == pytest.approx(iou)

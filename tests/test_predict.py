@@ -37,7 +37,7 @@ def interrupt(*_arguments: object, **_named: object) -> None:
 
 
 def test_masks_are_the_mean_of_all_folds_and_tta(trained: Trained) -> None:
-    """Compared with the simplest code for the same: a loop over networks and flips, one image at a time."""
+    """Compared with the simplest implementation: a loop over networks and flips, one image at a time."""
     predict([*trained.arguments, "--set", "inference.precision=fp32"])
     rows = codes(trained)
     assert list(rows) == [row.img for row in read_rows(trained.data / "sample_submission.csv")]
@@ -114,7 +114,7 @@ def test_shards_of_another_batch_size_are_kept_until_a_submission_is_done(
 
 
 def test_a_damaged_photo_is_named_and_finished_shards_are_kept(trained: Trained, data: Path) -> None:
-    """After the repair, the photos are others, so the whole set is predicted, with the threshold of the CV."""
+    """After the repair the photos count as other photos. The threshold is that of the CV."""
     damaged = sorted((data / "test").iterdir())[20]
     content = damaged.read_bytes()
     damaged.write_bytes(content[:1000])

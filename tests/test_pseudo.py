@@ -46,7 +46,7 @@ def labelled(trained: Trained) -> Trained:
     return trained
 
 
-def test_the_expected_dice_by_hand() -> None:
+def test_the_expected_dice_computed_by_hand() -> None:
     levels = np.array([[255, 255, 204, 51, 0, 0]], dtype=np.uint8)  # probabilities 1, 1, 0.8, 0.2, 0, 0
     assert expected_dice(levels, 128) == pytest.approx(2 * 2.8 / (3.0 + 3))
     assert expected_dice(np.array([[255, 0]], dtype=np.uint8), 128) == 1.0
@@ -54,7 +54,7 @@ def test_the_expected_dice_by_hand() -> None:
     assert expected_dice(np.full((2, 2), 100, dtype=np.uint8), 128) == 0.0, "perhaps a car, and the mask is empty"
 
 
-def test_each_fold_labels_with_its_own_networks_what_it_is_most_certain_of(labelled: Trained, tmp_path: Path) -> None:
+def test_each_fold_labels_its_most_certain_photos_with_its_own_networks(labelled: Trained, tmp_path: Path) -> None:
     run = labelled.run
     data, settings = DataFolder(labelled.data), resolve(load_yaml(run.settings))
     found = [codes(run.pseudo(fold)) for fold in (0, 1)]

@@ -41,7 +41,7 @@ from inference.report.results import read_results
 HEIGHT, WIDTH = 64, 96
 CARS = ["00000000000a", "000000000012", "1234567890e1"]  # two of them look like numbers
 NOTE = "chosen on the other folds, not used"
-HOSTILE = "<script>alert('1')</script>&\"x"
+SCRIPT = "<script>alert('1')</script>&\"x"
 
 
 class Page:
@@ -265,14 +265,14 @@ def test_names_are_escaped_and_a_long_list_of_cars_is_collapsed(tmp_path):
     data = write_data(
         tmp_path / "data", ["<b>bold<|b>", "b&amp;'", *(f"car{number}" for number in range(8))], views=1
     )
-    text = (data.root / "metadata.csv").read_text().replace("Make0", HOSTILE.replace('"', '""'))
+    text = (data.root / "metadata.csv").read_text().replace("Make0", SCRIPT.replace('"', '""'))
     (data.root / "metadata.csv").write_text(text)
     html = made(write_run(tmp_path / "runs" / "<i>run<i>", data))
     page = Page(html)
     assert not {"script", "b>bold<|b"} & page.tags
     assert "<i>run" not in html
     assert "<b>bold<" not in html
-    assert any(HOSTILE in row[0] for row in page.rows)
+    assert any(SCRIPT in row[0] for row in page.rows)
     assert any("<b>bold<|b>" in article for article in page.articles)
     assert [row for row in page.rows if row[0] == "car"] == [["car", "images", "Dice", "IoU", "1 − Dice"]] * 2
     assert any("2 more cars with a higher Dice" in text for text in page.texts)

@@ -27,7 +27,7 @@ def plain_decode(code: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 @steady
 @given(masks)
-def test_encode_and_decode_are_what_the_definition_says(mask: NDArray[np.uint8]) -> None:
+def test_encode_and_decode_follow_the_definition(mask: NDArray[np.uint8]) -> None:
     code = rle.encode(mask)
     assert code == plain_encode(mask)
     decoded = rle.decode(code, mask.shape)
@@ -51,7 +51,7 @@ def test_spans_of_any_length_at_any_place(lengths: list[int], first: bool) -> No
 
 @pytest.mark.parametrize("period", [2, 3, 8, 16, 64, 128])
 @pytest.mark.parametrize("shape", [(1, 63), (1, 64), (1, 65), (64, 64), (7, 100), (640, 1)])
-def test_stripes_that_repeat_in_step_with_the_words(shape: tuple[int, int], period: int) -> None:
+def test_stripes_aligned_with_64_bit_words(shape: tuple[int, int], period: int) -> None:
     mask = (np.arange(shape[0] * shape[1]) % period < period // 2).reshape(shape)
     assert rle.encode(mask) == plain_encode(mask)
 
@@ -72,7 +72,7 @@ def test_stripes_that_repeat_in_step_with_the_words(shape: tuple[int, int], peri
         ([[0]], ""),
     ],
 )
-def test_codes_worked_out_by_hand(rows: list[list[int]], code: str) -> None:
+def test_codes_computed_by_hand(rows: list[list[int]], code: str) -> None:
     mask = np.array(rows)
     assert rle.encode(mask) == code
     np.testing.assert_array_equal(rle.decode(code, mask.shape), mask)
@@ -198,12 +198,12 @@ def test_threads_reject_what_one_thread_rejects() -> None:
 
 @steady
 @given(shapes, st.data())
-def test_intersection_is_that_of_the_pixels(shape: tuple[int, int], data: st.DataObject) -> None:
+def test_intersection_counts_common_pixels(shape: tuple[int, int], data: st.DataObject) -> None:
     a, b = (data.draw(hnp.arrays(np.bool_, shape)) for _ in "ab")
     assert rle.intersection(rle.from_mask(a), rle.from_mask(b)) == int((a & b).sum())
 
 
-def test_intersection_worked_out_by_hand() -> None:
+def test_intersection_computed_by_hand() -> None:
     a, b = rle.parse("1 5 10 5"), rle.parse("4 8 14 3")
     # a: 1-5 and 10-14; b: 4-11 and 14-16; both: 4, 5, 10, 11, 14.
     assert rle.intersection(a, b) == rle.intersection(b, a) == 5

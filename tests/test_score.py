@@ -41,7 +41,7 @@ def codes(run: RunFolder) -> dict[str, str]:
 
 
 def results(run: RunFolder) -> list[bytes]:
-    """All that a score writes, but for the paths of the run in cv.json."""
+    """Everything that a score writes, except the paths in cv.json."""
     cv = CV.read(run.cv).model_copy(update={"checkpoints": {}}).model_dump_json()
     return [run.oof.read_bytes(), run.oof_scores.read_bytes(), cv.encode()]
 
@@ -123,7 +123,9 @@ def test_a_given_and_a_tuned_threshold(trained: Trained, monkeypatch: pytest.Mon
     assert cv.threshold == cv.tuning.threshold
 
 
-def test_gains_of_tta_are_those_of_separate_scores(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gains_of_tta_equal_the_differences_of_separate_scores(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     half = [*trained.arguments, "--set", "inference.threshold=0.5"]
     single = {}
     for tta in ("identity", "hflip"):
@@ -153,7 +155,7 @@ def test_gains_of_tta_are_those_of_separate_scores(trained: Trained, capsys: pyt
         assert f"{dice:.5f}  {iou:.5f}" in screen
 
 
-def test_numbers_against_a_mask_that_was_repaired_are_not_reused(
+def test_scores_against_a_mask_that_changed_are_not_reused(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = Path(shutil.copytree(trained.data, tmp_path / "data"))
@@ -170,10 +172,10 @@ def test_numbers_against_a_mask_that_was_repaired_are_not_reused(
 
 
 @pytest.mark.parametrize("command", ["score", "predict", "pseudo"])
-def test_weights_that_a_training_replaces_meanwhile_are_rejected(
+def test_weights_that_change_during_a_command_are_rejected(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """Otherwise their predictions are kept under the hash of the weights that were there when the command began."""
+    """Otherwise predictions of the new weights would be stored under the hash of the old ones."""
     best = trained.run.best(1)
 
     def load(paths: Sequence[Path], *arguments: object, **named: object) -> list[Ensemble]:

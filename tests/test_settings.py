@@ -200,7 +200,7 @@ def test_bad_and_empty_yaml_files(tmp_path: Path, content: bytes, reason: str) -
     assert load_yaml(path) == {}
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(derandomize=True, deadline=None, max_examples=15)
 @given(
     lr=st.floats(1e-12, 10),
     epochs=st.integers(1, 10**6),

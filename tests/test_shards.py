@@ -51,7 +51,7 @@ def test_a_restart_does_only_what_is_missing(tmp_path: Path, work: Callable[...,
     assert [len(file.read_text().split()) for file in files] == [4, 4, 2]
 
 
-def test_a_shard_of_a_process_that_dies_is_done_by_another(tmp_path: Path, done: list[str]) -> None:
+def test_a_shard_of_a_killed_process_is_done_by_another(tmp_path: Path, done: list[str]) -> None:
     """The other process holds the lock, and dies without finishing while this one does the last shard."""
     other = ExitStack()
     assert other.enter_context(claimed(tmp_path / LOCK, wait=False))

@@ -80,7 +80,7 @@ def test_results_come_in_order_at_full_size(
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("frames", [[RESIZE], [RESIZE, PAD]])
-def test_spans_are_those_of_the_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
+def test_spans_equal_those_of_the_thresholded_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
     ensembles = [ensemble(Red(), frame, device) for frame in frames]
 
     def encode(photo: Photo, spans: Spans) -> tuple[str, str]:

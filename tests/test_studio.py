@@ -227,11 +227,11 @@ def test_an_existing_folder_stays_unchanged(data: Path, tmp_path: Path, capsys: 
     make(data, ORDER, workers=1)
     assert "already there" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
-    foreign, part = tmp_path / "mine", tmp_path / "new.part"
-    for folder in (foreign, part):
+    other, part = tmp_path / "mine", tmp_path / "new.part"
+    for folder in (other, part):
         folder.mkdir()
-        (folder / "thesis.txt").write_text("years of work")
-    for target, checked in ((foreign, foreign), (data, data), (tmp_path / "new", part)):
+        (folder / "thesis.txt").write_text("text")
+    for target, checked in ((other, other), (data, data), (tmp_path / "new", part)):
         files = digests(checked)
         with pytest.raises(Failure, match="exists and was"):
             make(target, replace(ORDER, seed=99), workers=1)

@@ -28,7 +28,9 @@ def photos_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_it_needs_the_space_once_and_resumes(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpacking_needs_the_space_only_once_and_resumes(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "test"
     before = archive.stat().st_size
     members = list_members(archive, ".jpg")
