@@ -72,11 +72,7 @@ def predict_again(run: SubmittableRun) -> None:
 UNKNOWN = "submission.json does not describe {root}/submission.csv.gz; write both again with make predict"
 # What is missing after the change, the change, and the error.
 CHANGES: list[tuple[str, Callable[[SubmittableRun], object], str]] = [
-    (
-        "cv",
-        lambda run: run.folder.cv.unlink(),
-        "run unet has no CV to compare the score with; make cv RUN={root}, or add FORCE=1",
-    ),
+    ("cv", lambda run: run.folder.cv.unlink(), "has no CV to compare the score with; make cv RUN={root}, or add"),
     ("record", lambda run: run.folder.submission_record.unlink(), UNKNOWN),
     ("record", lambda run: run.predict(sha256="0" * 64), UNKNOWN),
     ("", predict_again, "is not the file that was validated; check it with make validate RUN={root}, or add FORCE=1"),

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,8 +32,8 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes
     return packed.getvalue()
 
 
-def table(header: str, rows: list[str]) -> bytes:
-    return "".join(f"{line}\n" for line in [header, *rows]).encode()
+def table(header: str, *rows: str) -> bytes:
+    return "".join(f"{line}\n" for line in (header, *rows)).encode()
 
 
 def photos(folder: str, names: list[str], size: int = 200_000) -> dict[str, bytes]:
@@ -43,10 +44,10 @@ def photos(folder: str, names: list[str], size: int = 200_000) -> dict[str, byte
 
 CONTENT = {
     "sample_submission.csv.zip": {
-        "sample_submission.csv": table("img,rle_mask", [f"{name}.jpg,1 1" for name in TEST])
+        "sample_submission.csv": table("img,rle_mask", *(f"{name}.jpg,1 1" for name in TEST))
     },
-    "train_masks.csv.zip": {"train_masks.csv": table("img,rle_mask", [f"{name}.jpg,1 9" for name in TRAIN])},
-    "metadata.csv.zip": {"metadata.csv": table("id,year,make,model,trim1,trim2", ["f00d,2010,Acura,TL,Base,w/SE"])},
+    "train_masks.csv.zip": {"train_masks.csv": table("img,rle_mask", *(f"{name}.jpg,1 9" for name in TRAIN))},
+    "metadata.csv.zip": {"metadata.csv": table("id,year,make,model,trim1,trim2", "f00d,2010,Acura,TL,Base,w/SE")},
     "train_masks.zip": {f"train_masks/{name}_mask.gif": RANDOM.bytes(500) for name in TRAIN},
     "train.zip": photos("train", TRAIN, 1000),
     "train_hq.zip": photos("train_hq", TRAIN, 1000),
@@ -89,19 +90,16 @@ def fetch(server: KaggleServer, root: Path) -> None:
     download.Download(root, sizes).fetch(download.archives(hq=False)[-1], Kaggle(policy))
 
 
-def files_in(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
 def expected(names: list[str]) -> dict[str, bytes]:
     members = {member: content for name in names for member, content in CONTENT[name].items()}
     return {member: content for member, content in members.items() if not member.startswith("__MACOSX")}
 
 
 def data_in(root: Path) -> dict[str, bytes]:
-    """The data folder without the two files of the command."""
-    found = files_in(root)
-    return {name: content for name, content in found.items() if name not in ("downloaded.json", ".download.lock")}
+    """The files of the data folder, without the two of the command."""
+    paths = [path for path in root.rglob("*") if path.is_file()]
+    own = "downloaded.json", ".download.lock"
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths if path.name not in own}
 
 
 def test_everything_is_downloaded_once(
@@ -263,18 +261,16 @@ def test_a_full_disk_is_reported(kaggle: KaggleServer, root: Path) -> None:
     assert data_in(root) == expected(PLAIN)
 
 
-@pytest.mark.parametrize("killed", ["move", "record"])
+@pytest.mark.parametrize("killed", [(Path, "rename", "test.new"), (download, "_bytes_in", "test")])
 def test_after_a_kill_while_files_are_moved_nothing_is_downloaded_again(
-    kaggle: KaggleServer, root: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+    kaggle: KaggleServer, root: Path, monkeypatch: pytest.MonkeyPatch, killed: tuple[object, str, str]
 ) -> None:
     (root / "test").mkdir()
     (root / "test" / "old.jpg").write_bytes(b"old")
     (root / "downloaded.json").write_text(json.dumps({"test.zip": {"bytes": 1, "unpacked": 3}}))
     with monkeypatch.context() as patched:
-        if killed == "move":
-            patched.setattr(Path, "rename", fail_at(Path.rename, "test.new"))
-        else:
-            patched.setattr(download, "_bytes_in", fail_at(download._bytes_in, "test"))
+        where, attribute, name = killed
+        patched.setattr(where, attribute, fail_at(getattr(where, attribute), name))
         with pytest.raises(KeyboardInterrupt):
             make_data(root)
     make_data(root)
@@ -282,9 +278,8 @@ def test_after_a_kill_while_files_are_moved_nothing_is_downloaded_again(
     assert data_in(root) == expected(PLAIN)
 
 
-def fail_at(function: object, name: str) -> object:
+def fail_at(function: Callable[..., object], name: str) -> Callable[..., object]:
     """The function, with an interrupt if its first argument is a path of that name."""
-    assert callable(function)
 
     def interrupted(path: Path, *more: object) -> object:
         if path.name == name:

@@ -16,7 +16,7 @@ from competition.run.records import CV
 ROOT = Path(__file__).parent.parent
 SMALL = (
     "split.folds=2 input.height=64 input.width=96 network.width=8 network.depth=3 train.epochs=10 train.lr=0.01 "
-    "train.ema=0.9 train.validate_every=10 train.save_seconds=0 inference.shard=16"
+    "train.ema=0.9 train.validate_every=10 inference.shard=16"
 )
 
 
