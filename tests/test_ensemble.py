@@ -57,7 +57,7 @@ class Hungry(nn.Module):
 
 
 def together(networks: list[nn.Module], tta: list[str], **options: object) -> Ensemble:
-    return Ensemble(networks, FRAME, tta, device=CPU, precision="fp32", **options)  # type: ignore[arg-type]
+    return Ensemble(networks, FRAME, tta, device=CPU, precision="fp32", **options)
 
 
 def images(count: int = 2) -> Tensor:
@@ -78,7 +78,7 @@ def save_networks(folder: Path, heights: list[int]) -> list[Path]:
 @pytest.mark.parametrize("tta", list(FLIPS))
 def test_a_test_time_augmentation_undoes_itself(tta: str) -> None:
     pixels = images().permute(0, 3, 1, 2)
-    assert torch.equal(flip(flip(pixels, tta), tta), pixels)  # type: ignore[arg-type]
+    assert torch.equal(flip(flip(pixels, tta), tta), pixels)
 
 
 @pytest.mark.parametrize("weights", [None, [0.25, 1.0]])

@@ -21,32 +21,18 @@ def submission(folder: Path, rows: list[tuple[str, str]]) -> Path:
     return folder / "submission.csv.gz"
 
 
-def test_the_solution_itself_is_perfect(tmp_path: Path, solution: Path) -> None:
-    assert grade.grade(submission(tmp_path, SOLUTION[::-1]), solution) == (1.0, 1.0, 3)
-
-
 def test_dice_and_iou_are_means_over_the_images(tmp_path: Path, solution: Path) -> None:
+    assert grade.grade(submission(tmp_path, SOLUTION[::-1]), solution) == (1.0, 1.0, 3), "in any order"
     # a: 5 of 10 in common: Dice 10/15, IoU 5/10; b: nothing in common; c: 6 in common of 8 and 6.
     scores = grade.grade(submission(tmp_path, [("a.jpg", "6 5"), ("b.jpg", "3 1"), ("c.jpg", "2 3 11 3")]), solution)
     assert scores.dice == pytest.approx((10 / 15 + 0 + 12 / 14) / 3)
     assert scores.iou == pytest.approx((5 / 10 + 0 + 6 / 8) / 3)
 
 
-@pytest.mark.parametrize(
-    ("rows", "true", "reason"),
-    [
-        (SOLUTION, [], r"solution\.csv has no rows"),
-        (SOLUTION, [*SOLUTION, SOLUTION[1]], r"solution\.csv line 5: b\.jpg is already in line 3"),
-        (SOLUTION, [("a.jpg", "1 2 3"), *SOLUTION[1:]], r"solution\.csv line 2, a\.jpg: odd count"),
-        (SOLUTION[1:], SOLUTION, r"submission\.csv\.gz has no row for 1 of 3 images"),
-    ],
-)
-def test_every_image_needs_one_row_on_both_sides(
-    tmp_path: Path, rows: list[tuple[str, str]], true: list[tuple[str, str]], reason: str
-) -> None:
-    submission_file.write(tmp_path / "solution.csv", true)
-    with pytest.raises(Failure, match=reason):
-        grade.grade(submission(tmp_path, rows), tmp_path / "solution.csv")
+def test_an_empty_solution_is_rejected(tmp_path: Path) -> None:
+    submission_file.write(tmp_path / "solution.csv", [])
+    with pytest.raises(Failure, match=r"solution\.csv has no rows"):
+        grade.grade(submission(tmp_path, SOLUTION), tmp_path / "solution.csv")
 
 
 def test_the_command_prints_the_cv_beside_the_score(

@@ -171,7 +171,7 @@ def test_missing_empty_and_not_an_image(tmp_path: Path, read: object) -> None:
         (tmp_path, f"cannot read {tmp_path}: "),
     ):
         with pytest.raises(Failure, match=reason):
-            read(path)  # type: ignore[operator]
+            read(path)
 
 
 @pytest.fixture(scope="module")

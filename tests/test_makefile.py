@@ -82,7 +82,7 @@ def test_setup_passes_options_to_pip(tmp_path: Path) -> None:
     assert "pip install --quiet --disable-pip-version-check --index-url https://example.org/cpu -r" in done.stdout
 
 
-@pytest.mark.parametrize("line", ["validate HQ=1", "check RUNS=a", "masks SIZE=64x64"])
+@pytest.mark.parametrize("line", ["validate HQ=1", "check RUNS=a"])
 def test_command_rejects_variable_of_another_target(tmp_path: Path, line: str) -> None:
     target, variable = line.split()
     done = make(target, variable, fake_venv(tmp_path, f'exec {sys.executable} "$@"'))

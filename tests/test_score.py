@@ -181,7 +181,7 @@ def test_weights_that_change_during_a_command_are_rejected(
     def load(paths: Sequence[Path], *arguments: object, **named: object) -> list[Ensemble]:
         if best in paths:
             best.write_bytes(trained.run.best(0).read_bytes())
-        return load_ensembles(paths, *arguments, **named)  # type: ignore[arg-type]
+        return load_ensembles(paths, *arguments, **named)
 
     monkeypatch.setattr("inference.shards.load_ensembles", load)
     with pytest.raises(

@@ -98,7 +98,7 @@ def test_spans_equal_those_of_the_thresholded_levels(photos: list[Photo], frames
 def test_predictions_come_with_their_components(photos: list[Photo], device: str) -> None:
     tta = ["identity", "hflip", "vflip"]
     ensembles = [
-        Ensemble(networks, frame, tta, device=torch.device(device), precision="fp32")  # type: ignore[arg-type]
+        Ensemble(networks, frame, tta, device=torch.device(device), precision="fp32")
         for networks, frame in (([Red(), Red()], RESIZE), ([Red()], PAD))
     ]
 
