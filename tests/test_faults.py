@@ -124,7 +124,6 @@ def truncate_submission(trained: Trained) -> None:
 RunFault = tuple[Main, list[str], Callable[[Trained], object], str]
 RUN_FAULTS: dict[str, RunFault] = {
     "score without a fold": (score.main, [], lambda t: t.run.best(1).unlink(), "fold 1 .*make train FOLD=1"),
-    "predict without a fold": (predict.main, [], lambda t: t.run.best(1).unlink(), "fold 1 .*make train FOLD=1"),
     "damaged checkpoint": (predict.main, [], lambda t: truncate(t.run.best(0)), r"best\.safetensors is damaged"),
     "other settings": (train.main, ["--fold", "0", "--set", "train.lr=0.5"], lambda _: None, r"train\.lr is 0\.01"),
     "unknown preset": (train.main, ["--fold", "0", "--preset", "cpuu"], lambda _: None, "did you mean cpu"),

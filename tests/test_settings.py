@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from competition.command import Failure
 from competition.settings.__main__ import main
@@ -179,22 +177,11 @@ def test_bad_and_empty_yaml_files(tmp_path: Path, content: bytes, reason: str) -
     assert load_yaml(path) == {}
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
-@given(
-    lr=st.floats(1e-12, 10),
-    epochs=st.integers(1, 10**6),
-    threshold=st.one_of(st.just("auto"), st.floats(1e-6, 0.999)),
-    weights=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20),
-    decoder=st.lists(st.integers(1, 512), min_size=1, max_size=6),
+@pytest.mark.parametrize(
+    "text", ["", "1e5", "no", "null", "2026-11-24", "# a", "ä: 'b' \"c\"", " x ", "\u2028", "[1]"]
 )
-def test_settings_survive_yaml(**values: Any) -> None:
-    made = resolve(
-        {
-            "train": {"lr": values["lr"], "epochs": values["epochs"]},
-            "inference": {"threshold": values["threshold"]},
-            "network": {"weights": values["weights"], "decoder": values["decoder"]},
-        }
-    )
+def test_settings_survive_yaml(text: str) -> None:
+    made = resolve({"train": {"lr": 1e-12}, "inference": {"threshold": 0.1 + 0.2}, "network": {"weights": text}})
     assert resolve(yaml.safe_load(to_yaml(made))) == made
 
 
