@@ -86,6 +86,7 @@ UNREADABLE = "no Kaggle credentials|the Kaggle credentials cannot be read"
 def test_bad_credentials_in_a_variable(
     server: KaggleServer, kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch, variable: tuple[str, str], expected: str
 ) -> None:
+    monkeypatch.delenv("KAGGLE_KEY")
     monkeypatch.setenv(*variable)
     assert re.match(expected, error_of(kaggle))
     assert server.seen["ListSubmissions"] <= 1, "not retried"
