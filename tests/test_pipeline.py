@@ -15,8 +15,8 @@ from competition.run.records import CV
 
 ROOT = Path(__file__).parent.parent
 SMALL = (
-    "split.folds=2 input.height=64 input.width=96 network.width=8 network.depth=3 train.epochs=10 train.lr=0.01 "
-    "train.ema=0.9 train.validate_every=10 inference.shard=16"
+    "split.folds=2 input.height=64 input.width=96 network.width=8 network.depth=3 train.epochs=6 train.lr=0.01 "
+    "train.ema=0.9 train.validate_every=6 inference.shard=16"
 )
 
 
@@ -31,7 +31,7 @@ def checkout(tmp_path: Path) -> Path:
 def demo(checkout: Path) -> subprocess.Popen[str]:
     stamp = next(iter(Path(sys.prefix).glob(".installed-*")), Path("none"))
     command = ["make", "--no-print-directory", f"--old-file={stamp}", "demo", f"VENV={sys.prefix}"]
-    command += ["CARS=4", "TEST_CARS=1", "SEED=3", "SIZE=120x80", f"SET={SMALL}"]
+    command += ["CARS=3", "TEST_CARS=1", "SEED=3", "SIZE=120x80", f"SET={SMALL}"]
     return subprocess.Popen(
         command,
         cwd=checkout,

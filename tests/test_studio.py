@@ -137,7 +137,7 @@ def test_a_car_has_the_size_of_real_ones_and_fits_the_frame(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_mask_covers_the_car_and_nothing_else(kind: str) -> None:
     """Compared with the empty room, the photo differs everywhere in the mask, and outside it only by the shadow."""
-    rng, camera, room = shoot(11, (480, 320))
+    rng, camera, room = shoot(2, (480, 320))
     car = replace(build(kind, rng, detail=0.5), paint=Paint("black", (9, 9, 11), 0.0))
     for view in (2, 5, 9):
         photo, mask = render(car, room, camera, view, np.random.default_rng(0))
@@ -149,9 +149,11 @@ def test_the_mask_covers_the_car_and_nothing_else(kind: str) -> None:
         assert np.abs(change[far & (row < camera.horizon)]).max() <= 2
         inside = cv2.erode(mask, np.ones((3, 3), np.uint8)) == 1
         assert (np.abs(change[inside]).max(axis=1) > 6).mean() > 0.9
-        # The last pixel inside the mask is car (where its paint does not reflect the wall); the next one is not.
+        # The last pixel inside the mask is car, and the next one is not: with a mask that is one pixel larger, the share
+        # is near 0. It is about 0.9 or more for all kinds with seeds 1 to 4. It depends on the car, because black paint at
+        # a grazing angle reflects the bright wall: the sedan of seed 11 has 0.79 in view 5.
         rim = (mask == 1) & ~inside
-        assert (np.abs(change[rim]).max(axis=1) > 20).mean() > 0.75
+        assert (np.abs(change[rim]).max(axis=1) > 20).mean() > 0.85
         next_to = (cv2.dilate(mask, np.ones((3, 3), np.uint8)) == 1) & (mask == 0) & (row < camera.horizon + 60)
         assert (np.abs(change[next_to]).max(axis=1) > 20).mean() < 0.1
         assert change[far & (row > camera.horizon + 60)].min() < -20
