@@ -149,9 +149,9 @@ def test_the_mask_covers_the_car_and_nothing_else(kind: str) -> None:
         assert np.abs(change[far & (row < camera.horizon)]).max() <= 2
         inside = cv2.erode(mask, np.ones((3, 3), np.uint8)) == 1
         assert (np.abs(change[inside]).max(axis=1) > 6).mean() > 0.9
-        # The last pixel inside the mask is car, and the next one is not: with a mask that is one pixel larger, the share
-        # is near 0. It is about 0.9 or more for all kinds with seeds 1 to 4. It depends on the car, because black paint at
-        # a grazing angle reflects the bright wall: the sedan of seed 11 has 0.79 in view 5.
+        # The last pixel inside the mask is car, and the next one is not: with a mask that is one pixel larger, the
+        # share would be near 0. It is 0.9 or more for all kinds with seeds 1 to 4. It depends on the car, because
+        # black paint reflects the bright wall at a grazing angle: the sedan of seed 11 has 0.79 in view 5.
         rim = (mask == 1) & ~inside
         assert (np.abs(change[rim]).max(axis=1) > 20).mean() > 0.85
         next_to = (cv2.dilate(mask, np.ones((3, 3), np.uint8)) == 1) & (mask == 0) & (row < camera.horizon + 60)
