@@ -29,26 +29,26 @@ def changed(settings: dict[str, object], seed: int, pair: tuple[Pixels, Pixels])
     return result["image"], result["mask"]
 
 
-def test_a_flip_flips_both() -> None:
+def test_a_flip_changes_photo_and_mask() -> None:
     image, mask = gradient_pair()
     flipped, target = changed({"flip": 1}, 0, (image, mask))
     assert np.array_equal(flipped, image[:, ::-1])
     assert np.array_equal(target, mask[:, ::-1])
 
 
-def test_both_move_alike_and_the_mask_stays_soft() -> None:
-    """The mask is interpolated like the photo, so a photo of its mask stays one."""
+def test_photo_and_mask_move_together_and_the_mask_stays_soft() -> None:
+    """The photo shows the mask itself, so both must stay equal."""
     pair = gradient_pair()
     for seed in range(10):
         image, mask = changed({"flip": 0.5, "affine": 1, "shift": 0.1, "scale": 0.3, "rotate": 20}, seed, pair)
         assert mask.dtype == np.uint8
         assert np.abs(image[..., 0].astype(int) - mask).max() <= 1
         assert not np.array_equal(mask, pair[1])
-    assert len(np.unique(mask)) > 50, "not two levels: the mask is soft"
+    assert len(np.unique(mask)) > 50, "the mask has intermediate levels"
 
 
 def test_a_transform_that_is_off_draws_no_random_number() -> None:
-    """So a transform that a later version adds does not change the samples of older settings."""
+    """Otherwise a new transform would change the samples of existing settings."""
     names = [type(transform).__name__ for transform in augmentation(Augment()).transforms]
     assert names == ["HorizontalFlip", "Affine", "ColorJitter", "ToGray"]
 

@@ -1,4 +1,4 @@
-"""The largest batch that fits: the search, the rehearsal that it is made of, and what several processes agree on."""
+"""The automatic batch size: the search, its trial steps, and the agreement of several processes."""
 
 import re
 import weakref
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from rank_processes import batch_size_of, together
+from rank_processes import print_batch_size, run_ranks
 from torch import Tensor, nn
 
 from competition.command import Failure
@@ -29,39 +29,39 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-class Hungry(nn.Module):
-    """Learns from a few images at once, and has no memory for more, on the way forward or on the way back.
+class Limited(nn.Module):
+    """A network that runs out of memory for more than ``forward`` or ``backward`` images.
 
-    Each step notes the images' shape, how many networks there are, and whether the weights have gradients.
+    ``steps`` records the shape of the images, the number of networks, and whether the weights have gradients.
     """
 
     def __init__(self, forward: int = 10**6, backward: int = 10**6) -> None:
         super().__init__()
-        self.room = (forward, backward)
+        self.limits = (forward, backward)
         self.layer = nn.Conv2d(3, 1, 3, padding=1)
         self.steps: list[tuple[tuple[int, ...], int, bool]] = []
         self.alive: weakref.WeakSet[nn.Module] = weakref.WeakSet([self])
 
-    def __deepcopy__(self, _memo: object) -> "Hungry":
-        copy = Hungry(*self.room)
+    def __deepcopy__(self, _memo: object) -> "Limited":
+        copy = Limited(*self.limits)
         copy.load_state_dict(self.state_dict())
         self.alive.add(copy)
         return copy
 
     def forward(self, pixels: Tensor) -> Tensor:
         self.steps.append((tuple(pixels.shape), len(self.alive), self.layer.weight.grad is not None))
-        if len(pixels) > self.room[0]:
-            raise torch.cuda.OutOfMemoryError("no way forward")
+        if len(pixels) > self.limits[0]:
+            raise torch.cuda.OutOfMemoryError("forward")
         logits: Tensor = self.layer(pixels.float() / 255)
-        if len(pixels) > self.room[1]:
-            logits.register_hook(self.refuse)
+        if len(pixels) > self.limits[1]:
+            logits.register_hook(self.fail)
         return logits
 
-    def refuse(self, _gradient: Tensor) -> None:
-        raise torch.cuda.OutOfMemoryError("no way back")
+    def fail(self, _gradient: Tensor) -> None:
+        raise torch.cuda.OutOfMemoryError("backward")
 
 
-def fill(monkeypatch: pytest.MonkeyPatch, network: Hungry) -> Hungry:
+def use_network(monkeypatch: pytest.MonkeyPatch, network: Limited) -> Limited:
     monkeypatch.setattr(batch_size, "make_network", lambda _settings, pretrained: network)
     return network
 
@@ -82,33 +82,33 @@ def settings_with(**sections: Any) -> Settings:
         (99, 1, 1, [1]),
     ],
 )
-def test_the_largest_power_of_two(room: int, at_most: int, found: int, tried: list[int]) -> None:
-    asked: list[int] = []
+def test_the_search_finds_the_largest_power_of_two(room: int, at_most: int, found: int, tried: list[int]) -> None:
+    sizes: list[int] = []
 
     def fits(size: int) -> bool:
-        asked.append(size)
+        sizes.append(size)
         return size <= room
 
     assert largest_power_of_two(fits, at_most) == found
-    assert asked == tried
+    assert sizes == tried
 
 
-@pytest.mark.parametrize("way", ["forward", "backward"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize(("room", "found"), [(0, 0), (1, 1), (5, 4), (99, 8)])
-def test_batches_are_tried_until_one_has_no_memory(
-    monkeypatch: pytest.MonkeyPatch, way: str, room: int, found: int
+def test_batches_grow_until_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch, direction: str, room: int, found: int
 ) -> None:
-    fill(monkeypatch, Hungry(**{way: room}))
+    use_network(monkeypatch, Limited(**{direction: room}))
     assert largest_that_fits(settings_with(), CPU, at_most=8) == found
 
 
-def test_another_error_is_none_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(monkeypatch, Hungry())
+def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_network(monkeypatch, Limited())
 
-    def refuse(*_: object) -> Tensor:
+    def fail(*_: object) -> Tensor:
         raise RuntimeError("no kernel for this device")
 
-    monkeypatch.setattr(batch_size, "batch_loss", refuse)
+    monkeypatch.setattr(batch_size, "batch_loss", fail)
     with pytest.raises(RuntimeError, match="no kernel"):
         largest_that_fits(settings_with(), CPU, at_most=8)
 
@@ -121,11 +121,11 @@ def test_another_error_is_none_of_memory(monkeypatch: pytest.MonkeyPatch) -> Non
         (settings_with(augment={"crop": [32, 32]}), (4, 3, 32, 32), 2),
     ],
 )
-def test_the_rehearsal_has_in_memory_what_the_trainer_has(
+def test_trial_steps_use_the_memory_of_training(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, shape: tuple[int, ...], networks: int
 ) -> None:
-    """Images of the size that is learned from, an average if any, and in the second step gradients and momenta."""
-    network = fill(monkeypatch, Hungry())
+    """Images of the training size, the EMA if any, and in the second step gradients and optimizer states."""
+    network = use_network(monkeypatch, Limited())
     states: list[int] = []
     step = torch.optim.AdamW.step
 
@@ -140,15 +140,16 @@ def test_the_rehearsal_has_in_memory_what_the_trainer_has(
 
 
 @pytest.mark.parametrize(("room", "networks"), [({"forward": 2}, 3), ({"backward": 2}, 3), ({}, 4)])
-def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, room: dict[str, int], networks: int) -> None:
-    """The networks of the rehearsals are gone, and the random state is what it was."""
+def test_the_search_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, room: dict[str, int], networks: int
+) -> None:
     made: list[weakref.ref[nn.Module]] = []
 
     def make_network(settings: Settings, *, pretrained: bool) -> nn.Module:
         assert not pretrained
         assert all(network() is None for network in made), "one at a time"
         torch.rand(7)
-        network = Hungry(**room)
+        network = Limited(**room)
         made.append(weakref.ref(network))
         return network
 
@@ -161,20 +162,18 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, room: dict[str,
 
 
 @pytest.mark.parametrize(("peak", "fits"), [(90, True), (91, False)])
-def test_a_tenth_of_what_a_gpu_has_for_the_process_is_spared(
-    monkeypatch: pytest.MonkeyPatch, peak: int, fits: bool
-) -> None:
-    """Of 200 others have 100, and of its 100 the process has kept 40."""
-    answers = {"empty_cache": None, "reset_peak_memory_stats": None}
-    answers |= {"mem_get_info": (60, 200), "memory_reserved": 40, "max_memory_reserved": peak}
-    for name, answer in answers.items():
-        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+def test_a_tenth_of_the_gpu_memory_stays_free(monkeypatch: pytest.MonkeyPatch, peak: int, fits: bool) -> None:
+    """Of 200 units, other processes use 100; of the remaining 100, this process has reserved 40."""
+    values = {"empty_cache": None, "reset_peak_memory_stats": None}
+    values |= {"mem_get_info": (60, 200), "memory_reserved": 40, "max_memory_reserved": peak}
+    for name, value in values.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
     monkeypatch.setattr(batch_size, "trial_steps", lambda *_: None)
     assert fits_memory(settings_with(), torch.device("cuda"), 4) == fits
 
 
 @pytest.mark.parametrize(("photos", "size"), [(1000, 8), (8, 8), (5, 5)])
-def test_a_processor_takes_8(
+def test_a_cpu_uses_8(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], photos: int, size: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -182,24 +181,22 @@ def test_a_processor_takes_8(
     assert capsys.readouterr().out == f"train.batch_size=auto is {size} on CPU, 1 thread\n"
 
 
-@pytest.mark.parametrize(("fitting", "photos", "share"), [([16, 4], 1000, 4), ([99, 99], 1000, 32), ([99, 99], 9, 4)])
-def test_the_smallest_share_of_two_processes_counts(
-    tmp_path: Path, fitting: list[int], photos: int, share: int
-) -> None:
-    (first, out, err), (second, _, _) = together(2, batch_size_of, fitting, photos, folder=tmp_path)
+@pytest.mark.parametrize(("fitting", "photos", "share"), [([16, 4], 1000, 4), ([99, 99], 9, 4)])
+def test_two_ranks_use_the_smallest_share(tmp_path: Path, fitting: list[int], photos: int, share: int) -> None:
+    (first, out, err), (second, _, _) = run_ranks(2, print_batch_size, fitting, photos, folder=tmp_path)
     assert (first, second, err) == (0, 0, "")
     line = f"train.batch_size=auto is {2 * share} on .*, {share} in each of 2 processes"
     assert re.fullmatch(f"{line}\n{2 * share}\n", out)
 
 
-def test_one_process_without_memory_for_an_image_ends_all_with_one_line(tmp_path: Path) -> None:
-    ended = together(2, batch_size_of, [8, 0], 1000, folder=tmp_path)
+def test_two_ranks_fail_if_one_has_no_memory(tmp_path: Path) -> None:
+    ended = run_ranks(2, print_batch_size, [8, 0], 1000, folder=tmp_path)
     assert [status for status, _, _ in ended] == [1, 1]
-    said = [line for _, _, err in ended for line in err.splitlines() if line.startswith("error")]
-    assert [line.partition(" does")[0] for line in said] == ["error: a single image of 384 x 256"]
+    lines = [line for _, _, err in ended for line in err.splitlines() if line.startswith("error")]
+    assert [line.partition(" does")[0] for line in lines] == ["error: a single image of 384 x 256"]
 
 
-def test_what_to_do_where_not_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_if_no_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_size, "pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(batch_size, "largest_that_fits", lambda *_: 0)
     monkeypatch.setattr(batch_size, "describe_device", lambda: "A100")
@@ -209,7 +206,7 @@ def test_what_to_do_where_not_one_image_fits(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu() -> None:
-    """Where there is just the memory for a batch of 4, no larger one fits, and what was tried is gone."""
+    """With just enough memory for a batch of 4, no larger one fits; the memory of the trials is free again."""
     device = torch.device("cuda")
     settings = settings_with(input={"height": 512, "width": 512}, network={"width": 16, "depth": 3})
     states, allocated = torch.cuda.get_rng_state(), torch.cuda.memory_allocated()

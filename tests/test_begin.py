@@ -59,7 +59,7 @@ def test_make_folds_creates_the_run(
         (["--batch-size", "max"], "train.batch_size='max' is not allowed: auto or a whole"),
         (["split.folds=9"], "5 cars cannot be divided into 9 folds"),
         (["network={depth: 6, stem: 4}"], "input.height=32 is not a multiple of 256"),
-        ([TIMM + "encoder: resnet10t, weights: none.pth}"], "no file of weights none.pth"),
+        ([TIMM + "encoder: resnet10t, weights: none.pth}"], "there is no file none.pth"),
         (
             [TIMM + "encoder: swin_tiny_patch4_window7_224}"],
             r"network.encoder=swin_tiny_patch4_window7_224 cannot take 64 x 32 \(.*224",

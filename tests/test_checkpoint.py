@@ -1,4 +1,4 @@
-"""Checkpoints are read bit by bit as they were written, rejected when damaged, and never run code."""
+"""Checkpoints are read as they were written, rejected when damaged, and never run code."""
 
 import os
 import pickle

@@ -78,7 +78,7 @@ def test_against_the_plain_formulas() -> None:
 
 
 def test_a_soft_pixel_is_outline_and_the_border_of_the_image_is_not() -> None:
-    """A single pixel that is a third car, in the second row: 3 x 3 windows around its neighbors contain both."""
+    """One pixel is 1/3 car: all 3 x 3 windows that contain it have two different values."""
     target = torch.zeros(1, 1, 4, 5)
     target[0, 0, 1, 3] = 1 / 3
     near, far = [1, 1, 2, 2, 2], [1, 1, 1, 1, 1]
@@ -117,7 +117,7 @@ def test_a_term_with_weight_0_is_not_computed(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("terms", [{"bce": 1, "dice": 1}, {"bce": 1, "boundary": 3, "boundary_width": 3}])
 def test_hard_targets_are_rounded_for_every_term(terms: dict[str, float]) -> None:
-    """A pixel that is half car is car; level 127 of 255 is less than half."""
+    """A target of one half becomes 1; level 127 of 255 becomes 0."""
     logits = column(0.3, -1.0, 2.0, 0.7, -0.2)
     soft, hard = column(1.0, 128 / 255, 0.5, 127 / 255, 0.0), column(1.0, 1.0, 1.0, 0.0, 0.0)
     expected = segmentation_loss(Loss(**terms), logits, hard).item()
@@ -126,7 +126,7 @@ def test_hard_targets_are_rounded_for_every_term(terms: dict[str, float]) -> Non
 
 
 class Half(nn.Module):
-    """Predicts one half everywhere, so the gradient of its bias is the mean of 0.5 - target."""
+    """Predicts 0.5 everywhere, so the gradient of its bias is the mean of 0.5 - target."""
 
     def __init__(self) -> None:
         super().__init__()

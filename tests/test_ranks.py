@@ -1,4 +1,4 @@
-"""Several processes that train, score and predict together: real ones, that speak over gloo."""
+"""Several processes train, score and predict together over gloo."""
 
 import json
 import os
@@ -13,13 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rank_processes import command, compare, predict_and_die, together, train_and_die, train_and_spoil
+from rank_processes import (
+    command,
+    command_of_rank,
+    launch_module,
+    predict_and_kill,
+    run_ranks,
+    train_and_describe,
+    train_and_kill,
+    train_with_nan,
+)
 from trained_run import Trained
 
-from competition.command import Failure
 from competition.run.folder import RunFolder
 from competition.settings.resolve import load_yaml, merge
-from folds import launch, ranks
+from folds import launch
 from folds.checkpoint import load_state
 
 ROOT = Path(__file__).parent.parent
@@ -27,23 +35,13 @@ SMALL: dict[str, Any] = {
     "split": {"folds": 5},
     "input": {"height": 32, "width": 64},
     "network": {"width": 8, "depth": 2, "stem": 2},
-    "train": {
-        "epochs": 40,
-        "batch_size": 4,
-        "lr": 0.02,
-        "validate_every": 40,
-        "ema": 0.9,
-        "workers": 0,
-        "cache": True,
-        "clip": 0.5,
-    },
+    "train": {"batch_size": 4, "workers": 0, "cache": True, "clip": 0.5},
 }
 TRAIN = [
     *("--preset", "demo", "--set", "split.folds=5", "input={height: 32, width: 64}"),
-    *("network={width: 8, depth: 2, stem: 2}", "train={epochs: 6, batch_size: 2, lr: 0.01, ema: 0.9}"),
+    *("network={width: 8, depth: 1, stem: 4}", "train={epochs: 3, batch_size: 2, lr: 0.01, ema: 0.9}"),
     "train.save_seconds=0",
 ]
-TOLERANCE = 0.03
 
 
 def contents(*paths: Path) -> list[bytes]:
@@ -54,168 +52,149 @@ def training(run: RunFolder, data: Path) -> list[str]:
     return ["--fold", "0", "--run", str(run.root), "--data", str(data), *TRAIN]
 
 
-def launched(folder: Path, module: str, *arguments: str) -> subprocess.Popen[str]:
-    """Two ranks of a command, by the launcher."""
-    environment = {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "folds.launch", "--nproc", "2", module, *arguments],
-        cwd=folder,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def one_error_line(ended: list[tuple[int, str, str]]) -> str:
+    """The line that one of the ranks printed; all of them failed."""
+    assert {status for status, _, _ in ended} == {1}
+    # torch may add lines of its own on a closed connection.
+    [line] = [line for _, _, err in ended for line in err.splitlines() if line.startswith("error")]
+    return line
 
 
 # Prediction and score.
 
 
-def test_the_bytes_do_not_depend_on_ranks_kills_and_restarts(trained: Trained, tmp_path: Path) -> None:
+def test_predictions_do_not_depend_on_the_number_of_ranks_or_on_kills(trained: Trained, tmp_path: Path) -> None:
     call = [*trained.arguments, "--set", "inference.shard=2"]
-    [(status, _, err)] = together(1, command, "inference.predict", call, folder=tmp_path / "one")
+    [(status, _, err)] = run_ranks(1, command, "inference.predict", call, folder=tmp_path / "one")
     assert status == 0, err
     written = trained.run.submission, trained.run.submission_record
     one = contents(*written)
     for path in written:
         path.unlink()
 
-    ended = together(2, predict_and_die, call, [4, 1], folder=tmp_path / "killed")
+    ended = run_ranks(2, predict_and_kill, call, [4, 1], folder=tmp_path / "killed")
     assert [status for status, _, _ in ended] == [-signal.SIGKILL, -signal.SIGKILL]
-    assert len(list(trained.run.root.glob("shards/*/*.csv.gz"))) == 3, "the finished parts stay"
+    assert len(list(trained.run.root.glob("shards/*/*.csv.gz"))) == 3, "finished shards are kept"
     assert not trained.run.submission.exists()
 
-    ended = together(3, command, "inference.predict", call, folder=tmp_path / "three")
+    ended = run_ranks(3, command, "inference.predict", call, folder=tmp_path / "three")
     assert [(status, err) for status, _, err in ended] == [(0, "")] * 3
     assert "next: make validate" in ended[0][1]
-    assert ended[1][1] == ended[2][1] == "", "one prints"
+    assert ended[1][1] == ended[2][1] == "", "only the first rank prints"
     assert contents(*written) == one
     assert not list(trained.run.root.glob("shards/*"))
 
 
-def test_a_part_whose_rank_was_killed_is_done_by_another(trained: Trained, tmp_path: Path) -> None:
-    call = [*trained.arguments, "--set", "inference.shard=2"]
-    (first, _, err), (second, _, _) = together(2, predict_and_die, call, [99, 1], folder=tmp_path / "killed")
+def test_other_ranks_predict_the_shard_of_a_killed_rank(trained: Trained, tmp_path: Path) -> None:
+    call = [*trained.arguments, "--set", "inference.shard=4"]
+    (first, _, err), (second, _, _) = run_ranks(2, predict_and_kill, call, [99, 1], folder=tmp_path / "killed")
     assert (first, second) == (1, -signal.SIGKILL)
-    assert err == "", "that the other is gone is for its launcher to say"
-    assert len(list(trained.run.root.glob("shards/*/*.csv.gz"))) == 16, "all parts are there"
+    assert err == "", "the launcher reports the killed rank"
+    assert len(list(trained.run.root.glob("shards/*/*.csv.gz"))) == 8
 
 
 def test_two_ranks_score_as_one(trained: Trained, tmp_path: Path) -> None:
     results = []
     for world in (1, 2):
-        ended = together(world, command, "inference.score", trained.arguments, folder=tmp_path / str(world))
+        ended = run_ranks(world, command, "inference.score", trained.arguments, folder=tmp_path / str(world))
         assert [(status, err) for status, _, err in ended] == [(0, "")] * world
         results.append(contents(trained.run.oof, trained.run.oof_scores, trained.run.cv))
         assert not (trained.run.root / "oof").exists()
     assert results[0] == results[1]
 
 
-def test_a_damaged_photo_is_one_line_and_the_same_command_goes_on(trained: Trained, tmp_path: Path) -> None:
-    [(status, _, err)] = together(1, command, "inference.predict", trained.arguments, folder=tmp_path / "one")
-    assert status == 0, err
-    one = trained.run.submission.read_bytes()
+def test_ranks_with_different_or_damaged_data_fail_with_one_line(trained: Trained, tmp_path: Path) -> None:
     data = Path(shutil.copytree(trained.data, tmp_path / "data"))
     damaged = sorted((data / "test").iterdir())[20]
-    content = damaged.read_bytes()
-    damaged.write_bytes(content[: len(content) // 2])
-    call = ("inference.predict", *trained.arguments, "--data", str(data))
-    process = launched(tmp_path, *call)
-    _, err = process.communicate(timeout=90)
-    assert process.returncode == 1
-    assert re.fullmatch(rf"error: .*{damaged.name}.*\n", err), err
-    damaged.write_bytes(content)
-    process = launched(tmp_path, *call)
-    out, err = process.communicate(timeout=90)
-    assert (process.returncode, err) == (0, "")
-    assert out.count("next: make validate") == 1
-    assert trained.run.submission.read_bytes() == one
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
+    call = [*trained.arguments, "--data"]
+    both = [[*call, str(trained.data)], [*call, str(data)]]
+    ended = run_ranks(2, command_of_rank, "inference.predict", both, folder=tmp_path / "different")
+    assert "the processes differ in what they would predict" in one_error_line(ended)
+    ended = run_ranks(2, command, "inference.predict", [*call, str(data)], folder=tmp_path / "damaged")
+    assert damaged.name in one_error_line(ended)
 
 
 # Training.
 
 
-def compared(world: int, data: Path, folder: Path, *, plain: bool, **train: Any) -> dict[str, Any]:
-    tree = merge(SMALL, {"train": train})
-    answer = folder / f"{world}.json"
-    ended = together(world, compare, folder / f"run{world}", data, tree, plain, answer, folder=folder / str(world))
+def train_ranks(world: int, data: Path, folder: Path, *, plain: bool, **train: Any) -> dict[str, Any]:
+    tree, result = merge(SMALL, {"train": train}), folder / f"{world}.json"
+    arguments = (folder / f"run{world}", data, tree, plain, result)
+    ended = run_ranks(world, train_and_describe, *arguments, folder=folder / str(world))
     assert [(status, err) for status, _, err in ended] == [(0, "")] * world
-    content: dict[str, Any] = json.loads(answer.read_text())
+    content: dict[str, Any] = json.loads(result.read_text())
     return content
 
 
-@pytest.mark.parametrize(("batch_size", "accumulate"), [(8, 1), (4, 2)])
-def test_two_ranks_make_the_updates_of_one(tiny_data: Path, tmp_path: Path, batch_size: int, accumulate: int) -> None:
-    """Without batch normalisation there is no difference but the order of sums."""
-    train = {"batch_size": batch_size, "accumulate": accumulate, "optimizer": "sgd", "lr": 0.1, "precision": "fp32"}
-    one, two = (compared(world, tiny_data, tmp_path, plain=True, epochs=5, **train) for world in (1, 2))
+def test_two_ranks_make_the_updates_of_one(tiny_data: Path, tmp_path: Path) -> None:
+    """Without batch norm only the order of sums differs."""
+    train = {"accumulate": 2, "optimizer": "sgd", "lr": 0.1, "precision": "fp32", "epochs": 3}
+    one, two = (train_ranks(world, tiny_data, tmp_path, plain=True, **train) for world in (1, 2))
     for ours, theirs in zip(two["weights"], one["weights"], strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
     assert two["loss"] == pytest.approx(one["loss"])
 
 
 def test_two_ranks_have_equal_weights_and_the_score_of_one(tiny_data: Path, tmp_path: Path) -> None:
-    one, two = (compared(world, tiny_data, tmp_path, plain=False) for world in (1, 2))
-    assert two["hashes"][0] == two["hashes"][1], "weights, averaged weights and statistics"
-    assert two["finite"] == [True, True]
+    train = {"lr": 0.03, "ema": 0.8, "epochs": 16, "validate_every": 16, "save_seconds": 1000}
+    one, two = (train_ranks(world, tiny_data, tmp_path, plain=False, **train) for world in (1, 2))
+    assert two["hashes"][0] == two["hashes"][1], "weights, averaged weights and batch norm statistics"
     assert one["dice"] > 0.85
-    assert two["dice"] == pytest.approx(one["dice"], abs=TOLERANCE)
+    assert two["dice"] == pytest.approx(one["dice"], abs=0.03)
 
 
-def test_a_killed_training_goes_on_with_one_rank(tiny_data: Path, tmp_path: Path) -> None:
+def test_one_rank_resumes_after_a_rank_was_killed(tiny_data: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     call = training(run, tiny_data)
-    (first, out, err), (second, _, _) = together(2, train_and_die, call, 1, 7, folder=tmp_path / "two")
+    (first, out, err), (second, _, _) = run_ranks(2, train_and_kill, call, 1, 7, folder=tmp_path / "two")
     assert (first, second, err) == (1, -signal.SIGKILL, "")
     assert "fold 0 begins: 8 images, 2 x CPU" in out
     state = load_state(run.last(0))
     assert (state["epoch"], state["update"]) == (1, 2), "every step is saved"
-    [(status, out, err)] = together(1, command, "folds.train", call, folder=tmp_path / "one")
+    [(status, out, err)] = run_ranks(1, command, "folds.train", call, folder=tmp_path / "one")
     assert (status, err) == (0, "")
     assert "fold 0 resumes in epoch 2" in out
-    assert [json.loads(line)["epoch"] for line in run.history(0).read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert [json.loads(line)["epoch"] for line in run.history(0).read_text().splitlines()] == [1, 2, 3]
 
 
-def test_a_loss_that_is_no_number_stops_all_with_one_line(tiny_data: Path, tmp_path: Path) -> None:
+def test_a_nan_loss_on_one_rank_stops_all_with_one_line(tiny_data: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    ended = together(2, train_and_spoil, training(run, tiny_data), 1, 3, folder=tmp_path / "two")
-    assert [status for status, _, _ in ended] == [1, 1]
-    assert re.fullmatch(
-        r"error: the loss of fold 0 is not finite after update 3 of epoch 1; .*\n", ended[0][2] + ended[1][2]
-    )
+    ended = run_ranks(2, train_with_nan, training(run, tiny_data), 1, 3, folder=tmp_path / "two")
+    assert one_error_line(ended).startswith("error: the loss of fold 0 is not finite after update 3 of epoch 1; ")
     assert load_state(run.last(0))["update"] == 2
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+def test_an_automatic_batch_size_is_shared_evenly(tiny_data: Path, tmp_path: Path) -> None:
+    """The 8 images of a CPU become 6 for three ranks. A number that three ranks cannot share is an error."""
     run = RunFolder(tmp_path / "run")
-    ended = together(3, command, "folds.train", training(run, tiny_data), folder=tmp_path / "three")
-    assert [status for status, _, _ in ended] == [1, 1, 1]
-    # torch may add a line of its own on a connection that is gone.
-    assert [line for _, _, err in ended for line in err.splitlines() if line.startswith("error")] == [
-        "error: train.batch_size=2 is the batch of all processes and cannot be shared evenly by 3; use NPROC=2, or "
-        "train.batch_size=3 in a new RUN"
-    ]
+    call = training(run, tiny_data)
+    line = one_error_line(run_ranks(3, command, "folds.train", call, folder=tmp_path / "uneven"))
+    assert line.startswith("error: train.batch_size=2 is the batch of all processes and cannot be shared")
     assert not run.root.exists()
 
+    call += ["train.batch_size=auto", "train.epochs=1"]
+    ended = run_ranks(3, command, "folds.train", call, folder=tmp_path / "auto")
+    assert [(status, err) for status, _, err in ended] == [(0, "")] * 3
+    [line] = [line for _, out, _ in ended for line in out.splitlines() if "=auto" in line]
+    assert re.fullmatch(r"train.batch_size=auto is 6 on CPU, .*, 2 in each of 3 processes", line)
+    assert load_yaml(run.settings)["train"]["batch_size"] == 6
 
-def test_auto_can_be_shared(tiny_data: Path, tmp_path: Path) -> None:
-    """8 images on a CPU are 6 for three processes, which the settings then say, and the same command goes on with."""
+
+# The launcher.
+
+
+def test_a_signal_to_the_launcher_saves_the_training(tiny_data: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    call = [*training(run, tiny_data), "train.batch_size=auto", "train.epochs=1"]
-    for name, printed in (
-        ("first", [r"train.batch_size=auto is 6 on CPU, .*, 2 in each of 3 processes"]),
-        ("again", []),
-    ):
-        ended = together(3, command, "folds.train", call, folder=tmp_path / name)
-        assert [(status, err) for status, _, err in ended] == [(0, "")] * 3
-        lines = [line for _, out, _ in ended for line in out.splitlines() if "=auto" in line]
-        assert len(lines) == len(printed)
-        assert all(map(re.fullmatch, printed, lines))
-        assert load_yaml(run.settings)["train"]["batch_size"] == 6
-
-
-def test_a_signal_to_the_launcher_saves(tiny_data: Path, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    process = launched(tmp_path, "folds.train", *training(run, tiny_data), "train.epochs=5000")
+    arguments = [*training(run, tiny_data), "train.epochs=5000"]
+    environment = {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "folds.launch", "--nproc", "2", "folds.train", *arguments],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 90
     while not run.last(0).is_file():
         assert process.poll() is None, process.communicate()
@@ -229,29 +208,32 @@ def test_a_signal_to_the_launcher_saves(tiny_data: Path, tmp_path: Path) -> None
     assert re.fullmatch(rf"stopped by SIGTERM {place}; it is saved, .*\n", err), err
 
 
-def test_processes_with_other_threads_are_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "all_gather", lambda value: [value, f"another {value}"])
-    with pytest.raises(Failure, match=r"differ in what they would predict; .* OMP_NUM_THREADS=16 before torchrun"):
-        ranks.require_same("what they would predict", "key")
+def test_the_launcher_has_the_error_and_the_status_of_a_rank(tmp_path: Path) -> None:
+    """One rank fails; the launcher stops the other one, which would run for a minute."""
+    source = (
+        "import os, time; from competition.command import Failure, run_command\n"
+        "def main():\n"
+        "    if os.environ['RANK'] == '0': time.sleep(60)\n"
+        "    raise Failure('the disk is full')\n"
+        "run_command(main)\n"
+    )
+    assert run_ranks(1, launch_module, tmp_path, source, folder=tmp_path) == [(1, "", "error: the disk is full\n")]
 
 
-# The launcher.
-
-
-def test_the_status_is_that_of_the_ranks() -> None:
+def test_the_status_of_several_failed_ranks() -> None:
     assert launch.status_of([1, -signal.SIGTERM]) == 1
     assert launch.status_of([-signal.SIGTERM]) == 143
     with pytest.raises(launch.Failure, match="killed by SIGKILL"):
         launch.status_of([1, -signal.SIGKILL])
 
 
-def test_prediction_has_the_threads_of_one_process() -> None:
+def test_training_shares_the_cores_and_prediction_does_not() -> None:
     assert launch.threads(2, "inference.predict") == {}
     assert int(launch.threads(10_000, "folds.train")["OMP_NUM_THREADS"]) == 1
 
 
 @pytest.mark.parametrize(("more", "level"), [([], "ERROR"), (["--debug"], None)])
-def test_torch_speaks_for_those_who_ask(monkeypatch: pytest.MonkeyPatch, more: list[str], level: str | None) -> None:
+def test_torch_logs_only_with_debug(monkeypatch: pytest.MonkeyPatch, more: list[str], level: str | None) -> None:
     seen = []
 
     def launched(*_: object) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Trainings that are killed at any moment and started again end as if they had never been stopped."""
+"""A training that is interrupted and resumed ends with the weights of an uninterrupted one."""
 
 import os
 import random
@@ -21,13 +21,13 @@ from folds.checkpoint import load_state
 from folds.samples import Key, Samples
 from folds.train import main as train
 
-EPOCHS = 20  # enough for a slow watcher to see the training before it ends
+EPOCHS = 12  # enough for a slow machine to interrupt the training before it ends
 # 8 images in batches of 2 with 2 batches an update: 2 updates an epoch, and a save after each of them.
 SETTINGS = [
     "split.folds=5",
     "input={height: 32, width: 64}",
     "network={width: 8, depth: 2, stem: 2}",
-    f"train={{epochs: {EPOCHS}, batch_size: 2, accumulate: 2, lr: 0.01, ema: 0.9, validate_every: 5}}",
+    f"train={{epochs: {EPOCHS}, batch_size: 2, accumulate: 2, lr: 0.01, ema: 0.9, validate_every: 6}}",
     "train.save_seconds=0",
 ]
 
@@ -45,14 +45,14 @@ def train_as_from_a_shell(arguments: list[str]) -> None:
 
 
 class Training:
-    """A process that trains fold 0, in a process group of its own as a shell starts it."""
+    """A process that trains fold 0 in its own process group, as when a shell starts it."""
 
     def __init__(self, run: RunFolder, data: Path, workers: int = 0) -> None:
         self.last = run.last(0)
-        self.screens = run.root.parent / "out", run.root.parent / "err"
+        self.outputs = run.root.parent / "out", run.root.parent / "err"
         start_server()
         arguments = (arguments_of(run, data, workers),)
-        self.process = CONTEXT.Process(target=run_rank, args=({}, self.screens, train_as_from_a_shell, arguments))
+        self.process = CONTEXT.Process(target=run_rank, args=({}, self.outputs, train_as_from_a_shell, arguments))
         self.process.start()
 
     def wait_for_saves(self, count: int) -> None:
@@ -72,7 +72,7 @@ class Training:
         if number is not None:
             os.killpg(self.process.pid or 0, number)
         self.process.join(90)
-        out, err = (screen.read_text() for screen in self.screens)
+        out, err = (path.read_text() for path in self.outputs)
         return self.process.exitcode, out, err
 
     def _stamp(self) -> tuple[int, int] | None:
@@ -118,7 +118,7 @@ def assert_same_end(run: RunFolder, reference: RunFolder, epochs: int = EPOCHS) 
 
 @pytest.fixture(scope="module")
 def reference(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A training that was never stopped."""
+    """An uninterrupted training."""
     run = RunFolder(tmp_path_factory.mktemp("reference") / "run")
     torch.set_num_threads(1)
     train(arguments_of(run, tiny_data, workers=0))
@@ -131,11 +131,11 @@ def test_killed_at_random_moments(tiny_data: Path, tmp_path: Path, reference: Ru
     reached = [(0, 0)]
     for _ in range(2):
         training = Training(run, tiny_data)
-        training.wait_for_saves(chance.randint(2, 7))
+        training.wait_for_saves(chance.randint(2, 5))
         time.sleep(chance.uniform(0, 0.05))
         assert training.end(signal.SIGKILL)[0] == -signal.SIGKILL
         reached.append(progress(run))
-    assert reached == sorted(set(reached)), "each start resumes, none begins again"
+    assert reached == sorted(set(reached)), "each start resumes"
     assert reached[-1][0] < EPOCHS
     status, out, err = Training(run, tiny_data).end()
     assert status == 0, err
@@ -144,7 +144,7 @@ def test_killed_at_random_moments(tiny_data: Path, tmp_path: Path, reference: Ru
 
 
 def test_stopped_by_signals_with_workers(tiny_data: Path, tmp_path: Path, reference: RunFolder) -> None:
-    """SIGTERM and Ctrl-C reach the whole group; the current step is finished and saved."""
+    """The signals reach the whole group, also the workers. The current step is finished and saved."""
     run = RunFolder(tmp_path / "run")
     for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")):
         training = Training(run, tiny_data, workers=1)

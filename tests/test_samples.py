@@ -1,13 +1,11 @@
-"""Training samples depend only on (seed, epoch, photo); batches, their order and their shares."""
+"""Training samples depend only on (seed, epoch, photo). Batches have an order and are shared by ranks."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
@@ -36,7 +34,7 @@ def same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
 # Samples.
 
 
-def test_without_changes_samples_are_the_photos(data: DataFolder) -> None:
+def test_without_augmentation_samples_are_the_photos(data: DataFolder) -> None:
     samples = samples_of(data, PLAIN)
     assert len(samples) == len(data.train)
     for index, photo in enumerate(data.train):
@@ -60,19 +58,6 @@ def test_a_sample_depends_only_on_its_key_and_the_seed(data: DataFolder, augment
     other = samples_of(data, augment, seed=2)
     assert not any(same(forwards[key], other[key]) for key in keys)
     assert not same(forwards[Key(0, 1)], forwards[Key(1, 1)]), "each epoch changes a photo differently"
-
-
-def test_workers_make_the_same_samples(data: DataFolder) -> None:
-    samples = samples_of(data)
-
-    def batches(workers: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = Batches(len(samples), 3, seed=1)
-        order.epoch = 2
-        generator = torch.Generator().manual_seed(seed)
-        return iter(list(DataLoader(samples, batch_sampler=order, num_workers=workers, generator=generator)))
-
-    for here, there in zip(batches(0, 1), batches(2, 99), strict=True):
-        assert same((here[0], here[1]), (there[0], there[1]))
 
 
 def test_the_cache_is_not_changed(data: DataFolder) -> None:

@@ -34,7 +34,7 @@ def test_every_pixel_gets_a_logit(encoder: str) -> None:
 
 
 @pytest.mark.parametrize("levels", [1, 3, 4])
-def test_a_shorter_decoder_is_enlarged_to_full_size(levels: int) -> None:
+def test_logits_of_a_shorter_decoder_have_full_size(levels: int) -> None:
     network = TimmUNet("resnet18", "none", [8] * levels)
     assert len(network.blocks) == levels
     assert logits_of(network, 64, 64).shape == (1, 1, 64, 64)
@@ -51,13 +51,6 @@ def test_skip_connections_join_where_the_encoder_has_a_feature() -> None:
     assert [block[0].in_channels for block in network.blocks] == [512 + 256, 40 + 128, 30 + 64, 20 + 64, 10 + 3]
     sparse = TimmUNet("convnext_atto", "none", [40, 30, 20, 10, 5])
     assert [block[0].in_channels for block in sparse.blocks] == [320 + 160, 40 + 80, 30 + 40, 20, 10 + 3]
-
-
-def test_names_of_the_decoder_parameters() -> None:
-    names = [name for name in TimmUNet("resnet18", "none", [8, 4]).state_dict() if not name.startswith("encoder.")]
-    norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
-    block = ["0.weight", *(f"1.{part}" for part in norm), "3.weight", *(f"4.{part}" for part in norm)]
-    assert names == [*(f"blocks.{level}.{part}" for level in range(2) for part in block), "head.weight", "head.bias"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +79,7 @@ def test_scse_by_hand() -> None:
 
 
 def test_bilinear_enlargement_is_smooth() -> None:
-    """The decoder's first block sees a ramp where nearest enlargement shows it steps."""
+    """The input of the decoder's first block is interpolated between the positions of nearest enlargement."""
     seen = {}
     for enlarge in ("nearest", "bilinear"):
         torch.manual_seed(1)
@@ -99,8 +92,8 @@ def test_bilinear_enlargement_is_smooth() -> None:
     assert torch.allclose(steps[1], 0.75 * ends[0] + 0.25 * ends[1], atol=1e-5)
 
 
-def test_detail_draws_one_pixel_at_full_size() -> None:
-    """Two convolutions on the photo: the last level sees 7 channels of them, each from 5 x 5 pixels."""
+def test_detail_is_two_convolutions_at_full_size() -> None:
+    """The last level gets 7 channels, each with a receptive field of 5 x 5 pixels."""
     network = TimmUNet("resnet18", "none", [40, 30, 20, 10, 5], detail=7).eval()
     assert network.blocks[-1][0].in_channels == 10 + 7
     assert network.detail is not None

@@ -1,4 +1,4 @@
-"""The command ``folds.train``: what it prints, what it leaves behind, and what it does with a finished fold."""
+"""The command ``folds.train``: its output, its files, and finished folds."""
 
 from contextlib import nullcontext
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The U-Net: its sizes, the published structure, its skip connections, and what it does to pixels."""
+"""The U-Net: its structure, skip connections, and receptive field."""
 
 import pytest
 import torch
@@ -60,30 +60,25 @@ def test_the_stem_is_space_to_depth() -> None:
     assert network.head.out_channels == 16
 
 
-def test_max_width_caps_every_level() -> None:
-    network = UNet(8, 4, max_width=16)
-    assert [block[0].out_channels for block in network.contracting] == [8, 16, 16, 16, 16]
-
-
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_each_skip_connection_is_used(level: int) -> None:
-    """With nothing coming from below, a level's expanding block still sees what the contracting path saw there."""
+    """If the input from the level below is 0, the output still depends on the image through the skip connection."""
     network = UNet(4, 3).eval()
     block = network.expanding[2 - level]
     below = block[0].in_channels - 4 * 2**level
 
-    def silence(_module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    def without_lower_level(_module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         x = inputs[0].clone()
         x[:, :below] = 0
         return (x,)
 
-    block.register_forward_pre_hook(silence)
+    block.register_forward_pre_hook(without_lower_level)
     with torch.inference_mode():
         assert not torch.allclose(network(pixels(16, 16)), network(pixels(16, 16)), atol=1e-5)
 
 
-def test_a_pixel_reaches_as_far_as_the_convolutions_do() -> None:
-    """Depth 1: two 3 x 3 at full size, two at half size, two at full size: no farther than 12 pixels away."""
+def test_the_receptive_field_is_that_of_the_convolutions() -> None:
+    """Depth 1: two 3 x 3 convolutions at full size, two at half size, two at full size: at most 12 pixels."""
     network = UNet(4, 1).eval()
     image = pixels(64, 64)
     other = image.clone()
@@ -102,17 +97,13 @@ def test_pixels_are_normalised_as_imagenet() -> None:
     assert not Normalise().state_dict()
 
 
-def test_blocks_keep_the_size() -> None:
-    assert DoubleConvolution(3, 5)(torch.randn(2, 3, 7, 9)).shape == (2, 5, 7, 9)
-
-
 @pytest.mark.parametrize(("channels", "groups"), [(4, 4), (12, 4), (16, 8), (256, 8)])
 def test_group_normalisation(channels: int, groups: int) -> None:
-    """Of each image by itself: another image in the batch changes nothing, in training too."""
+    """Each image is normalised alone: another image in the batch changes nothing, also in training mode."""
     block = DoubleConvolution(3, channels, "group").train()
     assert block[1].num_groups == groups
     images = torch.randn(2, 3, 6, 6)
-    # Up to rounding: without AVX-512 the sums of a batch of one are made in another order.
+    # Up to rounding: without AVX-512 a batch of one is summed in another order.
     assert torch.allclose(block(images)[:1], block(images[:1]), atol=1e-4)
 
 
@@ -122,7 +113,7 @@ def test_channels_last_computes_the_same() -> None:
     with torch.inference_mode():
         expected = network(image)
         network.to(memory_format=torch.channels_last)
-        # What the loader gives, (N, H, W, 3), seen as (N, 3, H, W), is channels last already.
+        # The loader gives (N, H, W, 3); permuted to (N, 3, H, W) it is channels last already.
         seen = image.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         assert seen.is_contiguous(memory_format=torch.channels_last)
         assert torch.allclose(network(seen), expected, atol=1e-5)

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 class Bright(nn.Module):
-    """Car is what is bright; normalises badly in training mode, and counts the batches it saw."""
+    """Bright pixels are car. Training mode would normalise differently. ``sizes`` records the batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def score(data: DataFolder, network: nn.Module, *, batch_size: int, workers: int
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_it_is_the_mean_over_images(tiny_data: Path, batch_size: int) -> None:
+def test_the_score_is_the_mean_over_images(tiny_data: Path, batch_size: int) -> None:
     """10 images in batches of 4: the smaller last batch counts, and every image has the same weight."""
     data, network = DataFolder(tiny_data), Bright()
     scores = score(data, network, batch_size=batch_size)
