@@ -125,13 +125,13 @@ class Trap:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_code_in_a_state_is_not_run(tmp_path: Path) -> None:
-    trap = Trap(tmp_path / "sprung")
+    trap = Trap(tmp_path / "executed")
     torch.save({"network": trap}, tmp_path / "torch.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(trap))
     for name in ("torch.pt", "plain.pt"):
         with pytest.raises(Failure, match="is damaged"):
             load_state(tmp_path / name)
-    assert not (tmp_path / "sprung").exists()
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path: Path) -> None:

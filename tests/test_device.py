@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 
 
-def test_without_a_gpu_the_processor_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_cpu_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device() == CPU
     before = torch.get_num_threads()
@@ -51,7 +51,7 @@ def test_a_named_precision_stays(precision: Precision) -> None:
     ("able", "expected"),
     [({"avx512_bf16": True}, "bf16"), ({"avx2": True, "avx512_bf16": False}, "fp32"), ({}, "fp32")],
 )
-def test_auto_on_a_processor(monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], expected: str) -> None:
+def test_auto_on_a_cpu(monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], expected: str) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     assert resolve_precision("auto", CPU) == expected
 
@@ -72,7 +72,7 @@ def test_the_context_computes_in_the_precision(precision: Precision, dtype: torc
     assert (a @ a).dtype == torch.float32
 
 
-def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -29,26 +29,6 @@ def test_each_term_has_a_function_a_formula_and_a_description() -> None:
     assert Loss(bce=0, dice=0.5).weights() == {"dice": 0.5}
 
 
-def test_bce_by_hand() -> None:
-    logits = column(logit(0.8), logit(0.3), 0.0)
-    target = column(1.0, 0.0, 0.25)
-    expected = (-math.log(0.8) - math.log(0.7) + math.log(2)) / 3
-    assert bce(logits, target, PLAIN).item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_dice_by_hand() -> None:
-    """p = (0.5, 0.25), t = (1, 0.5): 1 - (2 * 0.625 + 1) / (0.3125 + 1.25 + 1)."""
-    loss = dice(column(0.0, logit(0.25)), column(1.0, 0.5), PLAIN)
-    assert loss.item() == pytest.approx(1 - 2.25 / 2.5625, rel=1e-6)
-
-
-def test_dice_is_computed_per_image() -> None:
-    """A full and an empty prediction of a full mask: the mean of nearly 0 and nearly 1, not Dice of the batch."""
-    logits = torch.cat([torch.full((1, 1, 8, 8), 50.0), torch.full((1, 1, 8, 8), -50.0)])
-    loss = dice(logits, torch.ones(2, 1, 8, 8), PLAIN).item()
-    assert loss == pytest.approx((0.0 + 1 - 1 / 65) / 2, rel=1e-6)
-
-
 def test_dice_of_two_empty_masks_is_0() -> None:
     loss = dice(torch.full((1, 1, 4, 4), -80.0), torch.zeros(1, 1, 4, 4), PLAIN)
     assert loss.item() == pytest.approx(0, abs=1e-6)

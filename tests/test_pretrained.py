@@ -106,10 +106,10 @@ class Trap:
 
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
-    torch.save({"state_dict": Trap(tmp_path / "sprung")}, tmp_path / "w.pth")
+    torch.save({"state_dict": Trap(tmp_path / "executed")}, tmp_path / "w.pth")
     with pytest.raises(Failure, match="is not a readable file of weights"):
         read_weights(tmp_path / "w.pth")
-    assert not (tmp_path / "sprung").exists()
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(("name", "content"), [("w.pth", b""), ("w.pth", b"text"), ("w.safetensors", b"text")])

@@ -46,14 +46,6 @@ def test_the_structure_is_the_published_one() -> None:
     assert all(module.kernel_size == (3, 3) for module in convolutions[:-1])
 
 
-def test_parameters_counted_by_hand() -> None:
-    """Width 4, depth 1: down 3-4-4 and 4-8-8, up 12-4-4, head 4-1; two values a channel for each batch norm."""
-    weights = 9 * (3 * 4 + 4 * 4) + 9 * (4 * 8 + 8 * 8) + 9 * (12 * 4 + 4 * 4)
-    norms = 2 * (4 + 4 + 8 + 8 + 4 + 4)
-    head = 4 + 1
-    assert sum(parameter.numel() for parameter in UNet(4, 1).parameters()) == weights + norms + head
-
-
 def test_the_stem_is_space_to_depth() -> None:
     network = UNet(4, 1, stem=4)
     assert network.contracting[0][0].in_channels == 3 * 16
@@ -99,7 +91,7 @@ def test_pixels_are_normalised_as_imagenet() -> None:
 
 @pytest.mark.parametrize(("channels", "groups"), [(4, 4), (12, 4), (16, 8), (256, 8)])
 def test_group_normalisation(channels: int, groups: int) -> None:
-    """Each image is normalised alone: another image in the batch changes nothing, also in training mode."""
+    """Each image is normalised on its own: another image in the batch changes nothing, also in training mode."""
     block = DoubleConvolution(3, channels, "group").train()
     assert block[1].num_groups == groups
     images = torch.randn(2, 3, 6, 6)

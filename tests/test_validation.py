@@ -99,24 +99,6 @@ def test_it_scores_in_evaluation_mode_and_restores_the_mode(tiny_data: Path, tra
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
-def test_a_perfect_network_scores_almost_one(tiny_data: Path) -> None:
-    """It predicts the soft target, so the score lacks only what the frame loses."""
-    data = DataFolder(tiny_data)
-    targets = torch.stack([torch.from_numpy(FRAME.target(data.truth(photo))) for photo in data.train])
-
-    class Oracle(nn.Module):
-        seen = 0
-
-        def forward(self, pixels: Tensor) -> Tensor:
-            chosen = targets[self.seen : self.seen + len(pixels)].float() / 255
-            self.seen += len(pixels)
-            return chosen.clamp(0.001, 0.999).logit().unsqueeze(1)
-
-    scores = score(data, Oracle(), batch_size=4)
-    assert scores.dice > 0.97
-    assert scores.iou == pytest.approx(scores.dice / (2 - scores.dice), abs=1e-3)
-
-
 def test_levels_are_rounded() -> None:
     levels = to_levels(torch.tensor([0.0, 0.499 / 255, 0.501 / 255, 0.5, 1.0]).view(1, 1, 1, 5))
     assert levels.dtype == torch.uint8
