@@ -155,7 +155,8 @@ def test_encoders_and_weights_that_cannot_be_loaded(
     """Without a network connection: each error is one line and does not wait for the hub."""
     offline(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "resnet18.pth", trained("resnet18"))
+    if weights == "resnet18.pth":
+        write(tmp_path / weights, trained("resnet18"))
     start = time.monotonic()
     with pytest.raises(Failure, match=reason) as error:
         TimmUNet(encoder, weights, [8])
