@@ -162,8 +162,8 @@ WHOLE = ["loss={boundary: 3, boundary_width: 5}", "augment={hue: 0.1, blur: 0.5,
 CROPS = ["augment.crop=[16, 32]"]
 # The test writes the file.
 FROZEN = (
-    "network={name: timm_unet, width: 32, depth: 4, stem: 4, decoder: [16, 8, 8], encoder: test_resnet, freeze: 2, "
-    "weights: w.safetensors}"
+    "network={name: timm_unet, width: 32, max_width: 256, depth: 4, stem: 4, decoder: [16, 8, 8], "
+    "encoder: test_resnet, freeze: 2, weights: w.safetensors}"
 )
 
 

@@ -18,7 +18,7 @@ SMALL = [
     "split.folds=2",
     "input={height: 64, width: 96}",
     "network={width: 8, depth: 3, stem: 2}",
-    "train={epochs: 10, batch_size: 4, lr: 0.01, ema: 0.9, cache: true, workers: 0, validate_every: 5}",
+    "train={epochs: 20, batch_size: 8, lr: 0.01, ema: 0.9, cache: true, workers: 0, validate_every: 10}",
     "inference={batch_size: 8, shard: 16, readers: 2}",
 ]
 
