@@ -25,6 +25,7 @@ from competition.data_folder import DataFolder, Photo
 from competition.files import read_json, sha256
 from competition.run.folder import DEFAULT_DATA, RunFolder, run_at
 from competition.run.open import SOURCES, open_run
+from competition.run.records import read_history
 from competition.settings.resolve import load_preset, merge, parse_assignments, resolve
 from competition.settings.schema import TTA, Inference, Settings, flat
 from folds.begin import ensure_split, make_split, require_possible
@@ -84,7 +85,7 @@ class Protocol:
         return self.by_fold[max(self.by_fold)]
 
     def run(self, variant: str) -> RunFolder:
-        """The run of a variant."""
+        """The folder that a variant is trained in."""
         return RunFolder(self.runs / variant)
 
     def assignments(self, changes: Changes) -> list[str]:
@@ -93,10 +94,8 @@ class Protocol:
         changed += weights_for(changes, resolved(self.preset, changed), self.weights)
         left_out = resolved(self.preset, changed).data.leave_out
         cars = sorted({photo.car for photo in self.unseen})
-        return [
-            *changed,
-            f"data.leave_out={json.dumps([*left_out, *cars])}",
-        ]  # quoted: a name may be digits
+        names = json.dumps([*left_out, *cars])  # in quotes, because a name may be all digits
+        return [*changed, f"data.leave_out={names}"]
 
 
 @dataclass(frozen=True)
@@ -128,11 +127,7 @@ def weights_for(changes: Changes, settings: Settings, files: Mapping[str, str]) 
 
 
 def files_of(assignments: Sequence[str], preset: Settings) -> dict[str, str]:
-    """``["mobilenetv2_100=FILE"]`` as a dict.
-
-    Raises:
-        Failure: an assignment is not of that form, or no variant has the encoder.
-    """
+    """``["mobilenetv2_100=FILE"]`` as a dict."""
     changed = [change.partition("=") for changes in VARIANTS.values() for change in changes]
     known = {preset.network.encoder} | {value for name, _, value in changed if name == "network.encoder"}
     files = {}
@@ -145,24 +140,22 @@ def files_of(assignments: Sequence[str], preset: Settings) -> dict[str, str]:
 
 
 def protocol_of(options: Namespace) -> Protocol:
-    """The protocol from the command line.
-
-    Raises:
-        Failure: a setting or the data are wrong, or the settings name a run that has seen the unseen cars.
-    """
+    """Check the options of the command line and the data, and collect them in a protocol."""
     settings = resolved(options.preset, options.set)
     if options.minutes <= 0:
-        raise Failure(f"--minutes={options.minutes:g} leaves no time to train a network; MINUTES=3 is the default")
+        raise Failure(f"--minutes={options.minutes:g} is not above 0; the default is MINUTES=3")
     if settings.train.batch_size == "auto":
-        raise Failure("train.batch_size=auto may be another number for each variant; name one for all, or none")
+        raise Failure("train.batch_size=auto may choose a different number for each variant; use a number")
     learned = [name for name in SOURCES if flat(settings)[name] != "none"]
     if learned:
-        raise Failure(f"{learned[0]} names a run whose folds have learned from the unseen cars; leave it away")
+        raise Failure(
+            f"{learned[0]} names a run whose folds have learned from the cars of the test fold; remove this setting"
+        )
     most = settings.split.folds - 1
     if not 1 <= options.repeats <= most or options.ensemble > most:
         raise Failure(
             f"--repeats={options.repeats} --ensemble={options.ensemble}: one of {settings.split.folds} folds is "
-            f"unseen, and {most} have a network; ask for 1 to {most}"
+            f"the test fold, and {most} have a network; use 1 to {most}"
         )
     data = DataFolder(options.data, hq=settings.data.hq)
     data.require_masks(data.train)
@@ -217,36 +210,28 @@ def measured_pace(settings: Settings, protocol: Protocol) -> Pace:
 
 
 def begin(variant: str, changes: Changes, protocol: Protocol) -> tuple[RunFolder, Settings]:
-    """The run and the settings of a variant; the run is created if it does not exist.
-
-    Raises:
-        Failure: a setting is wrong, the weights cannot be had, or the run is there with other settings.
-    """
-    asked = protocol.assignments(changes)
+    """The run and the settings of a variant; the run is created if it does not exist."""
+    assignments = protocol.assignments(changes)
     epochs = protocol.epochs
     if epochs is None:
-        epochs = pace_of(variant, resolved(protocol.preset, asked), protocol).epochs(protocol.minutes)
+        epochs = pace_of(variant, resolved(protocol.preset, assignments), protocol).epochs(protocol.minutes)
     arguments = Namespace(
         run=f"{protocol.runs}/{variant}",
         data=protocol.data.root,
         preset=protocol.preset,
         settings=None,
-        set=[*asked, f"train.epochs={epochs}", f"train.validate_every={epochs}"],
+        set=[*assignments, f"train.epochs={epochs}", f"train.validate_every={epochs}"],
     )
     run, settings, _ = open_run(arguments, protocol.preset)
     if not run.settings.is_file():
         require_possible(run, settings, protocol.data, fold=None)
     if ensure_split(run, settings, protocol.data) != protocol.by_fold:
-        raise Failure(f"{run.folds} is another split than that of these data and settings; name a new RUN")
+        raise Failure(f"{run.folds} is not the split of these data and settings; use a new RUN")
     return run, settings
 
 
 def train_variant(variant: str, changes: Changes, folds: Sequence[int], protocol: Protocol) -> list[Trained]:
-    """Train and score the networks of a variant that are not finished.
-
-    Raises:
-        Failure: whatever ``begin`` or the training refuse.
-    """
+    """Train and score the networks of a variant that are not finished."""
     run, settings = begin(variant, changes, protocol)
     networks = []
     for fold in folds:
@@ -264,8 +249,7 @@ def train_variant(variant: str, changes: Changes, folds: Sequence[int], protocol
 
 def trained_pace(run: RunFolder, fold: int) -> float:
     """Images per second of the training of a fold, the median over epochs."""
-    lines = run.history(fold).read_text(encoding="utf-8").splitlines()
-    return float(statistics.median(json.loads(line)["images_per_second"] for line in lines))
+    return statistics.median(epoch.images_per_second for epoch in read_history(run.history(fold)))
 
 
 def scores_of(models: Sequence[Path], file: Path, protocol: Protocol) -> dict[str, float]:
@@ -321,18 +305,14 @@ def row_of_variant(variant: str, preset: Sequence[Trained], protocol: Protocol) 
 
 
 def dice_of(networks: Sequence[Trained]) -> list[float]:
-    """The Dice of each network."""
+    """The Dice of each network on the test fold, with TTA."""
     return [network.dice for network in networks]
 
 
 def measure(
     variants: Sequence[str], repeats: int, ensemble: int, protocol: Protocol
 ) -> tuple[list[Row], dict[str, str]]:
-    """The rows of all finished variants, the preset first, and the errors of the others.
-
-    Raises:
-        Failure: the preset itself cannot be trained.
-    """
+    """The rows of all finished variants, the preset first, and the errors of the others."""
     preset = train_variant(PRESET, [], range(repeats), protocol)
     rows, not_run = rows_of_preset(preset), dict[str, str]()
     ways: dict[str, Callable[[], Row]] = {}

@@ -15,11 +15,11 @@ GENERATED = Path("data/bench")
 ORDER = Order(cars=4, test_cars=2, seed=1)
 
 
-def data_folder(asked: Path | None) -> DataFolder:
-    """The given folder, or generated cars, which are created once."""
-    if asked is None:
+def data_folder(folder: Path | None) -> DataFolder:
+    """The data in a folder; without one, generated cars, which are created once."""
+    if folder is None:
         make(GENERATED, ORDER, os.cpu_count() or 1)
-    return DataFolder(asked or GENERATED)
+    return DataFolder(folder or GENERATED)
 
 
 def first(photos: Sequence[Photo], count: int) -> list[Photo]:

@@ -68,7 +68,7 @@ def predict_with_kills(run: RunFolder, seconds: float, kills: int, seed: int) ->
     attempts = [predict(run, kill_after=moment) for moment in moments]
     last = predict(run)
     return {
-        "asked": kills,
+        "requested": kills,
         "killed": sum(attempt.killed for attempt in attempts),
         "moments": moments,
         "seconds": sum(attempt.seconds for attempt in attempts) + last.seconds,

@@ -29,8 +29,6 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
         "enlarged": ["network.stem=1", "network.decoder=[128,64,32,24]"],
         "wide": ["network.decoder=[256,128,64,32]"],
         "group-norm": ["network.norm=group"],
-        "scse": ["network.attention=scse"],
-        "bilinear": ["network.enlarge=bilinear"],
     },
     "size": {
         "smaller": ["input.height=256", "input.width=384"],

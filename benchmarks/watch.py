@@ -1,4 +1,4 @@
-"""Run a command and sample its memory and its disk usage; kill it if asked."""
+"""Run a command and sample its memory and its disk usage; optionally kill it after some time."""
 
 import fnmatch
 import os

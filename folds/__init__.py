@@ -5,6 +5,5 @@ import os
 from competition.command import handle_interrupt_during_imports
 
 handle_interrupt_during_imports()
-# OpenMP threads must sleep while they wait. By default they spin, and processes that share cores slow each other down
-# several times. The variable is read when torch is imported.
+# Read when torch is imported: waiting OpenMP threads sleep. Spinning slows processes that share cores several times.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

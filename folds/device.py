@@ -38,7 +38,7 @@ def describe_device() -> str:
 
 
 def cpu_threads(device: torch.device) -> int | None:
-    """The number of threads of a network on a CPU, on which its last bits depend; None on a GPU."""
+    """The number of threads of a network on a CPU; the last bits of its output depend on it. None on a GPU."""
     return torch.get_num_threads() if device.type == "cpu" else None
 
 
@@ -73,7 +73,7 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 @contextmanager
 def out_of_memory(what: str, advice: str) -> Iterator[None]:
-    """Turn torch's error when the GPU runs out of memory into a Failure: ``what`` ran out, and what to do."""
+    """Turn torch's error when the GPU runs out of memory into a Failure that says what needed it and what to do."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:

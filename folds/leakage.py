@@ -39,7 +39,7 @@ def require_held_out(run: RunFolder, fold: int, weights: Path | None = None) -> 
 
 
 def require_same_split(run: RunFolder, source: RunFolder, setting: str) -> None:
-    """Raise a Failure if a run has another split than the run that a setting names; one byte of difference counts."""
+    """Raise a Failure if a run and the run that a setting names do not have equal folds.csv files."""
     if run.root.resolve() == source.root.resolve():
         raise Failure(f"{setting} names {run.root}, the run itself; name another run, or none")
     if run.folds.is_file() and run.folds.read_bytes() != source.folds.read_bytes():

@@ -12,7 +12,7 @@ def without(photos: Iterable[Photo], leave_out: Sequence[str]) -> list[Photo]:
     names = set(leave_out)
     remaining = [photo for photo in photos if not names & {photo.img, photo.car}]
     if not remaining:
-        raise Failure(f"data.leave_out={list(leave_out)} leaves no photo to learn from; name fewer")
+        raise Failure(f"data.leave_out={list(leave_out)} leaves no photo to learn from; name fewer images or cars")
     return remaining
 
 

@@ -38,7 +38,7 @@ def segmentation_loss(settings: Loss, logits: Tensor, target: Tensor) -> Tensor:
     """The weighted sum of the terms, a scalar in float32.
 
     Args:
-        settings: weights of the terms, of which those with weight 0 are not computed; and the kind of target.
+        settings: the kind of target, and the weights of the terms; terms with weight 0 are not computed.
         logits: (N, 1, H, W), any float dtype.
         target: (N, 1, H, W), in [0, 1].
     """

@@ -1,4 +1,4 @@
-"""The optimizer, and the learning rate as a function of the number of the update alone, so it needs no state."""
+"""The optimizer, and the learning rate which depends only on the number of the update, so it needs no saved state."""
 
 import math
 

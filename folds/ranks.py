@@ -1,6 +1,6 @@
 """The ranks of a command that torchrun started in several processes, and their collectives.
 
-With one process nothing here has an effect, and torch.distributed is not initialised.
+With one process nothing here has an effect, and torch.distributed is not initialized.
 """
 
 import contextlib
@@ -104,7 +104,7 @@ def all_gather(value: Value) -> list[Value]:
 
 
 def average_statistics(network: nn.Module) -> None:
-    """Replace the running statistics of batch normalisation by their mean over all ranks."""
+    """Replace the running statistics of batch normalization by their mean over all ranks."""
     floats = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     if world() == 1 or not floats:
         return

@@ -96,9 +96,6 @@ class Batches(Sampler[list[Key]]):
         seed: of the order.
         rank: number of this process, which gets every ``world``-th image of each batch.
         world: number of processes.
-
-    Raises:
-        Failure: the batches cannot be shared evenly, or there are more processes than photos.
     """
 
     def __init__(self, samples: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1) -> None:

@@ -46,7 +46,7 @@ def split_source(settings: Settings) -> RunFolder | None:
     if len({source.folds.read_bytes() for source in sources}) > 1:
         raise Failure(
             f"{' and '.join(SOURCES)} name runs of different splits: the networks of one have seen the cars that the "
-            "other holds out; name runs of one split"
+            "other holds out; name runs with the same split"
         )
     return sources[0] if sources else None
 

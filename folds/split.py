@@ -1,6 +1,6 @@
 """The split of the training cars into folds, and ``folds.csv``, the file that stores it.
 
-All views of a car are in one fold. A network that has seen a car from one side recognises it from another side, so
+All views of a car are in one fold. A network that has seen a car from one side recognizes it from another side, so
 a split by image would give a CV that is too high.
 """
 

@@ -98,49 +98,52 @@ class Trainer:
         Raises:
             Terminated: SIGTERM or Ctrl-C arrived, and the state was saved.
         """
-        state, train = self.state, self.settings.train
         self.write_results()  # the last process may have been killed before it could
-        first_step = state.epoch * self.updates_per_epoch + 1
+        first_step = self.state.epoch * self.updates_per_epoch + 1
         with StopSignal() as stop, event_writer(self.run.fold(self.fold) / "events", first_step) as events:
             while not self.finished:
-                self.network.train()
-                self.batches.epoch, self.batches.start = state.epoch, state.update * self.accumulate
-                self.finite_updates.fill_(state.update)
-                batches = iter(self.loader)
-                title = f"fold {self.fold} epoch {state.epoch + 1}/{train.epochs}"
-                with step_bar(title, state.update, self.updates_per_epoch) as bar:
-                    now = saved = time.monotonic()
-                    while state.update < self.updates_per_epoch:
-                        with self._out_of_memory():
-                            state.loss_sum += self.train_step(batches)
-                        self.finite_updates += torch.isfinite(state.loss_sum)  # on the device: no synchronization
-                        state.update += 1
-                        before, now = now, time.monotonic()
-                        state.seconds += now - before
-                        bar.update()
-                        number, due = ranks.all_reduce_max(stop.number, now - saved >= train.save_seconds)
-                        if number or due:
-                            self.save()
-                            saved = time.monotonic()
-                        if number:
-                            raise Terminated(
-                                f"stopped by {signal.Signals(number).name} in epoch {state.epoch + 1} at step "
-                                f"{state.update} of {self.updates_per_epoch}; it is saved, and the same command "
-                                "resumes there"
-                            )
-                self._require_finite()
+                self.train_epoch(stop)
                 epoch = self._validated_epoch()
-                state.finish_epoch(epoch)
-                write_events(events, epoch, state.epoch * self.updates_per_epoch)
+                self.state.finish_epoch(epoch)
+                write_events(events, epoch, self.state.epoch * self.updates_per_epoch)
                 self.save()
                 self.write_results()
-                print(epoch_line(self.fold, epoch, train.epochs), flush=True)
+                print(epoch_line(self.fold, epoch, self.settings.train.epochs), flush=True)
         [number] = ranks.all_reduce_max(stop.number)
         if number:  # it arrived during the last validation; without this, the next fold would start
             raise Terminated(
                 f"stopped by {signal.Signals(number).name}; fold {self.fold} is finished, and the same command "
                 "continues with the next one"
             )
+
+    def train_epoch(self, stop: StopSignal) -> None:
+        """Do the remaining updates of an epoch; the state is saved at intervals, and when a signal arrives."""
+        state, train = self.state, self.settings.train
+        self.network.train()
+        self.batches.epoch, self.batches.start = state.epoch, state.update * self.accumulate
+        self.finite_updates.fill_(state.update)
+        batches = iter(self.loader)
+        title = f"fold {self.fold} epoch {state.epoch + 1}/{train.epochs}"
+        with step_bar(title, state.update, self.updates_per_epoch) as bar:
+            now = saved = time.monotonic()
+            while state.update < self.updates_per_epoch:
+                with self._out_of_memory():
+                    state.loss_sum += self.train_step(batches)
+                self.finite_updates += torch.isfinite(state.loss_sum)  # on the device: no synchronization
+                state.update += 1
+                before, now = now, time.monotonic()
+                state.seconds += now - before
+                bar.update()
+                number, due = ranks.all_reduce_max(stop.number, now - saved >= train.save_seconds)
+                if number or due:
+                    self.save()
+                    saved = time.monotonic()
+                if number:
+                    raise Terminated(
+                        f"stopped by {signal.Signals(number).name} in epoch {state.epoch + 1} at step {state.update} "
+                        f"of {self.updates_per_epoch}; it is saved, and the same command resumes there"
+                    )
+        self._require_finite()
 
     def train_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
         """One update of the weights from ``accumulate`` batches; returns its mean loss over all ranks."""

@@ -81,11 +81,7 @@ class TrainingState:
         save_state(path, self.state_dict())
 
     def resume(self, path: Path) -> None:
-        """Continue from a saved state.
-
-        Raises:
-            Failure: the file is damaged, or is the state of another fold, split or network.
-        """
+        """Continue from a saved state of the same fold, split and network."""
         saved = load_state(path)
         try:
             self.load_state_dict(saved)
@@ -118,7 +114,7 @@ class TrainingState:
         """Take over a state and the state of the random number generators.
 
         Raises:
-            ValueError: it is the state of another fold or split, whose network may have seen the held-out photos.
+            ValueError: the state is of another fold or split, so its network may have seen the held-out photos.
         """
         if saved["fold"] != self.fold:
             raise ValueError(f"it is the state of fold {saved['fold']}")

@@ -28,9 +28,6 @@ def choose(settings: Inference, members: Sequence[RunFolder], cv: CV | None, fol
         members: the runs that predict together.
         cv: of the same run, if it is scored.
         fold: use what the CV chose for this fold on the other folds; None uses what it chose on all folds.
-
-    Raises:
-        Failure: the settings list more or fewer weights than there are members.
     """
     known = cv if cv is None or fold is None else cv.fold(fold)
     threshold = settings.threshold
@@ -46,7 +43,7 @@ def choose(settings: Inference, members: Sequence[RunFolder], cv: CV | None, fol
 
 
 def given_weights(settings: Inference, members: Sequence[RunFolder]) -> MemberWeights | None:
-    """The weights that ``inference.member_weights`` lists, or None if it is a word."""
+    """The weights that ``inference.member_weights`` lists, or None if it is auto or equal."""
     weights = settings.member_weights
     if isinstance(weights, str):
         return None

@@ -19,7 +19,7 @@ from folds.leakage import require_held_out
 from folds.split import photos_by_fold
 from inference.engine.ensemble import FLIPS, Ensemble
 from inference.engine.host_masks import level_of
-from inference.engine.stream import stream_spans
+from inference.engine.stream import map_in_threads, predict_spans
 
 
 def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, threshold: float) -> Scores:
@@ -59,9 +59,8 @@ def score_photos(
     def count(photo: Photo, spans: Spans) -> metrics.Counts:
         return metrics.counts_of_spans(spans, data.truth_spans(photo))
 
-    level = level_of(threshold)
-    counts = stream_spans(photos, ensembles, count, level=level, batch_size=how.batch_size, readers=how.readers)
-    return metrics.mean(list(counts))
+    spans = predict_spans(photos, ensembles, how, level=level_of(threshold))
+    return metrics.mean(list(map_in_threads(count, spans, how)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

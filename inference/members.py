@@ -81,13 +81,13 @@ def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None
 
 def _single_name(arguments: Namespace) -> str:
     """The name of the run if RUNS names one run or none."""
-    asked: str | None = arguments.run
+    name: str | None = arguments.run
     names: list[str] = arguments.runs
     if not names:
-        return asked or "default"
-    if asked and run_at(names[0]) != run_at(asked):
-        raise Failure(f"RUNS={names[0]} is one run, RUN={asked} another; name several in RUNS, or one")
-    return asked or names[0]
+        return name or "default"
+    if name and run_at(names[0]) != run_at(name):
+        raise Failure(f"RUNS={names[0]} and RUN={name} are different runs; use one of them, or several in RUNS")
+    return name or names[0]
 
 
 def _require_compatible(members: Sequence[RunFolder], names: Sequence[str]) -> None:
@@ -102,8 +102,8 @@ def _require_compatible(members: Sequence[RunFolder], names: Sequence[str]) -> N
             raise Failure(f"no run {member.root}; RUNS must name trained runs")
         if member.folds.read_bytes() != first.folds.read_bytes():
             raise Failure(
-                f"runs {first.name} and {member.name} have different splits, so that a fold of one has been "
-                "seen by the other; train them from the same folds.csv"
+                f"runs {first.name} and {member.name} have different splits, so a network of one may "
+                "have seen cars that the other holds out; train both with the same folds.csv"
             )
         ours, theirs = Environment.read(first.environment), Environment.read(member.environment)
         if theirs.fingerprint != ours.fingerprint:  # data.hq selects different photos, too
@@ -119,8 +119,7 @@ def _create_combined(combined: RunFolder, members: Sequence[RunFolder]) -> None:
     if combined.settings.is_file():
         if Environment.read(combined.environment).runs != names:
             raise Failure(
-                f"{combined.root} is a run of its own, not the combined run of {' and '.join(names)}; "
-                "name another RUN"
+                f"{combined.root} is another run, not the combined run of {' and '.join(names)}; name another RUN"
             )
         return
     first = members[0]

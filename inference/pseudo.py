@@ -15,7 +15,7 @@ from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, fingerprint_of
 from competition.files import sha256
-from competition.images import Pixels
+from competition.images import Pixels, shape_of
 from competition.run.folder import RunFolder
 from competition.run.records import CV
 from competition.settings.schema import Inference, Settings
@@ -24,8 +24,8 @@ from folds.device import pick_device
 from folds.split import photos_by_fold
 from inference.choice import choose, with_weight
 from inference.engine.ensemble import Ensemble
-from inference.engine.host_masks import LEVELS, level_of, spans_at
-from inference.engine.stream import stream_levels
+from inference.engine.host_masks import LEVELS, Prediction, full_size, level_of, spans_at
+from inference.engine.stream import map_in_threads, predict_photos
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
 from inference.shards import Numbers, ShardedJob, facts_of, read_numbers, write_with_numbers
 from submissions import submission_file
@@ -91,12 +91,12 @@ def label_to(
 ) -> None:
     """Predict photos and write a shard: their masks, and the expected Dice of each."""
 
-    def finish(photo: Photo, levels: Pixels) -> tuple[str, str, Numbers]:
-        code = rle.to_text(spans_at(levels, level))
-        return photo.img, code, np.array(expected_dice(levels, level))
+    def label(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
+        levels = full_size(predictions, shape_of(photo.path))
+        return photo.img, rle.to_text(spans_at(levels, level)), np.array(expected_dice(levels, level))
 
-    rows = stream_levels(photos, ensembles, finish, batch_size=settings.batch_size, readers=settings.readers)
-    write_with_numbers(file, rows)
+    predicted = predict_photos(photos, ensembles, settings)
+    write_with_numbers(file, map_in_threads(label, predicted, settings))
 
 
 def write_most_certain(path: Path, shards: Sequence[Path], photos: Sequence[Photo], keep: float) -> None:

@@ -33,7 +33,7 @@ from inference.cv.gains import (
 )
 from inference.cv.mixtures import MemberWeights, Mixture, equal, grid, measured_mixtures
 from inference.cv.out_of_fold import Choices, OutOfFold, OutOfFoldJob
-from inference.cv.summary import fold_score, mean_scores, threshold_tuning
+from inference.cv.summary import fold_score, spread, threshold_tuning
 from inference.cv.tuning import effective, thresholds, tune_threshold, tune_weights
 from inference.members import add_member_arguments, one_at_a_time, open_members
 from submissions import submission_file
@@ -82,7 +82,12 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
             for fold, choice in choices.folds.items()
         ]
         cv = CV(
-            **mean_scores(scores, folds),
+            dice=float(scores["dice"].mean()),
+            iou=float(scores["iou"].mean()),
+            spread=spread([fold.dice for fold in folds]),
+            spread_iou=spread([fold.iou for fold in folds]),
+            images=len(scores),
+            cars=int(scores["car"].nunique()),
             threshold=choices.test.threshold,
             tta=list(how.tta),
             folds=folds,

@@ -89,7 +89,7 @@ class ShardedJob:
         return run_shards(self.folder / folder, photos, self.settings.shard, work, title)
 
     def remove(self) -> None:
-        """Remove the shards of all calls, once no process reads them any more."""
+        """Remove the shards of all calls, when all processes have read them."""
         ranks.barrier()
         if ranks.first():
             shutil.rmtree(self.parent, ignore_errors=True)

@@ -36,7 +36,7 @@ SHOWN = 50  # findings of one kind that are printed
 
 
 class Kind(StrEnum):
-    """The kinds of findings."""
+    """What a finding is about; the value is its name in the summary. Those in ``HARMLESS`` are warnings."""
 
     FILE = "unreadable file"
     HEADER = "wrong header"
@@ -125,7 +125,7 @@ def stamp(digest: str, data: DataFolder) -> Validated:
 
 
 def shapes(data: DataFolder) -> ShapeOfImage:
-    """Gives the (H, W) of a test image by its name: that of its photo if it is there, otherwise Carvana's."""
+    """Gives the (H, W) of a test image by its name: that of its photo if the photo exists, otherwise 1280 x 1918."""
     try:
         paths = {photo.img: photo.path for photo in data.test}
     except Failure:
@@ -134,7 +134,7 @@ def shapes(data: DataFolder) -> ShapeOfImage:
 
 
 def _row_findings(row: MaskRow, line_of: dict[str, int], shape_of_image: ShapeOfImage) -> Iterator[Finding]:
-    """The findings about one row; notes in ``line_of`` that its name has been seen."""
+    """The findings about one row; stores the line of its name in ``line_of``."""
     if row.img not in line_of:
         yield Finding(Kind.FOREIGN, f"{row.where}: {_short(row.img)} is not in the sample submission")
         return
@@ -197,12 +197,10 @@ def open_submission(options: Namespace) -> tuple[RunFolder, Path, DataFolder]:
     return run, file, data_of(run, options.data) if options.file else predicted_data(run, options.data)
 
 
-def predicted_data(run: RunFolder, asked: Path | None) -> DataFolder:
-    """The data folder that the command names, else that of the run's submission, else that of the run."""
-    record = SubmissionRecord.read_if_exists(run.submission_record) if asked is None else None
-    if record:
-        asked = Path(record.data)
-    return data_of(run, asked)
+def predicted_data(run: RunFolder, named: Path | None) -> DataFolder:
+    """The data folder of the command line, else of the run's submission, else of the run."""
+    record = SubmissionRecord.read_if_exists(run.submission_record) if named is None else None
+    return data_of(run, Path(record.data) if record else named)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -26,12 +26,14 @@ from folds.samples import Samples
 from folds.split import read_folds
 
 SMALL = [
+    "split.folds=5",
     "input={height: 32, width: 64}",
-    "network={name: unet, width: 8, depth: 2, stem: 1}",
+    "network={name: unet, width: 8, max_width: 256, depth: 2, stem: 1}",
+    "loss.dice=0",
     "train={batch_size: 2, lr: 0.02, ema: 0.8, workers: 0, cache: false, validate_every: 1}",
     "inference.batch_size=2",
 ]
-# The variant "bce" is the demo's own loss, so its networks must equal the preset's.
+# The variant "bce" has the loss of these settings, so its networks must equal the preset's.
 OPTIONS = ["--preset", "demo", "--set", *SMALL, "--repeats", "1", "--ensemble", "2", "--minutes", "0.002"]
 PACES = {64: 100.0, 384: 10.0}  # images per second by the width of the input; no test depends on a clock
 TRAINED = ["bce", "smaller", "no-ema"]
@@ -144,7 +146,7 @@ def test_other_minutes_are_an_error(done: Done) -> None:
 
 def test_a_variant_that_cannot_be_trained_is_reported(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     made, _ = done
-    network = "network={name: timm_unet, width: 32, weights: none, stem: 2, decoder: [24, 16, 8, 8]}"
+    network = "network={name: timm_unet, width: 32, max_width: 256, weights: none, stem: 2, decoder: [24, 16, 8, 8]}"
     small = [each for each in SMALL if not each.startswith("network")]
     wrong = "00000000beef_01.jpg"
     over = ["--set", *small, network, f"data.leave_out=[{wrong}]"]
@@ -165,11 +167,11 @@ def test_a_variant_that_cannot_be_trained_is_reported(done: Done, capsys: pytest
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--repeats", "5"], "ask for 1 to 4"),
-        (["--ensemble", "5"], "ask for 1 to 4"),
-        (["--repeats", "0"], "ask for 1 to 4"),
-        (["--minutes", "0"], "--minutes=0 leaves no time to train a network"),
-        (["--set", "train.batch_size=auto"], "train.batch_size=auto may be another number for each variant"),
+        (["--repeats", "5"], "use 1 to 4"),
+        (["--ensemble", "5"], "use 1 to 4"),
+        (["--repeats", "0"], "use 1 to 4"),
+        (["--minutes", "0"], "--minutes=0 is not above 0"),
+        (["--set", "train.batch_size=auto"], "train.batch_size=auto may choose a different number for each variant"),
         (["--set", "network.init_from=first"], "network.init_from names a run whose folds have learned"),
         (["--set", "data.pseudo=first"], "data.pseudo names a run whose folds have learned"),
         (["--weights", "resnet34=x.pth"], "--weights takes ENCODER=FILE, of mobilenetv2_100 or tf_eff.*'resnet34=x"),

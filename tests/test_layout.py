@@ -1,6 +1,7 @@
 """The layout: imports go one way and form no cycle, and one file names the files of a run."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -105,3 +106,23 @@ def test_starts_without_torch(package: str) -> None:
     code = f"import sys, importlib\nfor name in {modules}: importlib.import_module(name)\n"
     code += "assert not {'torch', 'timm', 'albumentations', 'kaggle'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+@pytest.mark.parametrize("module", ["folds.train", "inference.shards", "benchmarks.stand_ins"])
+def test_openmp_threads_sleep_before_torch_is_imported(module: str, value: str | None, expected: str) -> None:
+    """The process ends at the first import of torch, which reads the variable."""
+    code = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Finder())
+"""
+    environment = {name: each for name, each in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": value} if value else {}
+    command = [sys.executable, "-c", f"{code}import {module}"]
+    found = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == expected

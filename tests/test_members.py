@@ -77,12 +77,12 @@ def test_runs_that_do_not_fit_are_rejected(
 
 def test_names_that_contradict_each_other_are_rejected(trained: Trained, other: RunFolder) -> None:
     root = trained.run.root
-    with pytest.raises(Failure, match=r"RUNS=.*small is one run, RUN=other another; name several"):
+    with pytest.raises(Failure, match=r"RUNS=.*small and RUN=other are different runs"):
         opened("--runs", root, "--run", "other")
     with pytest.raises(Failure, match="names a run twice"):
         opened("--runs", root, f"{root}/../{root.name}")
     third = Path(shutil.copytree(root, root.parent / "third"))
-    with pytest.raises(Failure, match="is a run of its own"):
+    with pytest.raises(Failure, match="is another run, not the combined run"):
         opened("--run", third, "--runs", root, other.root)
 
 

@@ -10,7 +10,7 @@ from competition.settings.resolve import load_preset, merge, preset_names, resol
 from folds.networks import timm_unet
 from folds.networks.build import make_network
 from folds.networks.pretrained import make_encoder
-from folds.networks.timm_unet import ScSE, TimmUNet
+from folds.networks.timm_unet import TimmUNet
 from folds.networks.unet import UNet
 
 
@@ -34,8 +34,6 @@ def test_unet_with_group_normalisation() -> None:
         ("unet", "timm_unet", "encoder", "resnet10t", "mobilenetv2_100"),
         ("unet", "timm_unet", "weights", "hub", "none"),
         ("unet", "timm_unet", "decoder", [8, 4], "[128,64,32,24,16]"),
-        ("unet", "timm_unet", "attention", "scse", "none"),
-        ("unet", "timm_unet", "enlarge", "bilinear", "nearest"),
         ("unet", "timm_unet", "detail", 16, 0),
         ("unet", "timm_unet", "freeze", 2, 0),
         ("timm_unet", "unet", "width", 64, 32),
@@ -79,14 +77,13 @@ def test_sizes_must_be_multiples(settings: dict[str, Any], reason: str) -> None:
 
 
 def test_a_timm_unet_by_its_settings() -> None:
-    chosen = {"norm": "group", "attention": "scse", "enlarge": "bilinear", "detail": 6, "decoder": [8, 8, 8, 8, 4]}
+    chosen = {"norm": "group", "detail": 6, "decoder": [8, 8, 8, 8, 4]}
     network = make_network(resolve({"network": {"name": "timm_unet", "encoder": "resnet10t"} | chosen}))
     assert isinstance(network, TimmUNet)
-    assert network.enlarge == "bilinear"
     assert [block[0].out_channels for block in network.blocks] == [8, 8, 8, 8, 4]
     assert network.detail is not None
     kinds = [type(module) for module in network.blocks.modules()]
-    assert (kinds.count(torch.nn.GroupNorm), kinds.count(ScSE), kinds.count(torch.nn.BatchNorm2d)) == (10, 5, 0)
+    assert (kinds.count(torch.nn.GroupNorm), kinds.count(torch.nn.BatchNorm2d)) == (10, 0)
 
 
 def test_weights_are_not_downloaded_if_a_checkpoint_follows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Pseudo-labels: made by each fold's own networks, learned from by the same fold, never a way around the split."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from trained_run import SMALL, Trained, exchange
 from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels
+from competition.images import shape_of
 from competition.mask_table import read_rows
 from competition.run.folder import RunFolder
 from competition.run.records import FoldScore
@@ -22,7 +23,8 @@ from folds.split import photos_by_fold
 from folds.train import main as train
 from folds.train import make_trainer
 from inference.engine.ensemble import load_ensembles
-from inference.engine.stream import stream_levels
+from inference.engine.host_masks import Prediction, full_size
+from inference.engine.stream import predict_photos
 from inference.predict import predict_to
 from inference.pseudo import expected_dice
 from inference.pseudo import main as pseudo
@@ -35,8 +37,8 @@ def codes(path: Path) -> dict[str, str]:
     return {row.img: row.rle for row in read_rows(path)}
 
 
-def certainty(photo: Photo, levels: Pixels) -> tuple[float, str]:
-    return expected_dice(levels, 128), photo.img
+def certainty(photo: Photo, predictions: Sequence[Prediction]) -> tuple[float, str]:
+    return expected_dice(full_size(predictions, shape_of(photo.path)), 128), photo.img
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_each_fold_labels_its_most_certain_photos_with_its_own_networks(labelled
         own = dict(submission_file.read_shard(tmp_path / "own.csv.gz"))
         assert len(found[fold]) == 8, "a quarter of 32"
         assert found[fold].items() <= own.items()
-        certain = stream_levels(data.test, ensembles, certainty, batch_size=8, readers=2)
+        certain = [certainty(*each) for each in predict_photos(data.test, ensembles, settings.inference)]
         assert found[fold].keys() == {img for _, img in sorted(certain)[-8:]}
     assert found[0] != found[1]
     assert not list((run.root / "pseudo").glob("shards/*")), "all shards are removed"

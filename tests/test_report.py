@@ -35,7 +35,7 @@ from competition.settings.resolve import resolve
 from inference.report import gallery, tables
 from inference.report.__main__ import main
 from inference.report.facts import facts
-from inference.report.mistakes import INVENTED, MISSED, RIGHT, Window, count, mistakes, worst_windows
+from inference.report.mistakes import EXTRA, MISSED, RIGHT, Window, count, mistakes, worst_windows
 from inference.report.results import read_results
 
 HEIGHT, WIDTH = 64, 96
@@ -89,7 +89,7 @@ def write_data(root: Path, cars: list[str], views: int = 2) -> DataFolder:
 
 
 def predict(truth: NDArray[np.uint8], at: int) -> NDArray[np.uint8]:
-    """A truth with a part erased and a part invented, different for each image."""
+    """A truth with a part erased and a part added, different for each image."""
     predicted = truth.copy()
     predicted[30 : 33 + at, 40:50] = 0
     predicted[2:5, 3 : 6 + 2 * at] = 1
@@ -221,14 +221,14 @@ def test_every_photo_has_its_numbers_and_its_wrong_pixels_in_colour(finished):
         truth = data.truth(photos[img]) != 0
         predicted = predict(data.truth(photos[img]), sorted(photos).index(img)) != 0
         missed = (overlay == (*gallery.MISSED_COLOUR, 255)).all(axis=2)
-        invented = (overlay == (*gallery.INVENTED_COLOUR, 255)).all(axis=2)
+        extra = (overlay == (*gallery.EXTRA_COLOUR, 255)).all(axis=2)
         np.testing.assert_array_equal(missed, truth & ~predicted)
-        np.testing.assert_array_equal(invented, ~truth & predicted)
-        assert missed.any() and invented.any()
-        np.testing.assert_array_equal(overlay[..., 3] != 0, missed | invented)
+        np.testing.assert_array_equal(extra, ~truth & predicted)
+        assert missed.any() and extra.any()
+        np.testing.assert_array_equal(overlay[..., 3] != 0, missed | extra)
         text = " ".join(article.split())
         score = scores[scores.img == img].iloc[0]
-        assert f"missed {missed.sum()} px invented {invented.sum()} px" in text
+        assert f"missed {missed.sum()} px extra {extra.sum()} px" in text
         assert f"Dice {score.dice:.5f} IoU {score.iou:.5f}" in text
         assert f"fold {score.fold} view {score['view']:02d} car {photos[img].car}" in text
     assert "2011 Make1 Model1" in " ".join(page.articles)
@@ -426,7 +426,7 @@ def test_wrong_pixels_by_hand():
     truth = np.array([[0, 1, 1], [0, 0, 1]])
     predicted = np.array([[1, 1, 0], [0, 0, 1]])
     wrong = mistakes(truth, predicted)
-    assert wrong.tolist() == [[INVENTED, RIGHT, MISSED], [RIGHT, RIGHT, RIGHT]]
+    assert wrong.tolist() == [[EXTRA, RIGHT, MISSED], [RIGHT, RIGHT, RIGHT]]
     assert count(wrong) == (1, 1)
     with pytest.raises(ValueError, match="different shapes"):
         mistakes(truth, predicted.T)
@@ -435,7 +435,7 @@ def test_wrong_pixels_by_hand():
 def test_windows_contain_the_most_mistakes_in_their_middle():
     wrong = np.zeros((100, 200), dtype=np.uint8)
     wrong[50:54, 100:104] = MISSED  # 16 pixels
-    wrong[10, 20:29] = INVENTED  # 9
+    wrong[10, 20:29] = EXTRA  # 9
     wrong[99, 199] = MISSED  # 1, in the corner
     assert worst_windows(wrong, (20, 30), limit=2) == [Window(42, 87, 20, 30), Window(0, 9, 20, 30)]
     assert worst_windows(wrong, (20, 30), limit=9)[2:] == [Window(80, 170, 20, 30)]

@@ -14,16 +14,17 @@ from competition import rle
 from competition.command import Failure
 from competition.data_folder import Photo, photo_at
 from competition.images import Pixels, shape_of
-from competition.rle import Spans
+from competition.settings.schema import Inference
 from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine import host_masks
 from inference.engine.device_masks import BatchPrediction
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import Prediction
-from inference.engine.stream import on_host, spans_of_batch, stream_levels, stream_predictions, stream_spans
+from inference.engine.stream import map_in_threads, on_host, predict_photos, predict_spans, spans_of_batch
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+TWO = Inference(batch_size=2, readers=2)
 RESIZE, PAD = Frame(32, 64, "resize"), Frame(64, 64, "pad")
 
 
@@ -56,8 +57,13 @@ def ensemble(network: nn.Module, frame: Frame = RESIZE, device: str = "cpu") -> 
     return Ensemble([network], frame, ["identity"], device=torch.device(device), precision="fp32")
 
 
-def measure(photo: Photo, levels: Pixels) -> tuple[str, tuple[int, ...], int]:
+def levels_of(photo: Photo, predictions: Sequence[Prediction]) -> Pixels:
+    return host_masks.full_size(predictions, shape_of(photo.path))
+
+
+def measure(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, tuple[int, ...], int]:
     """The name, the shape, and the number of car pixels in row 20."""
+    levels = levels_of(photo, predictions)
     return photo.img, levels.shape, int((levels >= 128)[20].sum())
 
 
@@ -68,7 +74,8 @@ def test_results_come_in_order_at_full_size(
     photos: list[Photo], batch_size: int, frames: list[Frame], device: str
 ) -> None:
     ensembles = [ensemble(Red(), frame, device) for frame in frames]
-    results = list(stream_levels(photos, ensembles, measure, batch_size=batch_size, readers=3))
+    how = Inference(batch_size=batch_size, readers=3)
+    results = list(map_in_threads(measure, predict_photos(photos, ensembles, how), how))
     assert [img for img, _, _ in results] == [photo.img for photo in photos]
     assert [shape for _, shape, _ in results] == [(40 + number, 60) for number in range(7)]
     assert [width for _, _, width in results] == pytest.approx([6 * number for number in range(7)], abs=1)
@@ -82,15 +89,10 @@ def test_results_come_in_order_at_full_size(
 @pytest.mark.parametrize("frames", [[RESIZE], [RESIZE, PAD]])
 def test_spans_equal_those_of_the_thresholded_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
     ensembles = [ensemble(Red(), frame, device) for frame in frames]
-
-    def encode(photo: Photo, spans: Spans) -> tuple[str, str]:
-        return photo.img, rle.to_text(spans)
-
-    def encode_levels(photo: Photo, levels: Pixels) -> tuple[str, str]:
-        return photo.img, rle.encode(levels >= 100)
-
-    found = list(stream_spans(photos, ensembles, encode, level=100, batch_size=3, readers=2))
-    assert found == list(stream_levels(photos, ensembles, encode_levels, batch_size=3, readers=2))
+    how = Inference(batch_size=3)
+    found = [(photo.img, rle.to_text(spans)) for photo, spans in predict_spans(photos, ensembles, how, level=100)]
+    predicted = predict_photos(photos, ensembles, how)
+    assert found == [(photo.img, rle.encode(levels_of(photo, each) >= 100)) for photo, each in predicted]
     assert sum(bool(code) for _, code in found) == 6, "all but the first have some red"
 
 
@@ -108,7 +110,8 @@ def test_predictions_come_with_their_components(photos: list[Photo], device: str
         # Red pixels stay red in every flip, so that every component equals the mean.
         return photo.img, [np.abs(each.components - each.levels.astype(int)).max() for each in predictions]
 
-    found = list(stream_predictions(photos, ensembles, compare, batch_size=3, readers=2, components=True))
+    predicted = predict_photos(photos, ensembles, Inference(batch_size=3), components=True)
+    found = [compare(*each) for each in predicted]
     assert found == [(photo.img, [pytest.approx(0, abs=1)] * 2) for photo in photos]
 
 
@@ -130,27 +133,27 @@ def test_a_gpu_batch_has_the_spans_that_the_host_finds(photos: list[Photo]) -> N
 def test_a_damaged_photo_is_named(photos: list[Photo]) -> None:
     photos[4].path.write_bytes(b"not an image")
     with pytest.raises(Failure, match="car_04"):
-        list(stream_levels(photos, [ensemble(Red())], measure, batch_size=2, readers=2))
+        list(predict_photos(photos, [ensemble(Red())], TWO))
 
 
-def test_an_error_in_finish_is_raised_and_stops_all_threads(photos: list[Photo]) -> None:
-    def fail(photo: Photo, _levels: Pixels) -> None:
+def test_an_error_in_the_work_is_raised_and_stops_all_threads(photos: list[Photo]) -> None:
+    def fail(photo: Photo, _predictions: Sequence[Prediction]) -> None:
         raise Failure(f"no room for {photo.img}")
 
     before = threading.active_count()
     network = Red()
     with pytest.raises(Failure, match="no room for car_00"):
-        list(stream_levels(photos * 20, [ensemble(network)], fail, batch_size=2, readers=2))
+        list(map_in_threads(fail, predict_photos(photos * 20, [ensemble(network)], TWO), TWO))
     assert threading.active_count() == before
     assert sum(network.batches) < 20
 
 
 def test_only_a_few_batches_are_predicted_ahead(photos: list[Photo]) -> None:
     group = ensemble(Red())
-    results = stream_levels(photos * 20, [group], measure, batch_size=2, readers=2)
+    results = map_in_threads(measure, predict_photos(photos * 20, [group], TWO), TWO)
     next(results)
     (network,) = group.networks
     assert isinstance(network, Red)
     assert len(network.batches) <= 4
     assert sum(1 for _ in results) == 7 * 20 - 1
-    assert list(stream_levels([], [group], measure, batch_size=2, readers=2)) == []
+    assert not list(predict_photos([], [group], TWO))

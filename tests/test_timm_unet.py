@@ -9,7 +9,7 @@ from torch import Tensor
 
 from competition.command import Failure
 from competition.settings.schema import Train
-from folds.networks.timm_unet import ScSE, TimmUNet
+from folds.networks.timm_unet import TimmUNet
 from folds.optimizer import make_optimizer
 
 
@@ -53,9 +53,7 @@ def test_skip_connections_join_where_the_encoder_has_a_feature() -> None:
     assert [block[0].in_channels for block in sparse.blocks] == [320 + 160, 40 + 80, 30 + 40, 20, 10 + 3]
 
 
-@pytest.mark.parametrize(
-    "options", [{"norm": "group"}, {"attention": "scse"}, {"enlarge": "bilinear"}, {"detail": 6}]
-)
+@pytest.mark.parametrize("options", [{"norm": "group"}, {"detail": 6}])
 def test_every_option_gives_logits_and_trains_all_parameters(options: dict[str, Any]) -> None:
     network = TimmUNet("resnet10t", "none", [16, 12, 8, 8, 4], **options)
     logits = network(torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8))
@@ -63,33 +61,6 @@ def test_every_option_gives_logits_and_trains_all_parameters(options: dict[str, 
     logits.square().mean().backward()
     parameters = [each for name, each in network.named_parameters() if not name.startswith("encoder.")]
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in parameters)
-
-
-def test_scse_by_hand() -> None:
-    """Weights of 0 leave two gates of one half; then a channel gate of sigmoid(2) and a spatial one of the pixel."""
-    attention = ScSE(2)
-    for parameter in attention.parameters():
-        torch.nn.init.zeros_(parameter)
-    x = torch.tensor([[[[1.0, 2.0]], [[3.0, -4.0]]]])
-    assert torch.equal(attention(x), x)
-    torch.nn.init.constant_(attention.channel[3].bias, 2.0)
-    attention.spatial[0].weight.data[0, 0] = 1.0
-    gates = torch.tensor(2.0).sigmoid() + x[:, :1].sigmoid()
-    assert torch.allclose(attention(x), x * gates)
-
-
-def test_bilinear_enlargement_is_smooth() -> None:
-    """The input of the decoder's first block is interpolated between the positions of nearest enlargement."""
-    seen = {}
-    for enlarge in ("nearest", "bilinear"):
-        torch.manual_seed(1)
-        network = TimmUNet("resnet10t", "none", [4], enlarge=enlarge)  # type: ignore[arg-type]
-        network.blocks[0].register_forward_pre_hook(lambda _, inputs, name=enlarge: seen.update({name: inputs[0]}))
-        logits_of(network, 64, 64)
-    steps = (seen["nearest"][:, :512, 0, 1], seen["bilinear"][:, :512, 0, 1])
-    ends = seen["nearest"][:, :512, 0, 0], seen["nearest"][:, :512, 0, 2]
-    assert torch.equal(steps[0], ends[0])
-    assert torch.allclose(steps[1], 0.75 * ends[0] + 0.25 * ends[1], atol=1e-5)
 
 
 def test_detail_is_two_convolutions_at_full_size() -> None:
@@ -190,5 +161,5 @@ def test_the_decoder_must_end_at_the_stem(stem: int, levels: int, wanted: int) -
 
 def test_pixels_are_normalised_as_the_encoder_was_trained() -> None:
     network = TimmUNet("tf_efficientnet_lite0", "none", [8])
-    grey = network.normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    grey = network.normalize(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
     assert torch.allclose(grey, torch.ones(1, 3, 2, 2), atol=1e-6), "mean and std of this encoder are 0.5"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from folds.networks.unet import IMAGENET_MEAN, IMAGENET_STD, DoubleConvolution, Normalise, UNet
+from folds.networks.unet import IMAGENET_MEAN, IMAGENET_STD, DoubleConvolution, Normalize, UNet
 
 
 def pixels(height: int, width: int, count: int = 1) -> Tensor:
@@ -85,8 +85,8 @@ def test_the_receptive_field_is_that_of_the_convolutions() -> None:
 def test_pixels_are_normalised_as_imagenet() -> None:
     image = pixels(4, 4)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    assert torch.allclose(Normalise()(image), (image / 255 - mean) / std, atol=1e-5)
-    assert not Normalise().state_dict()
+    assert torch.allclose(Normalize()(image), (image / 255 - mean) / std, atol=1e-5)
+    assert not Normalize().state_dict()
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(4, 4), (12, 4), (16, 8), (256, 8)])

@@ -18,7 +18,7 @@ Tree = dict[str, Any]
 
 
 def preset_names() -> list[str]:
-    """Return the names of the presets."""
+    """Return what ``PRESET=`` accepts besides a file, in alphabetical order."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 

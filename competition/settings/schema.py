@@ -28,7 +28,7 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """The photos."""
+    """Which photos and masks are used."""
 
     hq: bool = Field(False, description="read train_hq and test_hq where both kinds exist")
     pseudo: str = Field(
@@ -105,10 +105,8 @@ class Network(Section):
         [128, 64, 32, 24, 16], min_length=1, description="timm_unet: channels of the decoder levels, coarse to fine"
     )
     norm: Norm = Field(
-        "batch", description="batch or group normalisation (timm_unet: in the decoder); group suits small batches"
+        "batch", description="batch or group normalization (timm_unet: in the decoder); group suits small batches"
     )
-    attention: Literal["none", "scse"] = Field("none", description="timm_unet: attention after each decoder level")
-    enlarge: Literal["nearest", "bilinear"] = Field("nearest", description="timm_unet: upsampling in the decoder")
     detail: int = Field(
         0,
         ge=0,
@@ -183,7 +181,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Train(Section):
-    """Training."""
+    """Duration, optimizer, learning rate, precision and checkpoints of the training."""
 
     epochs: Positive = Field(20, description="passes over the training images")
     batch_size: BatchSize = Field(
@@ -194,7 +192,7 @@ class Train(Section):
     accumulate: Positive = Field(1, description="steps whose gradients are averaged into one update")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum 0.9")
     lr: float = Field(1e-3, gt=0, le=10, description="maximum learning rate")
-    weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay; not applied to biases and normalisation")
+    weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay; not applied to biases and normalization")
     schedule: Literal["onecycle", "cosine", "step", "constant"] = Field(
         "onecycle", description="schedule of the learning rate"
     )
@@ -253,7 +251,7 @@ class Inference(Section):
 
 
 class Settings(Section):
-    """All settings of a run."""
+    """All sections, and the seed. Stored in settings.yaml; fixed once the run exists, except ``inference``."""
 
     seed: int = Field(1, ge=0, le=2**31 - 1, description="seed of the split, the starting weights and the training")
     data: Data = Data()

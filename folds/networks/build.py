@@ -1,20 +1,17 @@
 """The network of a run's settings."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from competition.command import Failure
 from competition.settings.schema import Network, Settings
+from folds.networks.timm_unet import TimmUNet
 from folds.networks.unet import UNet
-
-if TYPE_CHECKING:
-    from folds.networks.timm_unet import TimmUNet
 
 # Settings that a network does not have, because they belong to the other one.
 FOREIGN = {
-    "unet": ("encoder", "weights", "decoder", "attention", "enlarge", "detail", "freeze"),
+    "unet": ("encoder", "weights", "decoder", "detail", "freeze"),
     "timm_unet": ("width", "max_width", "depth"),
 }
 
@@ -62,18 +59,13 @@ def _plain(chosen: Network) -> UNet:
     return UNet(chosen.width, chosen.depth, chosen.stem, chosen.max_width, chosen.norm)
 
 
-def _timm(chosen: Network, pretrained: bool) -> "TimmUNet":
-    # Importing timm takes seconds, which the plain U-Net does not need.
-    from folds.networks.timm_unet import TimmUNet
-
+def _timm(chosen: Network, pretrained: bool) -> TimmUNet:
     has_learned = chosen.weights != "none" or chosen.init_from != "none"
     return TimmUNet(
         chosen.encoder,
         chosen.weights if pretrained and chosen.init_from == "none" else "none",
         list(chosen.decoder),
         norm=chosen.norm,
-        attention=chosen.attention,
-        enlarge=chosen.enlarge,
         detail=chosen.detail,
         stem=chosen.stem,
         freeze=chosen.freeze if has_learned else 0,

@@ -1,6 +1,6 @@
 """A U-Net decoder on any timm encoder."""
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from competition.command import Failure
 from competition.settings.schema import Norm
 from folds.networks.pretrained import make_encoder
-from folds.networks.unet import DoubleConvolution, Normalise
+from folds.networks.unet import DoubleConvolution, Normalize
 
 
 class TimmUNet(nn.Module):
     """A timm encoder, and a decoder with a skip connection at every level where the encoder has a feature.
 
-    The last level of the decoder also gets the normalised photo, or two convolutions of it, for one-pixel details
+    The last level of the decoder also gets the normalized photo, or two convolutions of it, for one-pixel details
     such as antennas.
 
     Args:
@@ -23,9 +23,7 @@ class TimmUNet(nn.Module):
         weights: "hub", "none", or a file of weights of that model.
         decoder: channels of the levels of the decoder, coarse to fine. If there are fewer levels than the encoder
             halves the size, the logits are resized to full size at the end.
-        norm: normalisation in the decoder.
-        attention: scse adds ``ScSE`` after each level of the decoder.
-        enlarge: interpolation that doubles the size at each level of the decoder.
+        norm: normalization in the decoder.
         detail: channels of two convolutions on the photo, before it joins the last level; 0 for none.
         stem: factor of space-to-depth for the photo at the last level of the decoder, undone at the output, as in
             ``folds.networks.unet.UNet``. With 2, that level has a quarter of the positions.
@@ -40,17 +38,14 @@ class TimmUNet(nn.Module):
         decoder: list[int],
         *,
         norm: Norm = "batch",
-        attention: Literal["none", "scse"] = "none",
-        enlarge: Literal["nearest", "bilinear"] = "nearest",
         detail: int = 0,
         stem: int = 1,
         freeze: int = 0,
     ) -> None:
         super().__init__()
         self.encoder: Any = make_encoder(encoder, weights)
-        self.enlarge = enlarge
         config = self.encoder.pretrained_cfg
-        self.normalise = Normalise(tuple(config["mean"]), tuple(config["std"]))
+        self.normalize = Normalize(tuple(config["mean"]), tuple(config["std"]))
         channels = dict(zip(self.encoder.feature_info.reduction(), self.encoder.feature_info.channels(), strict=True))
         self.coarsest = max(channels)
         self.stem = stem
@@ -60,8 +55,7 @@ class TimmUNet(nn.Module):
         below = channels[self.coarsest]
         self.blocks = nn.ModuleList()
         for level, width in enumerate(decoder, start=1):
-            block = DoubleConvolution(below + channels.get(self.coarsest >> level, 0), width, norm)
-            self.blocks.append(block.append(ScSE(width)) if attention == "scse" else block)
+            self.blocks.append(DoubleConvolution(below + channels.get(self.coarsest >> level, 0), width, norm))
             below = width
         self.head = nn.Conv2d(below, stem**2, 1)
         # The factor that resizes the logits of a decoder that ends before full size.
@@ -85,7 +79,7 @@ class TimmUNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 RGB to (N, 1, H, W) logits."""
-        image = self.normalise(pixels)
+        image = self.normalize(pixels)
         features = self.encoder(image)
         skips = {size: [x] for size, x in zip(self.encoder.feature_info.reduction(), features, strict=True)}
         unshuffled = F.pixel_unshuffle(image, self.stem)
@@ -96,7 +90,7 @@ class TimmUNet(nn.Module):
         x = features[-1]
         for block in self.blocks:
             reduction //= 2
-            x = F.interpolate(x, scale_factor=2.0, mode=self.enlarge)
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = block(torch.cat([x, *skips.get(reduction, [])], dim=1))
         logits = F.pixel_shuffle(self.head(x), self.stem)
         if self.beyond > 1:
@@ -153,29 +147,3 @@ def first_modules(encoder: Any, features: int, name: str) -> list[str]:
         if here and not last.startswith(f"{here}_"):  # not a parent of later modules
             found.append(path)
     return found
-
-
-class ScSE(nn.Module):
-    """Concurrent spatial and channel squeeze and excitation, added as in the paper (Roy et al., 2018).
-
-    Args:
-        channels: of the input and the output.
-        reduction: factor by which the channels are squeezed; 2 is best in the paper.
-    """
-
-    def __init__(self, channels: int, reduction: int = 2) -> None:
-        super().__init__()
-        squeezed = max(1, channels // reduction)
-        self.channel = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, squeezed, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(squeezed, channels, 1),
-            nn.Sigmoid(),
-        )
-        self.spatial = nn.Sequential(nn.Conv2d(channels, 1, 1), nn.Sigmoid())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) to the same shape."""
-        excited: Tensor = x * (self.channel(x) + self.spatial(x))
-        return excited

@@ -1,4 +1,4 @@
-"""The U-Net of Ronneberger et al. (2015), with padded convolutions and normalisation.
+"""The U-Net of Ronneberger et al. (2015), with padded convolutions and normalization.
 
 Every network of this project takes (N, 3, H, W) uint8 RGB and returns (N, 1, H, W) logits.
 """
@@ -15,7 +15,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """uint8 pixels to float32 of about zero mean and unit variance; on the device, so bytes are transferred."""
 
     scale: Tensor
@@ -33,7 +33,7 @@ class Normalise(nn.Module):
 
 
 class DoubleConvolution(nn.Sequential):
-    """Two 3 x 3 convolutions, each followed by normalisation and ReLU.
+    """Two 3 x 3 convolutions, each followed by normalization and ReLU.
 
     Args:
         channels_in: channels of the input.
@@ -44,16 +44,16 @@ class DoubleConvolution(nn.Sequential):
     def __init__(self, channels_in: int, channels: int, norm: Norm = "batch") -> None:
         super().__init__(
             nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
-            normalisation(norm, channels),
+            normalization(norm, channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            normalisation(norm, channels),
+            normalization(norm, channels),
             nn.ReLU(inplace=True),
         )
 
 
-def normalisation(norm: Norm, channels: int) -> nn.Module:
-    """A layer that normalises (N, channels, H, W); groups are 8, or as many as divide the channels."""
+def normalization(norm: Norm, channels: int) -> nn.Module:
+    """A layer that normalizes (N, channels, H, W); groups are 8, or as many as divide the channels."""
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(math.gcd(channels, 8), channels)
 
 
@@ -67,14 +67,14 @@ class UNet(nn.Module):
             Shi et al., 2016). With 2 there are no full-size levels, which take most of a small U-Net's time, and
             every pixel still has its own logit.
         max_width: limit of the channels of a level.
-        norm: normalisation after each convolution.
+        norm: normalization after each convolution.
     """
 
     def __init__(self, width: int, depth: int, stem: int = 1, max_width: int = 1024, norm: Norm = "batch") -> None:
         super().__init__()
         widths = [min(width * 2**level, max_width) for level in range(depth + 1)]
         self.stem = stem
-        self.normalise = Normalise()
+        self.normalize = Normalize()
         inputs = [3 * stem**2, *widths[:-1]]
         self.contracting = nn.ModuleList(DoubleConvolution(*pair, norm) for pair in zip(inputs, widths, strict=True))
         self.expanding = nn.ModuleList(
@@ -90,7 +90,7 @@ class UNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 RGB to (N, 1, H, W) logits."""
-        x = F.pixel_unshuffle(self.normalise(pixels), self.stem)
+        x = F.pixel_unshuffle(self.normalize(pixels), self.stem)
         skips = []
         for level, block in enumerate(self.contracting):
             x = block(F.max_pool2d(x, 2) if level else x)

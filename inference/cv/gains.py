@@ -64,12 +64,12 @@ def gain_of_choice(what: str, tuning: Tuning, folds: NDArray[np.integer], *, ove
 
 
 def format_weights(weights: MemberWeights) -> str:
-    """``weights 0.25, 0.75``."""
+    """Member weights as text, such as ``weights 0.25, 0.75``."""
     return f"weights {', '.join(f'{weight:.3g}' for weight in weights)}"
 
 
 def print_gains(rows: Sequence[Gain], folds: int) -> None:
-    """Print the table of gains."""
+    """Print the rows as a table; ``folds`` is the number of folds of the run."""
     width = max(len(row.what) for row in rows)
     print(f"{'what each adds':<{width}}     Dice      gain   spread  folds with a gain")
     for row in rows:

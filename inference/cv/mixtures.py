@@ -1,4 +1,4 @@
-"""The Dice of other mixtures of networks and test-time augmentations than the one that predicts.
+"""The Dice of other weighted means of networks and test-time augmentations than the one that predicts.
 
 A component is the prediction of one network with one test-time augmentation (TTA), and a prediction is a weighted
 mean of components. While an image is predicted its components are in memory, so other mixtures of them are measured

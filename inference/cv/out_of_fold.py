@@ -33,7 +33,7 @@ from inference.engine.host_masks import (
     level_of,
     spans_at,
 )
-from inference.engine.stream import stream_predictions
+from inference.engine.stream import map_in_threads, predict_photos
 from inference.members import checkpoints, print_unfinished
 from inference.shards import Numbers, ShardedJob, facts_of, key_of, read_numbers, write_with_numbers
 
@@ -133,7 +133,7 @@ class OutOfFoldJob:
         return OutOfFold(shards, folds, curves, dict(zip(mixtures, measured.T, strict=True)))
 
     def remove(self) -> None:
-        """Remove the shards."""
+        """Remove the shards of all calls; the last step of `make score`."""
         self.job.remove()
 
     def _write(
@@ -148,7 +148,7 @@ class OutOfFoldJob:
         """Write a shard: the masks at a level, and for each image its Dice curve and its Dice for each mixture."""
         weights = component_weights(mixtures, ensembles)
 
-        def finish(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
+        def measure(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
             truth, shape = self.data.truth_spans(photo), shape_of(photo.path)
             levels = full_size(predictions, shape)
             numbers = dice_curve(levels, truth)
@@ -157,12 +157,5 @@ class OutOfFoldJob:
                 numbers = np.concatenate([numbers, dice_of_mixtures(components, weights, truth)])
             return photo.img, rle.to_text(spans_at(levels, level)), numbers
 
-        rows = stream_predictions(
-            photos,
-            ensembles,
-            finish,
-            batch_size=self.settings.batch_size,
-            readers=self.settings.readers,
-            components=bool(mixtures),
-        )
-        write_with_numbers(file, rows)
+        predicted = predict_photos(photos, ensembles, self.settings, components=bool(mixtures))
+        write_with_numbers(file, map_in_threads(measure, predicted, self.settings))

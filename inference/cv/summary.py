@@ -1,7 +1,6 @@
 """From the scores of the images to those of cv.json: per fold and over all images."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -11,28 +10,9 @@ from inference.choice import Choice
 from inference.cv.tuning import Tuning, thresholds
 
 
-class MeanScores(TypedDict):
-    """The fields of cv.json that are means over all images, and standard deviations over the folds."""
-
-    dice: float
-    iou: float
-    spread: float
-    spread_iou: float
-    images: int
-    cars: int
-
-
-def mean_scores(scores: pd.DataFrame, folds: Sequence[FoldScore]) -> MeanScores:
-    """Dice and IoU over all images (rows: img, car, view, fold, dice, iou), and how much the folds differ."""
-    several = len(folds) > 1
-    return {
-        "dice": float(scores["dice"].mean()),
-        "iou": float(scores["iou"].mean()),
-        "spread": float(np.std([fold.dice for fold in folds], ddof=1)) if several else 0.0,
-        "spread_iou": float(np.std([fold.iou for fold in folds], ddof=1)) if several else 0.0,
-        "images": len(scores),
-        "cars": int(scores["car"].nunique()),
-    }
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation over the folds; 0 for a single fold."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def fold_score(fold: int, scores: pd.DataFrame, choice: Choice, member_weights: Mapping[str, float]) -> FoldScore:
@@ -50,7 +30,7 @@ def fold_score(fold: int, scores: pd.DataFrame, choice: Choice, member_weights: 
 
 
 def threshold_tuning(tuning: Tuning, used: bool) -> ThresholdTuning:
-    """The result of tuning the threshold."""
+    """The record of the best threshold and its gain; ``used`` says whether the test set is predicted with it."""
     return ThresholdTuning(
         threshold=thresholds()[tuning.choice],
         dice=float(tuning.scores.mean()),

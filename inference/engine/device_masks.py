@@ -52,8 +52,8 @@ def enlarge(levels: Tensor, shape: Shape) -> Tensor:
     """
     if tuple(levels.shape[1:]) == shape:
         return levels
-    above, below, down = _neighbours(levels.shape[1], shape[0], levels.device)
-    left, right, across = _neighbours(levels.shape[2], shape[1], levels.device)
+    above, below, down = _neighbors(levels.shape[1], shape[0], levels.device)
+    left, right, across = _neighbors(levels.shape[2], shape[1], levels.device)
     integers = levels.int()
     rows = integers[:, above] * (256 - down)[:, None] + integers[:, below] * down[:, None]
     pixels = rows[:, :, left] * (256 - across) + rows[:, :, right] * across
@@ -72,7 +72,7 @@ def spans_at(levels: Tensor, level: int) -> list[Spans]:
 
 
 @lru_cache(maxsize=64)
-def _neighbours(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbors(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For each of ``target`` places the two of ``source`` that it lies between, and the second's weight in 1/256."""
     place = (torch.arange(target, dtype=torch.float64) + 0.5) * (source / target) - 0.5
     first = place.floor()

@@ -1,4 +1,4 @@
-"""Photos in, results out, in order. Reading, the networks and finishing run at the same time.
+"""Photos in, predictions out, in order. Reading, the networks and the work on predictions run at the same time.
 
 Each photo is decoded once for each frame. Only a few batches are in memory, however many photos there are.
 The networks are given their next batch before the predictions of the last one are fetched, so that a GPU does not
@@ -6,29 +6,30 @@ wait for the host.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
 from competition.data_folder import Photo
-from competition.images import Pixels, shape_of
+from competition.images import shape_of
 from competition.rle import Shape, Spans
+from competition.settings.schema import Inference
 from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine import device_masks
 from inference.engine.device_masks import BatchPrediction
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import Prediction, full_size, spans_at
-from inference.engine.overlap import Mark, Overlap
+from inference.engine.overlap import Overlap
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Brings the predictions of a batch, one of each ensemble, from the device to the host: one item for each photo.
-Fetch = Callable[[Sequence[Photo], Sequence[BatchPrediction]], Iterable[Item]]
 AT_FULL_SIZE = 8  # photos that are enlarged together on a GPU; each needs five images of 4 bytes a pixel there
 READ_AHEAD = 2  # batches that are read while another one is with the networks
 
@@ -40,111 +41,85 @@ class Reading(NamedTuple):
     reads: list[Future[None]]
 
 
-class Predicted(NamedTuple):
-    """A batch that the networks have been given; the predictions are complete when the device reaches the mark."""
+class PredictedBatch(NamedTuple):
+    """A batch that the networks have been given; a GPU may still be computing it.
+
+    Attributes:
+        photos: of the batch.
+        predictions: one of each ensemble, on the device.
+        fetching: the context in which they are brought to the host; it waits for this batch, not for later ones.
+    """
 
     photos: Sequence[Photo]
     predictions: list[BatchPrediction]
-    mark: Mark
+    fetching: AbstractContextManager[None]
 
 
-def stream_predictions(
-    photos: Sequence[Photo],
-    ensembles: Sequence[Ensemble],
-    finish: Callable[[Photo, Sequence[Prediction]], Result],
-    *,
-    batch_size: int,
-    readers: int,
-    components: bool = False,
-) -> Iterator[Result]:
-    """Predict photos, and finish each in a thread.
+def predict_photos(
+    photos: Sequence[Photo], ensembles: Sequence[Ensemble], settings: Inference, *, components: bool = False
+) -> Generator[tuple[Photo, Sequence[Prediction]]]:
+    """Yield each photo with one prediction of each ensemble, in the order of the photos.
 
     Args:
         photos: what to predict.
         ensembles: the networks, by frame.
-        finish: gets each photo and one prediction of each ensemble.
-        batch_size: photos that go through the networks together.
-        readers: threads that read, and as many that finish. OpenCV and numpy release the interpreter's lock.
-        components: whether the predictions come with their components.
-
-    Yields:
-        What ``finish`` returns, in the order of the photos.
+        settings: the batch size, and the number of threads that read photos.
+        components: whether the predictions have their components.
     """
-    items = predict_photos(
-        photos, ensembles, fetch_predictions, batch_size=batch_size, readers=readers, components=components
-    )
-    return finish_in_threads(items, finish, threads=readers, ahead=READ_AHEAD * batch_size)
+    with closing(predict_batches(photos, ensembles, settings, components)) as batches:
+        yield from chain.from_iterable(map(fetch_predictions, batches))
 
 
-def stream_levels(
-    photos: Sequence[Photo],
-    ensembles: Sequence[Ensemble],
-    finish: Callable[[Photo, Pixels], Result],
-    *,
-    batch_size: int,
-    readers: int,
-) -> Iterator[Result]:
-    """``stream_predictions`` whose ``finish`` gets the mean prediction at full size, (H, W) uint8 levels."""
-
-    def finish_levels(photo: Photo, predictions: Sequence[Prediction]) -> Result:
-        return finish(photo, full_size(predictions, shape_of(photo.path)))
-
-    return stream_predictions(photos, ensembles, finish_levels, batch_size=batch_size, readers=readers)
-
-
-def stream_spans(
-    photos: Sequence[Photo],
-    ensembles: Sequence[Ensemble],
-    finish: Callable[[Photo, Spans], Result],
-    *,
-    level: int,
-    batch_size: int,
-    readers: int,
-) -> Iterator[Result]:
-    """``stream_predictions`` whose ``finish`` gets the spans of the pixels at or above a level.
+def predict_spans(
+    photos: Sequence[Photo], ensembles: Sequence[Ensemble], settings: Inference, *, level: int
+) -> Generator[tuple[Photo, Spans]]:
+    """Yield each photo with the spans of its pixels at or above a level, in the order of the photos.
 
     A GPU finds the spans itself, and no image is copied back.
     """
     if ensembles[0].device.type == "cpu":
-
-        def finish_levels(photo: Photo, levels: Pixels) -> Result:
-            return finish(photo, spans_at(levels, level))
-
-        return stream_levels(photos, ensembles, finish_levels, batch_size=batch_size, readers=readers)
-
-    def fetch_spans(batch: Sequence[Photo], predictions: Sequence[BatchPrediction]) -> list[Spans]:
-        return spans_of_batch([shape_of(photo.path) for photo in batch], predictions, level)
-
-    items = predict_photos(photos, ensembles, fetch_spans, batch_size=batch_size, readers=readers)
-    return finish_in_threads(items, finish, threads=readers, ahead=READ_AHEAD * batch_size)
+        find = partial(spans_of_photo, level)
+        yield from map_in_threads(find, predict_photos(photos, ensembles, settings), settings)
+    else:
+        with closing(predict_batches(photos, ensembles, settings)) as batches:
+            yield from chain.from_iterable(map(partial(fetch_spans, level), batches))
 
 
-def predict_photos(
-    photos: Sequence[Photo],
-    ensembles: Sequence[Ensemble],
-    fetch: Fetch[Item],
-    *,
-    batch_size: int,
-    readers: int,
-    components: bool = False,
-) -> Generator[tuple[Photo, Item]]:
-    """Predict photos batch by batch; yields each photo and what ``fetch`` returns for it, in order."""
-    batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
+def map_in_threads(
+    work: Callable[[Photo, Item], Result], items: Generator[tuple[Photo, Item]], settings: Inference
+) -> Generator[Result]:
+    """Call ``work`` with each item in ``settings.readers`` threads; yield the results in order.
+
+    At most two batches of results are in memory. OpenCV and numpy release the interpreter's lock.
+    """
+    results: deque[Future[Result]] = deque()
+    with closing(items), ThreadPoolExecutor(settings.readers) as pool:
+        try:
+            for item in items:
+                results.append(pool.submit(work, *item))
+                if len(results) > READ_AHEAD * settings.batch_size:
+                    yield results.popleft().result()
+            while results:
+                yield results.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error, or when the caller stops early
+
+
+def predict_batches(
+    photos: Sequence[Photo], ensembles: Sequence[Ensemble], settings: Inference, components: bool = False
+) -> Generator[PredictedBatch]:
+    """Read and predict photos batch by batch; yield a batch once the networks have been given the next one."""
+    size = settings.batch_size
+    batches = [photos[start : start + size] for start in range(0, len(photos), size)]
     overlap = Overlap(ensembles[0].device)
-
-    def fetched(batch: Predicted) -> Iterator[tuple[Photo, Item]]:
-        with overlap.fetching(batch.mark):
-            items = fetch(batch.photos, batch.predictions)
-        return zip(batch.photos, items, strict=True)
-
-    with ThreadPoolExecutor(readers) as pool:
+    with ThreadPoolExecutor(settings.readers) as pool:
 
         def read(batch: Sequence[Photo]) -> list[Reading]:
             return [read_batch(batch, ensemble.frame, overlap, pool) for ensemble in ensembles]
 
         try:
             reading = deque(read(batch) for batch in batches[:READ_AHEAD])
-            before: Predicted | None = None
+            before: PredictedBatch | None = None
             for number, batch in enumerate(batches):
                 images = reading.popleft()
                 if number + READ_AHEAD < len(batches):
@@ -153,29 +128,12 @@ def predict_photos(
                     predict_batch(ensemble, each, overlap, components)
                     for ensemble, each in zip(ensembles, images, strict=True)
                 ]
-                mark = overlap.mark()
+                fetching = overlap.fetching(overlap.mark())
                 if before:
-                    yield from fetched(before)
-                before = Predicted(batch, predictions, mark)
+                    yield before
+                before = PredictedBatch(batch, predictions, fetching)
             if before:
-                yield from fetched(before)
-        finally:
-            pool.shutdown(cancel_futures=True)  # after an error, or when the caller stops early
-
-
-def finish_in_threads(
-    items: Generator[tuple[Photo, Item]], finish: Callable[[Photo, Item], Result], *, threads: int, ahead: int
-) -> Iterator[Result]:
-    """Call ``finish`` in threads; yields the results in order, with at most ``ahead`` that are not yet taken."""
-    results: deque[Future[Result]] = deque()
-    with closing(items), ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                results.append(pool.submit(finish, *item))
-                if len(results) > ahead:
-                    yield results.popleft().result()
-            while results:
-                yield results.popleft().result()
+                yield before
         finally:
             pool.shutdown(cancel_futures=True)  # after an error, or when the caller stops early
 
@@ -199,11 +157,23 @@ def predict_batch(ensemble: Ensemble, reading: Reading, overlap: Overlap, compon
     return BatchPrediction(to_levels(mean), ensemble.frame, sum(ensemble.member_weights), each)
 
 
-def fetch_predictions(
-    _photos: Sequence[Photo], predictions: Sequence[BatchPrediction]
-) -> Iterator[tuple[Prediction, ...]]:
-    """Copy the predictions of a batch to the host: one of each ensemble for each photo."""
-    return zip(*map(on_host, predictions), strict=True)
+def fetch_predictions(batch: PredictedBatch) -> Iterator[tuple[Photo, tuple[Prediction, ...]]]:
+    """Copy the predictions of a batch to the host: each photo with one of each ensemble."""
+    with batch.fetching:
+        predictions = [on_host(each) for each in batch.predictions]
+    return zip(batch.photos, zip(*predictions, strict=True), strict=True)
+
+
+def fetch_spans(level: int, batch: PredictedBatch) -> Iterator[tuple[Photo, Spans]]:
+    """Find the spans of a batch on the device, and copy them to the host: each photo with its spans."""
+    with batch.fetching:
+        spans = spans_of_batch([shape_of(photo.path) for photo in batch.photos], batch.predictions, level)
+    return zip(batch.photos, spans, strict=True)
+
+
+def spans_of_photo(level: int, photo: Photo, predictions: Sequence[Prediction]) -> tuple[Photo, Spans]:
+    """Find the spans of a photo on the host."""
+    return photo, spans_at(full_size(predictions, shape_of(photo.path)), level)
 
 
 def on_host(batch: BatchPrediction) -> list[Prediction]:

@@ -29,7 +29,7 @@ CROP = (288, 352)  # height, width in pixels: two of them and the whole photo ma
 WHOLE_WIDTH = 720  # width of the whole photo in pixels: shown at 432, so that it is sharp on most screens
 THUMBNAIL_WIDTH = 132
 # Blue and orange are distinct for every type of colour vision. page.css has the same values.
-MISSED_COLOUR, INVENTED_COLOUR = (255, 94, 0), (0, 110, 255)
+MISSED_COLOUR, EXTRA_COLOUR = (255, 94, 0), (0, 110, 255)
 # Largest distance in pixels of the drawn outline from the predicted one: less than a screen can show.
 TOLERANCE = 1.0
 
@@ -42,7 +42,7 @@ class Crop:
     photo: str
     mistakes: str
     missed: int
-    invented: int
+    extra: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Case:
     dice: float
     iou: float
     missed: int
-    invented: int
+    extra: int
     height: int
     width: int
     photo: str
@@ -174,7 +174,7 @@ def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[An
             f"make score RUN={results.run.called} writes both"
         )
     wrong = mistakes(truth, predicted)
-    missed, invented = count(wrong)
+    missed, extra = count(wrong)
     return Case(
         img=photo.img,
         car=photo.car,
@@ -184,7 +184,7 @@ def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[An
         dice=counted.dice,
         iou=counted.iou,
         missed=missed,
-        invented=invented,
+        extra=extra,
         height=rgb.shape[0],
         width=rgb.shape[1],
         photo=jpeg(_narrowed(rgb, WHOLE_WIDTH), quality=80),
@@ -194,8 +194,8 @@ def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[An
 
 
 def _crop(rgb: Pixels, wrong: Pixels, window: Window) -> Crop:
-    missed, invented = count(window.of(wrong))
-    return Crop(window, jpeg(window.of(rgb), quality=88), overlay(window.of(wrong)), missed, invented)
+    missed, extra = count(window.of(wrong))
+    return Crop(window, jpeg(window.of(rgb), quality=88), overlay(window.of(wrong)), missed, extra)
 
 
 def outline(mask: Pixels) -> str:
@@ -211,7 +211,7 @@ def outline(mask: Pixels) -> str:
 def overlay(wrong: Pixels) -> str:
     """Mistakes as a PNG data URI: wrong pixels are coloured, right ones transparent."""
     image = Image.fromarray(wrong)
-    image.putpalette([0, 0, 0, *MISSED_COLOUR, *INVENTED_COLOUR])
+    image.putpalette([0, 0, 0, *MISSED_COLOUR, *EXTRA_COLOUR])
     return _data_uri("png", lambda file: image.save(file, "PNG", transparency=0, bits=2, optimize=True))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from competition.images import Pixels
 from competition.rle import Mask, Shape
 
-RIGHT, MISSED, INVENTED = 0, 1, 2
+RIGHT, MISSED, EXTRA = 0, 1, 2
 
 
 class Window(NamedTuple):
@@ -32,7 +32,7 @@ def mistakes(truth: Mask, predicted: Mask) -> Pixels:
         predicted: (H, W) mask.
 
     Returns:
-        (H, W) uint8: RIGHT, MISSED (car that was predicted as background) or INVENTED (background predicted as car).
+        (H, W) uint8: RIGHT, MISSED (car that was predicted as background) or EXTRA (background predicted as car).
 
     Raises:
         ValueError: the masks differ in shape.
@@ -41,13 +41,13 @@ def mistakes(truth: Mask, predicted: Mask) -> Pixels:
         raise ValueError(f"masks of different shapes: {truth.shape} and {predicted.shape}")
     wrong = np.full(truth.shape, RIGHT, dtype=np.uint8)
     wrong[(truth != 0) & (predicted == 0)] = MISSED
-    wrong[(truth == 0) & (predicted != 0)] = INVENTED
+    wrong[(truth == 0) & (predicted != 0)] = EXTRA
     return wrong
 
 
 def count(wrong: Pixels) -> tuple[int, int]:
-    """The number of missed and of invented pixels."""
-    return int(np.count_nonzero(wrong == MISSED)), int(np.count_nonzero(wrong == INVENTED))
+    """The number of missed and of extra pixels."""
+    return int(np.count_nonzero(wrong == MISSED)), int(np.count_nonzero(wrong == EXTRA))
 
 
 def worst_windows(wrong: Pixels, shape: Shape, limit: int) -> list[Window]:
@@ -65,7 +65,7 @@ def worst_windows(wrong: Pixels, shape: Shape, limit: int) -> list[Window]:
     windows: list[Window] = []
     while len(windows) < limit and remaining.any():
         fullest = _fullest(remaining, height, width)
-        window = _centred(fullest, remaining)
+        window = _centered(fullest, remaining)
         window.of(remaining)[:] = 0
         windows.append(window)
     return windows
@@ -79,7 +79,7 @@ def _fullest(marked: Pixels, height: int, width: int) -> Window:
     return Window(int(top), int(left), height, width)
 
 
-def _centred(window: Window, marked: Pixels) -> Window:
+def _centered(window: Window, marked: Pixels) -> Window:
     """The window moved so that its marked pixels are in its middle; it still contains all of them."""
     rows, columns = np.nonzero(window.of(marked))
     top = window.top + (int(rows.min()) + int(rows.max()) + 1 - window.height) // 2

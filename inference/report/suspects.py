@@ -3,7 +3,7 @@ images of the same car.
 
 Along an edge two masks of one car always differ by a pixel or two. If they differ over a patch, the network is wrong,
 or the label lacks a part or has an extra one. A part of a car that is hard to predict is hard in several views, but a
-labelling error occurs in one. So the patches of an image are compared with those of the other images of its car.
+labeling error occurs in one. So the patches of an image are compared with those of the other images of its car.
 """
 
 from collections.abc import Iterable, Mapping
