@@ -154,13 +154,13 @@ def test_a_variant_that_cannot_be_trained_is_reported(done: Done, capsys: pytest
     other = ["--run", str(made.folder / "other"), *over, *missing, "--markdown", "--epochs", "1", "--ensemble", "0"]
     result = made.run(["lite0", "bce"], *other)
     assert [row["variant"] for row in result["rows"]] == ["preset", "no TTA", "bce"]
-    assert "no file of weights" in result["not_run"]["lite0"]
+    assert "there is no file" in result["not_run"]["lite0"]
     assert not (made.folder / "other" / "lite0" / "settings.yaml").exists()
     left_out = yaml.safe_load((made.folder / "other" / "bce" / "settings.yaml").read_text())["data"]["leave_out"]
     assert wrong in left_out
     assert len(left_out) == 2
     screen = capsys.readouterr().out
-    assert "lite0 is not run: no file of weights" in screen
+    assert "lite0 is not run: there is no file" in screen
     assert "| `loss.dice=0` |" in screen
 
 
