@@ -24,30 +24,49 @@ BENCHMARKS := rle host_path loader predict scale score upload openmp
 # albumentations looks for updates at every import, which takes long without a network.
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-# Reject mistyped variables. In a make that another make has called, variables may belong to the caller.
-KNOWN := BENCHMARKS CARS DATA DRY_RUN FILE FOLD FOLDS FORCE FULL HQ MESSAGE MINUTES NPROC PIP_OPTIONS PRESET PYTHON RUN \
-	RUNS SEED SET SETTINGS SIZE TEST_CARS TRAINED VARIANTS VENV WEIGHTS
-ifeq ($(MAKELEVEL),0)
+# The variables of each target. Others are ignored in the environment and are errors in the command line.
+takes = $(foreach target,$(1),$(eval takes_$(target) += $(2)))
+$(call takes,folds train cv score predict pseudo,RUN DATA PRESET SETTINGS SET FOLDS)
+$(call takes,train cv score predict pseudo,NPROC)
+$(call takes,score predict pseudo,RUNS)
+$(call takes,train,FOLD)
+$(call takes,validate masks submit report,RUN DATA)
+$(call takes,validate masks,FILE)
+$(call takes,submit,MESSAGE DRY_RUN FORCE)
+$(call takes,data check synthetic bench,DATA)
+$(call takes,data check,HQ)
+$(call takes,synthetic demo,CARS TEST_CARS SEED SIZE)
+$(call takes,demo,SETTINGS SET FOLDS)
+$(call takes,settings,PRESET)
+$(call takes,ablation,RUN DATA PRESET SET MINUTES VARIANTS WEIGHTS)
+$(call takes,bench,TRAINED FULL BENCHMARKS)
+advice_HQ := ; a run learns from the hq photos by SET=data.hq=true
+advice_RUNS := ; RUNS is for score, predict and pseudo, which make one run of them; name that one here: RUN=a+b
+advice_FOLD := ; FOLD is for train, and cv trains every fold that is not finished
+
+GOALS := $(or $(MAKECMDGOALS),help)
+TAKEN := $(sort PIP_OPTIONS PYTHON VENV $(foreach goal,$(GOALS),$(takes_$(goal))))
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
-UNKNOWN := $(filter-out $(KNOWN) MAKE MAKEFLAGS MFLAGS SHELL,$(GIVEN))
-$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); the variables are $(KNOWN)))
+ifeq ($(MAKELEVEL),0) # in a make that another make has called, variables may belong to the caller
+$(foreach name,$(filter-out $(TAKEN) MAKE MAKEFLAGS MFLAGS SHELL,$(GIVEN)),\
+	$(error make $(GOALS) takes no variable $(name), only $(TAKEN)$(advice_$(name))))
 endif
-ifneq ($(if $(filter undefined,$(origin RUN)),1,$(words $(RUN))),1)
+ifneq ($(and $(filter RUN,$(TAKEN)),$(filter-out undefined,$(origin RUN)),$(filter-out 1,$(words $(RUN)))),)
 $(error RUN="$(RUN)" must be the name of one run, without spaces; for several runs use RUNS="a b")
 endif
 
-# Variables become options of the command, quoted for the shell. The command rejects options that it does not take.
+# The variables that a target takes become options of its command, quoted for the shell.
 quoted = $(subst '~/,'$(HOME)/,'$(subst ','\'',$(1))')
-text = $(if $(value $(1)),$(2)=$(call quoted,$(value $(1))))
-list = $(if $(value $(1)),$(2) $(foreach word,$(value $(1)),$(call quoted,$(word))))
-switch = $(if $(filter-out 0 no false,$($(1))),$(2))
+taken = $(if $(filter $(1),$(takes_$@)),$(value $(1)))
+text = $(if $(call taken,$(1)),$(2)=$(call quoted,$(value $(1))))
+list = $(if $(call taken,$(1)),$(2) $(foreach word,$(value $(1)),$(call quoted,$(word))))
+switch = $(if $(filter-out 0 no false,$(call taken,$(1))),$(2))
 STUDIO = $(call text,CARS,--cars) $(call text,TEST_CARS,--test-cars) $(call text,SEED,--seed) $(call text,SIZE,--size)
 SETTING = $(call text,SETTINGS,--settings) $(call text,FOLDS,--set split.folds) $(call list,SET,--set)
-OPTIONS = $(call text,RUN,--run) $(call list,RUNS,--runs) $(call text,DATA,--data) \
-	$(call text,PRESET,--preset) $(SETTING) $(call text,FOLD,--fold) $(call text,FILE,--file) \
-	$(call text,MESSAGE,--message) $(call switch,HQ,--hq) $(call switch,DRY_RUN,--dry-run) \
-	$(call switch,FORCE,--force) $(call text,MINUTES,--minutes) $(call list,VARIANTS,--variants) \
-	$(call list,WEIGHTS,--weights) $(STUDIO)
+OPTIONS = $(call text,RUN,--run) $(call list,RUNS,--runs) $(call text,DATA,--data) $(call text,PRESET,--preset) \
+	$(SETTING) $(call text,FOLD,--fold) $(call text,FILE,--file) $(call text,MESSAGE,--message) $(call switch,HQ,--hq) \
+	$(call switch,DRY_RUN,--dry-run) $(call switch,FORCE,--force) $(call text,MINUTES,--minutes) \
+	$(call list,VARIANTS,--variants) $(call list,WEIGHTS,--weights) $(STUDIO)
 
 PY := $(VENV)/bin/python
 RANKS = $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
@@ -68,9 +87,9 @@ help: ## this list
 setup: $(STAMP) ## install requirements.txt into .venv; every other target does this first, once
 
 $(STAMP):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "error: Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing);" \
-			"install it, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: Python 3.11 or newer" \
+		"is needed, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing); install it, or name one:" \
+		"make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
 		echo "error: cannot create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "installing the packages of requirements.txt into $(VENV) (a few minutes, up to 7 GB, once)"
@@ -144,11 +163,9 @@ submit: MODULE = submissions.submit ## validate, upload to Kaggle and wait for t
 submissions: MODULE = submissions.ledger ## the ledger: every submission with its CV and Kaggle's scores
 masks: MODULE = submissions.masks ## write the masks of RUN's submission, or of FILE, as image files
 report: MODULE = inference.report ## one HTML page about RUN
-data synthetic check settings folds validate submit submissions masks report: $(STAMP)
+ablation: MODULE = benchmarks.ablation --markdown ## train variants of a preset alike, compare (MINUTES, VARIANTS, WEIGHTS)
+data synthetic check settings folds validate submit submissions masks report ablation: $(STAMP)
 	@$(PY) -m $(MODULE) $(OPTIONS)
-
-ablation: $(STAMP) ## train variants of a preset alike and compare their scores (MINUTES=3, VARIANTS, WEIGHTS)
-	@$(PY) -m benchmarks.ablation --markdown $(OPTIONS)
 
 clean-demo: ## remove the demo's data and run
 	rm -rf data/demo data/demo.part runs/demo
