@@ -351,7 +351,7 @@ def add_arguments(arguments: ArgumentParser) -> None:
         metavar="NAME",
         help="variants; the preset is always included",
     )
-    arguments.add_argument("--run", default="ablation", metavar="NAME", help="folder of its runs, below runs/")
+    arguments.add_argument("--run", default="ablation", metavar="NAME", help="folder of its runs, in runs/")
     arguments.add_argument("--repeats", type=int, default=3, help="networks of each variant, one for each fold")
     arguments.add_argument(
         "--ensemble", type=int, default=0, help="networks in the ensemble row, if more than repeats"

@@ -46,9 +46,8 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; fails if the file is missing or damaged."""
-    advice = "restore it, or remove it and run the command that writes it"
+def read_json(path: Path, advice: str = "remove it and run the same command again") -> dict[str, Any]:
+    """The JSON object in a file; fails with the advice if the file is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

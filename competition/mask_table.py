@@ -116,13 +116,14 @@ class Truth(NamedTuple):
     shape: Shape | None = None
 
 
-def score(path: Path, names: Collection[str], truth: Callable[[str], Truth]) -> dict[str, Counts]:
+def score(path: Path, names: Collection[str], truth: Callable[[str], Truth], advice: str) -> dict[str, Counts]:
     """Count the pixels of the masks in a CSV against the true masks, one image at a time, from spans.
 
     Args:
         path: a CSV with exactly one row for each name, in any order.
         names: the images to score.
         truth: gives the true mask of an image.
+        advice: what to do if the names differ; the end of the error message.
 
     Returns:
         The counts by image name, in the order of the file.
@@ -131,13 +132,13 @@ def score(path: Path, names: Collection[str], truth: Callable[[str], Truth]) -> 
     counts: dict[str, Counts] = {}
     for row in tqdm(read_rows(path), total=len(wanted), unit="image", disable=None, leave=False):
         if row.img not in wanted:
-            raise Failure(f"{row.where}: {row.img} is not one of the {len(wanted):,} images to score; remove the row")
+            raise Failure(f"{row.where}: {row.img} is not one of the {len(wanted):,} images to score; {advice}")
         if row.img in counts:
-            raise Failure(f"{row.where}: {row.img} occurs a second time; remove one of its rows")
+            raise Failure(f"{row.where}: {row.img} occurs a second time; {advice}")
         true = truth(row.img)
         counts[row.img] = counts_of_spans(row.spans(true.shape), true.spans)
     missing = [img for img in wanted if img not in counts]
     if missing:
         few = f"{len(missing):,} of {len(wanted):,} images, such as {missing[0]}"
-        raise Failure(f"{path} has no row for {few}; write the file again")
+        raise Failure(f"{path} has no row for {few}; {advice}")
     return counts

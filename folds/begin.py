@@ -15,9 +15,9 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.files import held
 from competition.images import shape_of
-from competition.run.environment import record_run, require_same_data
+from competition.run.create import record_run
 from competition.run.folder import RunFolder
-from competition.run.open import add_run_arguments, open_run
+from competition.run.open import add_run_arguments, open_run, require_same_data
 from competition.settings.schema import Settings
 from folds import ranks
 from folds.batch_size import automatic_batch_size

@@ -10,7 +10,7 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.files import held
 from competition.run.folder import RunFolder
-from competition.run.open import add_run_arguments, open_run
+from competition.run.open import add_run_arguments, open_run, settings_of_existing_run
 from competition.run.records import Epoch
 from competition.settings.schema import Settings
 from folds import ranks
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not run.settings.is_file():
         require_possible(run, settings, data, options.fold)
     by_fold = ensure_split(run, settings, data)
-    _, settings, _ = open_run(options)  # the stored settings, in which train.batch_size=auto is a number
+    settings = settings_of_existing_run(run, options)  # as stored: train.batch_size=auto is a number there
     for fold in by_fold if options.all else [options.fold]:
         train_fold(run, settings, data, by_fold, fold)
     print(f"next: make {'score' if options.all else 'cv'} RUN={run.called}")

@@ -40,11 +40,11 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
         members = [run_at(name) for name in Environment.read(run.environment).runs] or [run]
     else:
         members = [run_at(name) for name in arguments.runs]
-        _require_compatible(members, arguments.runs)
+        environment = _common_environment(members, arguments.runs)
         name = "+".join(member.name for member in members)
         combined = run_at(arguments.run) if arguments.run else RunFolder(members[0].root.parent / name)
         if ranks.first():
-            _create_combined(combined, members)
+            _create_combined(combined, members, environment)
         ranks.barrier()
         arguments.run = str(combined.root)
         run, settings, data = open_run(arguments)
@@ -90,13 +90,13 @@ def _single_name(arguments: Namespace) -> str:
     return name or names[0]
 
 
-def _require_compatible(members: Sequence[RunFolder], names: Sequence[str]) -> None:
-    """Require different trained runs with the same split and the same photos."""
+def _common_environment(members: Sequence[RunFolder], names: Sequence[str]) -> Environment:
+    """The environment of the first of different trained runs, which must have the same split and the same photos."""
     if len({member.root.resolve() for member in members}) < len(members):
         raise Failure(
             f'RUNS="{" ".join(names)}" names a run twice; set inference.member_weights to give a run more weight'
         )
-    first = members[0]
+    first, environments = members[0], []
     for member in members:
         if not member.settings.is_file():
             raise Failure(f"no run {member.root}; RUNS must name trained runs")
@@ -105,15 +105,17 @@ def _require_compatible(members: Sequence[RunFolder], names: Sequence[str]) -> N
                 f"runs {first.name} and {member.name} have different splits, so a network of one may "
                 "have seen cars that the other holds out; train both with the same folds.csv"
             )
-        ours, theirs = Environment.read(first.environment), Environment.read(member.environment)
+        environments.append(Environment.read(member.environment))
+        ours, theirs = environments[0], environments[-1]
         if theirs.fingerprint != ours.fingerprint:  # data.hq selects different photos, too
             raise Failure(
                 f"runs {first.name} and {member.name} were made from different photos, in {ours.data} and "
                 f"{theirs.data}; name runs that were made from the same photos"
             )
+    return environments[0]
 
 
-def _create_combined(combined: RunFolder, members: Sequence[RunFolder]) -> None:
+def _create_combined(combined: RunFolder, members: Sequence[RunFolder], environment: Environment) -> None:
     """Create the folder of the combined run, or check that it belongs to these members."""
     names = [str(member.root) for member in members]
     if combined.settings.is_file():
@@ -123,7 +125,7 @@ def _create_combined(combined: RunFolder, members: Sequence[RunFolder]) -> None:
             )
         return
     first = members[0]
-    Environment.read(first.environment).model_copy(update={"runs": names}).write(combined.environment)
+    environment.model_copy(update={"runs": names}).write(combined.environment)
     files.write_text(combined.folds, first.folds.read_text(encoding="utf-8"))
     files.write_text(combined.settings, first.settings.read_text(encoding="utf-8"))
 

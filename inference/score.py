@@ -16,8 +16,8 @@ from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.images import shape_of
 from competition.mask_table import Truth
-from competition.run.environment import require_same_data
 from competition.run.folder import SCORE_COLUMNS, RunFolder
+from competition.run.open import require_same_data
 from competition.run.records import CV, Gain, ThresholdCurve, ThresholdTuning
 from competition.settings.schema import Settings
 from folds import ranks
@@ -49,7 +49,7 @@ def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]])
 
     rows = [
         (img, photos[img][0].car, photos[img][0].view, photos[img][1], counts.dice, counts.iou)
-        for img, counts in mask_table.score(path, photos, truth).items()
+        for img, counts in mask_table.score(path, photos, truth, advice="run the same command again").items()
     ]
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 

@@ -21,13 +21,17 @@ def grade(submission: Path, solution: Path) -> Scores:
     true = read_table(solution)
     if not true:
         raise Failure(f"{solution} has no rows; name a solution with the true masks")
-    return metrics.mean(list(score(submission, true, lambda img: Truth(true[img].spans())).values()))
+    advice = (
+        "grade a submission with the solution of its own data; `make predict` writes it again, and `make validate` "
+        "lists every such row"
+    )
+    return metrics.mean(list(score(submission, true, lambda img: Truth(true[img].spans()), advice).values()))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the scores of a submission, and the run's CV for comparison."""
     arguments = parser("Score a submission file against a known solution.")
-    arguments.add_argument("--run", default="default", help="name of the run, a folder below runs/, or a path")
+    arguments.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
     arguments.add_argument("--solution", type=Path, required=True, help="CSV of img,rle_mask with the true masks")
     arguments.add_argument("--file", type=Path, help="the submission; by default the run's submission.csv.gz")
     options = arguments.parse_args(argv)

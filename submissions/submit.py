@@ -181,7 +181,7 @@ def verdict(entry: Entry) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Submit a run's submission and wait for its score."""
     arguments = parser("Validate a submission, push it to Kaggle, follow it until it is scored, record it.")
-    arguments.add_argument("--run", default="default", help="name of the run, a folder below runs/, or a path")
+    arguments.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
     arguments.add_argument("--data", type=Path, help="data folder; by default that of the submission")
     arguments.add_argument("--message", default="", help="what is new in this submission; required")
     arguments.add_argument(

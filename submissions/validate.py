@@ -183,7 +183,7 @@ def _advice(wrong: set[Kind]) -> str:
 
 def add_submission_arguments(arguments: ArgumentParser) -> None:
     """Add the options that name a submission and its data folder."""
-    arguments.add_argument("--run", default="default", help="name of the run, a folder below runs/, or a path")
+    arguments.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
     arguments.add_argument("--data", type=Path, help="data folder; by default that of the submission")
     arguments.add_argument("--file", type=Path, help="the submission; by default the run's submission.csv.gz")
 

@@ -4,8 +4,10 @@ import pytest
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.run.environment import git_revision, record_run, require_same_data
+from competition.run.create import record_run
+from competition.run.environment import git_revision
 from competition.run.folder import RunFolder
+from competition.run.open import require_same_data
 from competition.run.records import Environment
 from competition.settings.resolve import load_yaml, resolve
 from competition.settings.schema import Settings

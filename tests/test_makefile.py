@@ -88,7 +88,7 @@ def test_setup_passes_options_to_pip(tmp_path: Path) -> None:
         ("cv FOLD=1", "; FOLD is for train, and cv trains every fold that is not finished"),
         (
             "submit RUNS='a b'",
-            "; RUNS is for score, predict and pseudo, which make one run of them; name that one here",
+            "; RUNS is for score, predict and pseudo, which make one run of them; name that one",
         ),
         ("train SEED=3", ""),
         ("masks SIZE=64x64", ""),
@@ -137,7 +137,7 @@ def test_run_is_one_word(name: str) -> None:
 
 @pytest.mark.parametrize("given", ["FLOD=1", "fold=1", 'RNU=it\'s "$(error no)" $x', "FLOD:=1"])
 def test_unknown_variable(given: str) -> None:
-    done = make("-n", "train", given, "SET=a.b='$x y'", 'MESSAGE=$(none) "')
+    done = make("-n", "train", given, "SET=a.b='$x y'", 'DATA=$(none) "')
     assert done.returncode == 2
     assert f"make train takes no variable {given.partition('=')[0].rstrip(':')}, only DATA FOLD " in done.stderr
     assert not done.stdout
@@ -159,17 +159,11 @@ def test_variable_of_make_or_environment_is_no_error(given: list[str], environme
 
 
 def test_some_target_takes_every_variable() -> None:
-    own = set(re.findall(r"^([A-Z_]+) :?= ", MAKEFILE, flags=re.MULTILINE)) | {
-        "MAKELEVEL",
-        "MAKECMDGOALS",
-        "HOME",
-        "MODULE",
-    }
-    read = set(re.findall(r"(?:\$\(|call (?:text|list|switch),|value )([A-Z_]+)[,)]", MAKEFILE)) - own
-    taken = {
-        name for names in re.findall(r"^\$\(call takes,.*,(.*)\)", MAKEFILE, re.MULTILINE) for name in names.split()
-    }
-    assert read | {"BENCHMARKS"} == taken | {"PIP_OPTIONS", "PYTHON", "VENV"}
+    own = set(re.findall(r"^([A-Z_]+) :?= ", MAKEFILE, flags=re.MULTILINE))
+    read = set(re.findall(r"(?:\$\(|call (?:text|list|switch),|value )([A-Z_]+)[,)]", MAKEFILE))
+    lists = re.findall(r"^\$\(call takes,.*,(.*)\)", MAKEFILE, re.MULTILINE)
+    taken = {name for names in lists for name in names.split()} | {"PIP_OPTIONS", "PYTHON", "VENV"}
+    assert read - own - {"MAKELEVEL", "MAKECMDGOALS", "HOME", "MODULE"} == taken - {"BENCHMARKS"}
 
 
 def test_help_lists_every_target_and_variable() -> None:

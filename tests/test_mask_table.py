@@ -127,7 +127,7 @@ def test_score_counts_the_pixels_of_each_image(
 ) -> None:
     path = tmp_path_factory.mktemp("score") / "x.csv"
     write_rows(path, {img: plain_encode(pairs[img][0]) for img in order})
-    found = score(path, NAMES, lambda img: Truth(rle.from_mask(pairs[img][1]), (3, 4)))
+    found = score(path, NAMES, lambda img: Truth(rle.from_mask(pairs[img][1]), (3, 4)), "")
     assert list(found) == order
     assert found == {img: counts(*pair) for img, pair in pairs.items()}
 
@@ -135,9 +135,9 @@ def test_score_counts_the_pixels_of_each_image(
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ("a.jpg,\nb.jpg,\n", "has no row for 1 of 3 images, such as c.jpg; write the file again"),
-        ("a.jpg,\nb.jpg,\nc.jpg,\na.jpg,\n", "line 5: a.jpg occurs a second time; remove one of its rows"),
-        ("a.jpg,\nx.jpg,\n", "line 3: x.jpg is not one of the 3 images to score; remove the row"),
+        ("a.jpg,\nb.jpg,\n", "has no row for 1 of 3 images, such as c.jpg; write it again"),
+        ("a.jpg,\nb.jpg,\nc.jpg,\na.jpg,\n", "line 5: a.jpg occurs a second time; write it again"),
+        ("a.jpg,\nx.jpg,\n", "line 3: x.jpg is not one of the 3 images to score; write it again"),
         ("a.jpg,\nb.jpg,1 13\n", "line 3, b.jpg: token 2: length 13 leaves the image of 12 pixels"),
         ("a.jpg,\nb.jpg\n", "line 3: 1 fields, not the two of img,rle_mask"),
     ],
@@ -145,10 +145,10 @@ def test_score_counts_the_pixels_of_each_image(
 def test_score_needs_each_image_exactly_once(tmp_path: Path, rows: str, reason: str) -> None:
     path = write(tmp_path / "x.csv", "img,rle_mask\n" + rows)
     with pytest.raises(Failure) as failure:
-        score(path, NAMES, lambda _: Truth(rle.EMPTY, (3, 4)))
+        score(path, NAMES, lambda _: Truth(rle.EMPTY, (3, 4)), "write it again")
     assert str(failure.value) == f"{path} {reason}"
 
 
 def test_without_a_shape_a_mask_may_end_anywhere(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "img,rle_mask\na.jpg,100 3\n")
-    assert score(path, ["a.jpg"], lambda _: Truth(rle.parse("101 5"))) == {"a.jpg": Counts(2, 3, 5)}
+    assert score(path, ["a.jpg"], lambda _: Truth(rle.parse("101 5")), "") == {"a.jpg": Counts(2, 3, 5)}

@@ -20,7 +20,7 @@ from sample_records import make_cv
 from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.run.environment import record_run
+from competition.run.create import record_run
 from competition.run.folder import RunFolder
 from competition.run.records import (
     CV,

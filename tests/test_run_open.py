@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from competition.command import Failure
-from competition.run.environment import record_run, require_same_data
+from competition.run.create import record_run
 from competition.run.folder import RunFolder
-from competition.run.open import add_run_arguments, open_run
+from competition.run.open import add_run_arguments, open_run, require_same_data
 from competition.settings.resolve import load_preset, load_yaml, resolve
 from competition.settings.schema import Settings
 

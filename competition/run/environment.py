@@ -1,4 +1,4 @@
-"""The creation of a run's folder, and what the run depends on besides its settings: data, packages, git revision."""
+"""What a run depends on besides its settings: data, device, packages, git revision."""
 
 import platform
 import subprocess
@@ -6,25 +6,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.files import write_text
-from competition.run.folder import RunFolder
 from competition.run.records import Environment
-from competition.settings.resolve import to_yaml
-from competition.settings.schema import Settings
 
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "numpy", "pandas", "opencv-python-headless")
 
 
-def record_run(run: RunFolder, settings: Settings, data: DataFolder, device: str) -> None:
-    """Write settings.yaml and environment.json of a new run; those of an existing run stay.
-
-    The settings are written last, because a run exists as soon as its settings do.
-    """
-    if run.settings.is_file():
-        return
-    Environment(
+def describe_environment(data: DataFolder, device: str) -> Environment:
+    """The environment of a run that is made now from a data folder, on a device of this name."""
+    return Environment(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data=str(data.root.resolve()),
         fingerprint=data.fingerprint,
@@ -33,18 +23,7 @@ def record_run(run: RunFolder, settings: Settings, data: DataFolder, device: str
         platform=platform.platform(),
         packages={name: _version(name) for name in PACKAGES},
         git=git_revision(),
-    ).write(run.environment)
-    write_text(run.settings, to_yaml(settings))
-
-
-def require_same_data(run: RunFolder, data: DataFolder) -> None:
-    """Raise a Failure unless the training photos are those that the run was made from."""
-    made_from = Environment.read(run.environment)
-    if made_from.fingerprint != data.fingerprint:
-        raise Failure(
-            f"the training photos in {data.root} are not those that run {run.name} was made from "
-            f"({made_from.data}): names or file sizes differ; name that folder with DATA=..., or use another RUN"
-        )
+    )
 
 
 def git_revision() -> str | None:

@@ -41,7 +41,7 @@ def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[R
     """
     run = run_at(arguments.run)
     if run.settings.is_file():
-        settings = _settings_of_existing_run(run, arguments)
+        settings = settings_of_existing_run(run, arguments)
     elif default_preset:
         settings = resolve(merge(load_preset(arguments.preset or default_preset), _overrides(arguments)))
     else:
@@ -49,27 +49,8 @@ def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[R
     return run, settings, data_of(run, arguments.data, settings)
 
 
-def data_of(run: RunFolder, named: Path | None, settings: Settings | None = None) -> DataFolder:
-    """Return the data folder that the command line names, else the run's own, else the default.
-
-    Args:
-        run: the run.
-        named: the folder that the command line names.
-        settings: of the run; None reads them from the run, if it exists.
-    """
-    if named is None and run.environment.is_file():
-        named = Path(Environment.read(run.environment).data)
-    if settings is None:
-        settings = resolve(load_yaml(run.settings) if run.settings.is_file() else {})
-    return DataFolder(named or DEFAULT_DATA, hq=settings.data.hq)
-
-
-def _overrides(arguments: Namespace) -> Tree:
-    """The settings that the command line gives besides the preset."""
-    return merge(load_yaml(arguments.settings) if arguments.settings else {}, parse_assignments(arguments.set))
-
-
-def _settings_of_existing_run(run: RunFolder, arguments: Namespace) -> Settings:
+def settings_of_existing_run(run: RunFolder, arguments: Namespace) -> Settings:
+    """Return the settings of a run that exists; those that the command line names may differ only if changeable."""
     stored = load_yaml(run.settings)
     if not stored:
         raise Failure(f"{run.settings} is empty; restore it from a copy, or use another RUN")
@@ -87,6 +68,36 @@ def _settings_of_existing_run(run: RunFolder, arguments: Namespace) -> Settings:
         named = named.with_folds(own.split.folds)
     _require_same_training(run, own, named)
     return named
+
+
+def data_of(run: RunFolder, named: Path | None, settings: Settings | None = None) -> DataFolder:
+    """Return the data folder that the command line names, else the run's own, else the default.
+
+    Args:
+        run: the run.
+        named: the folder that the command line names.
+        settings: of the run; None reads them from the run, if it exists.
+    """
+    if named is None and run.environment.is_file():
+        named = Path(Environment.read(run.environment).data)
+    if settings is None:
+        settings = resolve(load_yaml(run.settings) if run.settings.is_file() else {})
+    return DataFolder(named or DEFAULT_DATA, hq=settings.data.hq)
+
+
+def require_same_data(run: RunFolder, data: DataFolder) -> None:
+    """Raise a Failure unless the training photos are those that the run was made from."""
+    made_from = Environment.read(run.environment)
+    if made_from.fingerprint != data.fingerprint:
+        raise Failure(
+            f"the training photos in {data.root} are not those that run {run.name} was made from "
+            f"({made_from.data}): names or file sizes differ; name that folder with DATA=..., or use another RUN"
+        )
+
+
+def _overrides(arguments: Namespace) -> Tree:
+    """The settings that the command line gives besides the preset."""
+    return merge(load_yaml(arguments.settings) if arguments.settings else {}, parse_assignments(arguments.set))
 
 
 def _require_same_training(run: RunFolder, own: Settings, named: Settings) -> None:

@@ -6,32 +6,33 @@ Only this module knows the keys of these files. A command reads a record once an
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from competition.command import Failure, os_reason
 from competition.files import read_json, write_json, write_text
+from competition.run.folder import RunFolder
 
 
 class Record(BaseModel):
     """A JSON object in a file. Unknown keys are errors: another version of this project has written the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # What to do about a damaged file; {run} is the run as a command line names it.
+    advice: ClassVar[str]
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a record; raise a Failure if the file is missing, damaged, or from another version."""
-        content = read_json(path)
+        advice = cls.advice.format(run=RunFolder(path.parent).called)
+        content = read_json(path, advice)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
-            raise Failure(
-                f"{path} is damaged or from another version ({key}: {first['msg']}); restore it from a copy, or "
-                "remove it and run the command that writes it"
-            ) from error
+            raise Failure(f"{path} is damaged or from another version ({key}: {first['msg']}); {advice}") from error
 
     @classmethod
     def read_if_exists(cls, path: Path) -> Self | None:
@@ -55,6 +56,8 @@ class Environment(Record):
         git: the commit, with ``+`` if the working tree was changed.
         runs: the members of a combined run (``RUNS="a b"``); empty for a trained run.
     """
+
+    advice: ClassVar[str] = "restore it from a copy, or use another RUN"
 
     created: str
     data: str
@@ -137,6 +140,8 @@ class CV(Record):
         checkpoints: SHA-256 of each weights file that was scored, by its path.
     """
 
+    advice: ClassVar[str] = "write it again: make score RUN={run}"
+
     dice: float
     iou: float
     spread: float
@@ -193,12 +198,16 @@ class SubmissionRecord(SubmissionFacts):
         sha256: of the submission file.
     """
 
+    advice: ClassVar[str] = "remove it and write it again: make predict RUN={run}"
+
     key: str
     sha256: str
 
 
 class Validated(Record):
     """The stamp of a valid submission: its hash, and the hash and number of the names it was validated for."""
+
+    advice: ClassVar[str] = "write it again: make validate RUN={run}"
 
     sha256: str
     names: str
@@ -207,6 +216,8 @@ class Validated(Record):
 
 class Pushing(Record):
     """The submission whose upload has begun; it may have been submitted even if the reply was lost."""
+
+    advice: ClassVar[str] = "find out on Kaggle's page whether the file was submitted; if not, remove this record"
 
     sha256: str
 
@@ -225,24 +236,24 @@ class Epoch(Record):
 
 
 def read_history(path: Path) -> list[Epoch]:
-    """Read the epochs of a fold; empty if there is no file."""
+    """Read the epochs of a fold, ``fold<n>/history.jsonl`` of a run; empty if there is no file."""
     if not path.is_file():
         return []
+    run, fold = RunFolder(path.parent.parent), path.parent.name.removeprefix("fold")
+    advice = f"remove it and write it again: make train FOLD={fold} RUN={run.called}"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except ValueError as error:
-        raise Failure(f"cannot read {path}: {error}; remove the file and train the fold again") from error
+        raise Failure(f"cannot read {path}: {error}; {advice}") from error
     epochs = []
     for number, line in enumerate(lines, start=1):
         try:
             epochs.append(Epoch.model_validate_json(line))
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise Failure(
-                f"{path} line {number} is not an epoch ({reason}); remove the file and train the fold again"
-            ) from error
+            raise Failure(f"{path} line {number} is not an epoch ({reason}); {advice}") from error
     return epochs
 
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from competition import files
 from competition.command import parser, run_command
-from competition.run.environment import require_same_data
-from competition.run.open import add_run_arguments, open_run
+from competition.run.open import add_run_arguments, open_run, require_same_data
 from inference.report.page import render
 from inference.report.results import read_results
 

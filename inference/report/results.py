@@ -104,21 +104,25 @@ def _cv(run: RunFolder, scores: pd.DataFrame) -> CV:
 
 def _members(run: RunFolder, cv: CV) -> list[Member]:
     """The runs that predict together, in the order in which they were named."""
-    names = Environment.read(run.environment).runs
+    environment = Environment.read(run.environment)
+    names = environment.runs
     if not names:
-        return [_member(run, 1.0, cv)]
+        return [_member(run, environment, 1.0, cv)]
     weights = cv.member_weights or {}
     if list(weights) != names:
         raise Failure(
             f"{run.cv} has no member weights of {' and '.join(names)}; make score RUN={run.called} writes it again"
         )
-    return [_member(run_at(name), weights[name], cv) for name in names]
+    members = [run_at(name) for name in names]
+    return [
+        _member(each, Environment.read(each.environment), weights[name], cv) for each, name in zip(members, names)
+    ]
 
 
-def _member(run: RunFolder, weight: float, cv: CV) -> Member:
+def _member(run: RunFolder, environment: Environment, weight: float, cv: CV) -> Member:
     histories = {fold.fold: read_history(run.history(fold.fold)) for fold in cv.folds}
     tables = {fold: _table(epochs) for fold, epochs in histories.items() if epochs}
-    return Member(run, weight, resolve(load_yaml(run.settings)), Environment.read(run.environment), tables)
+    return Member(run, weight, resolve(load_yaml(run.settings)), environment, tables)
 
 
 def _described(data: DataFolder) -> pd.DataFrame:
