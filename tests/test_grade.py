@@ -39,7 +39,7 @@ def test_dice_and_iou_are_means_over_the_images(tmp_path: Path, solution: Path) 
         (
             [*SOLUTION, ("d.jpg", "")],
             SOLUTION,
-            r"d\.jpg is not one of the 3 images .* `make predict` writes it again",
+            r"d\.jpg is not one of the 3 images .*`make predict` writes it",
         ),
         ([*SOLUTION, SOLUTION[0]], SOLUTION, r"a\.jpg occurs a second time; .* `make validate` lists every such row"),
     ],

@@ -113,10 +113,8 @@ def _members(run: RunFolder, cv: CV) -> list[Member]:
         raise Failure(
             f"{run.cv} has no member weights of {' and '.join(names)}; make score RUN={run.called} writes it again"
         )
-    members = [run_at(name) for name in names]
-    return [
-        _member(each, Environment.read(each.environment), weights[name], cv) for each, name in zip(members, names)
-    ]
+    members = {name: run_at(name) for name in names}
+    return [_member(each, Environment.read(each.environment), weights[name], cv) for name, each in members.items()]
 
 
 def _member(run: RunFolder, environment: Environment, weight: float, cv: CV) -> Member:
