@@ -24,6 +24,10 @@ BENCHMARKS := rle host_path loader predict scale score upload openmp
 # albumentations looks for updates at every import, which takes long without a network.
 export NO_ALBUMENTATIONS_UPDATE := 1
 
+TARGETS := help setup demo test lint format bench bench-setup ablation data synthetic check settings folds train cv score \
+	predict pseudo validate submit submissions masks report clean-demo
+.PHONY: $(TARGETS)
+
 # The variables of each target. Others are ignored in the environment and are errors in the command line.
 takes = $(foreach target,$(1),$(eval takes_$(target) += $(2)))
 $(call takes,folds train cv score predict pseudo,RUN DATA PRESET SETTINGS SET FOLDS)
@@ -47,7 +51,8 @@ advice_FOLD := ; FOLD is for train, and cv trains every fold that is not finishe
 GOALS := $(or $(MAKECMDGOALS),help)
 TAKEN := $(sort PIP_OPTIONS PYTHON VENV $(foreach goal,$(GOALS),$(takes_$(goal))))
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
-ifeq ($(MAKELEVEL),0) # in a make that another make has called, variables may belong to the caller
+# In a make that another make has called, variables may belong to the caller. An unknown target is another error.
+ifeq ($(MAKELEVEL)$(filter-out $(TARGETS),$(GOALS)),0)
 $(foreach name,$(filter-out $(TAKEN) MAKE MAKEFLAGS MFLAGS SHELL,$(GIVEN)),\
 	$(error make $(GOALS) takes no variable $(name), only $(TAKEN)$(advice_$(name))))
 endif
@@ -75,9 +80,6 @@ BENCH_PY := .venv-bench/bin/python
 STAMP := $(VENV)/.installed-$(firstword $(shell cksum < requirements.txt))
 BENCH_STAMP := .venv-bench/.installed-$(firstword $(shell (cat requirements.txt requirements-bench.txt; \
 	echo $(abspath $(VENV))) | cksum))
-
-.PHONY: help setup demo test lint format bench bench-setup ablation data synthetic check settings folds train cv score \
-	predict pseudo validate submit submissions masks report clean-demo
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; echo

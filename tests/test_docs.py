@@ -86,7 +86,8 @@ def problem_of_module(module: str, *arguments: str) -> str | None:
         patch.setattr(sys, "argv", [module, *arguments])
         patch.setattr(command, "Parser", type("Parser", (Parses, command.Parser), {}))
         try:
-            importlib.import_module(module).main()
+            package = hasattr(importlib.import_module(module), "__path__")
+            importlib.import_module(f"{module}.__main__" if package else module).main()
         except Parsed:
             return None
         except ImportError:
