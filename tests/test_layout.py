@@ -130,7 +130,8 @@ def test_one_module_imports_kaggle() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_file_names_a_record(name: str) -> None:
-    naming = [path for path in MODULES.values() if f'"{name}.json"' in path.read_text(encoding="utf-8")]
+    files = [path for folder in OURS for path in (ROOT / folder).rglob("*.py")]
+    naming = [path for path in files if f'"{name}.json"' in path.read_text(encoding="utf-8")]
     assert naming == [ROOT / "competition" / "run" / "folder.py"]
 
 
