@@ -36,9 +36,7 @@ def test_an_empty_solution_is_rejected(tmp_path: Path) -> None:
 
 
 def test_advice_about_other_images(tmp_path: Path, solution: Path) -> None:
-    advice = (
-        "grade a submission with the solution of its own data; `make predict` writes it again, and `make validate`"
-    )
+    advice = "grade a submission with the solution of its own data; `make predict` writes it again, and "
     with pytest.raises(Failure, match=f"d.jpg is not one of the 3 images to score; {advice}"):
         grade.grade(submission(tmp_path, [*SOLUTION, ("d.jpg", "")]), solution)
 
