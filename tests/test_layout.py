@@ -39,8 +39,6 @@ PARSE_JSON = {
     "folds.checkpoint",
     "inference.shards",
 }
-# timm takes seconds to import, and the plain U-Net does not need it.
-IMPORTED_LATE = {("folds.networks.build", "folds.networks.timm_unet")}
 
 
 @cache
@@ -108,7 +106,7 @@ def late_imports(tree: ast.AST) -> set[str]:
 
 def test_imports_inside_functions_are_of_other_packages() -> None:
     late = {(module, name) for module, path in MODULES.items() for name in late_imports(parsed(path))}
-    assert late == IMPORTED_LATE
+    assert not late
 
 
 def test_late_imports_are_found() -> None:
