@@ -1,7 +1,4 @@
-"""The README's picture: test photos of a run with the masks that its submission gives them.
-
-python -m benchmarks.picture --run demo --out docs/demo.jpg
-"""
+"""The picture of the README: test photos with the masks of a run's submission."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +19,12 @@ COLOUR = np.array([255, 96, 0], dtype=np.float32)  # RGB
 
 
 def drawn(photo: Pixels, mask: Pixels) -> Pixels:
-    """A photo with its mask tinted and outlined: both (H, W, ...) at full size, the result a tile."""
+    """A tile that shows a photo with its mask tinted and outlined; photo and mask have the same H and W."""
     tinted = photo.astype(np.float32)
     tinted[mask > 0] = 0.72 * tinted[mask > 0] + 0.28 * COLOUR
     outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     picture = np.ascontiguousarray(tinted.astype(np.uint8))
-    cv2.drawContours(picture, outlines, -1, COLOUR.tolist(), 4, cv2.LINE_AA)
+    cv2.drawContours(picture, outlines, -1, COLOUR.tolist(), max(1, photo.shape[1] // 480), cv2.LINE_AA)
     tile: Pixels = cv2.resize(picture, TILE, interpolation=cv2.INTER_AREA)
     return tile
 
@@ -37,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Draw the masks of a run's submission on its test photos.")
     arguments.add_argument("--run", default="demo", help="name of the run")
     arguments.add_argument("--out", type=Path, default=Path("docs/demo.jpg"), help="the picture")
-    arguments.add_argument("--columns", type=int, default=3, help="photos beside each other")
-    arguments.add_argument("--rows", type=int, default=2, help="photos above each other")
+    arguments.add_argument("--columns", type=int, default=3, help="number of columns")
+    arguments.add_argument("--rows", type=int, default=2, help="number of rows")
     options = arguments.parse_args(argv)
     run = run_at(options.run)
     photos = DataFolder(Path(Environment.read(run.environment).data)).test
@@ -46,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     count = options.columns * options.rows
     if len(photos) < count:
         raise Failure(f"{len(photos)} test photos are too few for {count} tiles")
-    # Every few photos another car, and each time another view of it.
+    # Another car and another view in each tile.
     chosen = [photos[(number * len(photos) // count + 3 * number) % len(photos)] for number in range(count)]
     tiles = []
     for photo in chosen:
