@@ -19,7 +19,7 @@ from folds.leakage import require_held_out
 from folds.split import photos_by_fold
 from inference.engine.ensemble import FLIPS, Ensemble
 from inference.engine.host_masks import level_of
-from inference.engine.stream import map_in_threads, predict_spans
+from inference.engine.stream import map_spans
 
 
 def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, threshold: float) -> Scores:
@@ -59,8 +59,7 @@ def score_photos(
     def count(photo: Photo, spans: Spans) -> metrics.Counts:
         return metrics.counts_of_spans(spans, data.truth_spans(photo))
 
-    spans = predict_spans(photos, ensembles, how, level=level_of(threshold))
-    return metrics.mean(list(map_in_threads(count, spans, how)))
+    return metrics.mean(list(map_spans(count, photos, ensembles, how, level=level_of(threshold))))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

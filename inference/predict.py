@@ -18,7 +18,7 @@ from inference.choice import choose, weights_by_name, with_weight
 from inference.cv.gains import format_weights
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import level_of
-from inference.engine.stream import map_in_threads, predict_spans
+from inference.engine.stream import map_spans
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members, print_unfinished
 from inference.shards import ShardedJob, facts_of, key_of
 from submissions import submission_file
@@ -32,8 +32,8 @@ def predict_to(
     def encode(photo: Photo, spans: Spans) -> tuple[str, str]:
         return photo.img, rle.to_text(spans)
 
-    spans = predict_spans(photos, ensembles, settings, level=level_of(threshold))
-    submission_file.write_shard(file, map_in_threads(encode, spans, settings))
+    rows = map_spans(encode, photos, ensembles, settings, level=level_of(threshold))
+    submission_file.write_shard(file, rows)
 
 
 def test_photos(data: DataFolder) -> list[Photo]:

@@ -21,7 +21,7 @@ from inference.engine import host_masks
 from inference.engine.device_masks import BatchPrediction
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import Prediction
-from inference.engine.stream import map_in_threads, on_host, predict_photos, predict_spans, spans_of_batch
+from inference.engine.stream import map_in_threads, map_spans, on_host, predict_photos, spans_of_batch
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 TWO = Inference(batch_size=2, readers=2)
@@ -90,7 +90,7 @@ def test_results_come_in_order_at_full_size(
 def test_spans_equal_those_of_the_thresholded_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
     ensembles = [ensemble(Red(), frame, device) for frame in frames]
     how = Inference(batch_size=3)
-    found = [(photo.img, rle.to_text(spans)) for photo, spans in predict_spans(photos, ensembles, how, level=100)]
+    found = list(map_spans(lambda photo, spans: (photo.img, rle.to_text(spans)), photos, ensembles, how, level=100))
     predicted = predict_photos(photos, ensembles, how)
     assert found == [(photo.img, rle.encode(levels_of(photo, each) >= 100)) for photo, each in predicted]
     assert sum(bool(code) for _, code in found) == 6, "all but the first have some red"

@@ -70,19 +70,34 @@ def predict_photos(
         yield from chain.from_iterable(map(fetch_predictions, batches))
 
 
-def predict_spans(
-    photos: Sequence[Photo], ensembles: Sequence[Ensemble], settings: Inference, *, level: int
-) -> Generator[tuple[Photo, Spans]]:
-    """Yield each photo with the spans of its pixels at or above a level, in the order of the photos.
+def map_spans(
+    work: Callable[[Photo, Spans], Result],
+    photos: Sequence[Photo],
+    ensembles: Sequence[Ensemble],
+    settings: Inference,
+    *,
+    level: int,
+) -> Generator[Result]:
+    """Predict photos, and call ``work`` in threads with each photo and the spans of its pixels at or above a level.
 
-    A GPU finds the spans itself, and no image is copied back.
+    Yields the results in order. A GPU finds the spans itself, and no image is copied back.
     """
     if ensembles[0].device.type == "cpu":
-        find = partial(spans_of_photo, level)
-        yield from map_in_threads(find, predict_photos(photos, ensembles, settings), settings)
+
+        def work_on_levels(photo: Photo, predictions: Sequence[Prediction]) -> Result:
+            return work(photo, spans_at(full_size(predictions, shape_of(photo.path)), level))
+
+        yield from map_in_threads(work_on_levels, predict_photos(photos, ensembles, settings), settings)
     else:
-        with closing(predict_batches(photos, ensembles, settings)) as batches:
-            yield from chain.from_iterable(map(partial(fetch_spans, level), batches))
+        yield from map_in_threads(work, spans_on_device(photos, ensembles, settings, level), settings)
+
+
+def spans_on_device(
+    photos: Sequence[Photo], ensembles: Sequence[Ensemble], settings: Inference, level: int
+) -> Generator[tuple[Photo, Spans]]:
+    """Predict photos; yield each with its spans, found on the device."""
+    with closing(predict_batches(photos, ensembles, settings)) as batches:
+        yield from chain.from_iterable(map(partial(fetch_spans, level), batches))
 
 
 def map_in_threads(
@@ -169,11 +184,6 @@ def fetch_spans(level: int, batch: PredictedBatch) -> Iterator[tuple[Photo, Span
     with batch.fetching:
         spans = spans_of_batch([shape_of(photo.path) for photo in batch.photos], batch.predictions, level)
     return zip(batch.photos, spans, strict=True)
-
-
-def spans_of_photo(level: int, photo: Photo, predictions: Sequence[Prediction]) -> tuple[Photo, Spans]:
-    """Find the spans of a photo on the host."""
-    return photo, spans_at(full_size(predictions, shape_of(photo.path)), level)
 
 
 def on_host(batch: BatchPrediction) -> list[Prediction]:
