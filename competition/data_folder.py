@@ -146,7 +146,7 @@ class DataFolder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the names and sizes of the training photos, by which a run recognizes its data."""
+        """A hash of the names and sizes of the training photos; a run stores it to recognize its data."""
         return fingerprint_of(photo.path for photo in self.train)
 
     @property

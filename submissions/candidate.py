@@ -36,7 +36,7 @@ class Candidate:
 
     @property
     def mark(self) -> str:
-        """The part of the description by which the file is found in Kaggle's list."""
+        """The part of the description that identifies the file in Kaggle's list."""
         return f"[sha256:{self.sha256[:16]}]"
 
     @property

@@ -197,7 +197,7 @@ class Hull(Loft):
     # Half the width by height: narrower at the sill and below the windows, with a crease low on the doors.
     _WIDTHS = ((0.0, 0.945), (0.05, 0.965), (0.21, 0.992), (0.25, 0.988), (0.42, 0.978), (0.72, 1.0), (0.76, 0.986),
                (0.94, 0.954), (1.0, 0.905))  # fmt: skip
-    # Metres by which nose and tail stay behind the bumper, by height.
+    # Distance of nose and tail behind the bumper in metres, by height.
     _NOSE = ((0.0, 0.16), (0.10, 0.05), (0.25, 0.0), (0.45, 0.015), (0.65, 0.05), (0.85, 0.12), (1.0, 0.26))
     _TAIL = ((0.0, 0.14), (0.10, 0.05), (0.28, 0.0), (0.48, 0.01), (0.56, 0.045), (0.85, 0.06), (1.0, 0.10))
 

@@ -25,7 +25,7 @@ class Prediction(NamedTuple):
     Attributes:
         levels: (h, w) uint8, the mean of its components.
         frame: of its networks.
-        weight: the sum of the member weights of its networks, by which it is averaged with other ensembles.
+        weight: the sum of the member weights of its networks; ensembles are averaged with these weights.
         components: (P, h, w) uint8, the levels of each network for each tta; None if not requested.
     """
 
