@@ -3,7 +3,7 @@
 settings.yaml                       the resolved settings
 environment.json                    device, versions, git revision, data folder and its fingerprint
 folds.csv                           img,car,fold: the split
-fold<n>/last.pt                     the state from which training resumes
+fold<n>/last.pt                     the state of the training, to resume it
 fold<n>/best.safetensors            the best weights
 fold<n>/history.jsonl               one line per epoch
 fold<n>/pseudo.csv.gz               the pseudo-labels in the training set, if any
@@ -57,7 +57,7 @@ class RunFolder:
         return self.root / f"fold{number}"
 
     def last(self, number: int) -> Path:
-        """The state from which the training of a fold resumes."""
+        """The state of a fold's training, to resume it."""
         return self.fold(number) / "last.pt"
 
     def best(self, number: int) -> Path:
