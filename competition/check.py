@@ -9,8 +9,9 @@ from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import MASK_TYPES, DataFolder, Photo, is_shown, same_size
-from competition.images import read_mask, read_rgb
+from competition.data_folder import DataFolder, Photo, is_shown, same_size
+from competition.images import read_rgb
+from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import BadRow, MaskRow, scan
 from competition.run.folder import DEFAULT_DATA
 

@@ -22,12 +22,12 @@ import pandas as pd
 
 from competition import rle
 from competition.command import Failure
-from competition.images import Pixels, read_mask, shape_of
+from competition.images import Pixels, shape_of
+from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import MaskRow, read_rows, read_table
 from competition.rle import Shape, Spans
 
 PHOTO_TYPES = (".jpg", ".jpeg", ".png")
-MASK_TYPES = (".gif", ".png")
 NAME = re.compile(r"(?P<car>.+)_(?P<view>\d{1,4})")
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import save_mask
 from numpy.typing import NDArray
 from PIL import Image
 
 from competition.command import Failure
-from competition.images import read_halved, read_mask, read_rgb, shape_of
+from competition.images import read_halved, read_rgb, shape_of
 
 H, W = 101, 150
 
@@ -122,27 +121,23 @@ def test_data_after_the_end_of_a_jpeg_is_ignored(tmp_path: Path, picture: NDArra
     assert difference(read_rgb(path), picture) < 2
 
 
-@pytest.mark.parametrize("suffix", ["png", "gif"])
 @pytest.mark.parametrize("part", [0.01, 0.5, 0.9])
-def test_a_truncated_png_or_gif_is_rejected(tmp_path: Path, part: float, suffix: str) -> None:
-    path = tmp_path / f"a.{suffix}"
-    save_mask(path, np.random.default_rng(1).integers(0, 2, (H, W), dtype=np.uint8))
+def test_a_truncated_png_is_rejected(tmp_path: Path, part: float) -> None:
+    path = save(tmp_path / "a.png", np.random.default_rng(1).integers(0, 2, (H, W), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-    for read in (read_mask,) if suffix == "gif" else (read_rgb, read_mask):
-        with pytest.raises(Failure, match=f"{path} is .*; copy it again"):
-            read(path)
+    with pytest.raises(Failure, match=f"{path} is .*; copy it again"):
+        read_rgb(path)
 
 
 @pytest.mark.parametrize("part", [0.3, 0.9])
 def test_a_png_that_ends_in_zeros_is_rejected(tmp_path: Path, part: float) -> None:
     mask = np.zeros((H, W), np.uint8)
     mask[H // 4 : H // 2, W // 5 :: 2] = 255
-    for values, read in ((mask, read_mask), (np.dstack([mask] * 3), read_rgb)):
-        path = save(tmp_path / "a.png", values)
-        content = path.read_bytes()
-        path.write_bytes(content[: int(part * len(content))].ljust(len(content), b"\0"))
-        with pytest.raises(Failure, match=f"{path} is (damaged|not an image)"):
-            read(path)
+    path = save(tmp_path / "a.png", np.dstack([mask] * 3))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))].ljust(len(content), b"\0"))
+    with pytest.raises(Failure, match=f"{path} is (damaged|not an image)"):
+        read_rgb(path)
 
 
 def test_a_header_with_far_too_many_pixels_is_rejected(tmp_path: Path) -> None:
@@ -154,12 +149,12 @@ def test_a_header_with_far_too_many_pixels_is_rejected(tmp_path: Path) -> None:
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     )
-    for read in (read_rgb, read_mask, shape_of):
+    for read in (read_rgb, shape_of):
         with pytest.raises(Failure, match=f"{path} is damaged"):
             read(path)
 
 
-@pytest.mark.parametrize("read", [read_rgb, read_mask, shape_of])
+@pytest.mark.parametrize("read", [read_rgb, shape_of])
 def test_missing_empty_and_not_an_image(tmp_path: Path, read: object) -> None:
     missing, empty, text = (tmp_path / name for name in ("missing.jpg", "empty.jpg", "text.jpg"))
     empty.touch()
@@ -174,82 +169,13 @@ def test_missing_empty_and_not_an_image(tmp_path: Path, read: object) -> None:
             read(path)
 
 
-@pytest.fixture(scope="module")
-def mask() -> NDArray[np.uint8]:
-    y, x = np.mgrid[:H, :W]
-    return ((y - 50) ** 2 + (x - 70) ** 2 < 40**2).astype(np.uint8)
-
-
-def is_mask(read: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bool:
-    return read.dtype == np.uint8 and read.shape == mask.shape and bool((read == mask).all())
-
-
-def test_carvanas_masks_are_palette_gifs_of_0_and_1(tmp_path: Path, mask: NDArray[np.uint8]) -> None:
-    save_mask(tmp_path / "a.gif", mask)
-    assert is_mask(read_mask(tmp_path / "a.gif"), mask)
-    assert shape_of(tmp_path / "a.gif") == (H, W)
-
-
-@pytest.mark.parametrize("value", [1, 255])
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "1", "I;16"])
-def test_masks_of_every_kind(tmp_path: Path, mask: NDArray[np.uint8], mode: str, value: int) -> None:
-    if mode == "I;16":
-        image = Image.fromarray(mask.astype(np.uint16) * (value * 257 if value == 255 else 1))
-    else:
-        image = Image.fromarray(mask * 255 if mode == "1" else mask * value).convert(mode)
-    image.save(tmp_path / "a.png")
-    assert is_mask(read_mask(tmp_path / "a.png"), mask)
-
-
-@pytest.mark.parametrize("suffix", ["gif", "png"])
-@pytest.mark.parametrize("white_first", [False, True])
-@pytest.mark.parametrize("inside", [0, 1])
-def test_a_palette_says_which_index_is_car(
-    tmp_path: Path, mask: NDArray[np.uint8], suffix: str, white_first: bool, inside: int
-) -> None:
-    mask = mask if inside else 1 - mask
-    image = Image.frombytes("P", (W, H), (mask ^ white_first).tobytes())
-    image.putpalette([255, 255, 255, 0, 0, 0] if white_first else [0, 0, 0, 255, 255, 255])
-    image.save(tmp_path / f"a.{suffix}")
-    assert is_mask(read_mask(tmp_path / f"a.{suffix}"), mask)
-
-
-@pytest.mark.parametrize(("value", "paletted"), [(0, False), (1, False), (255, False), (0, True), (255, True)])
-def test_a_mask_of_one_value(tmp_path: Path, value: int, paletted: bool) -> None:
-    image = Image.fromarray(np.full((4, 6), 0 if paletted else value, dtype=np.uint8))
-    if paletted:
-        image.putpalette([value] * 3)
-    image.save(tmp_path / "a.png")
-    assert read_mask(tmp_path / "a.png").tolist() == [[min(value, 1)] * 6] * 4
-
-
-@pytest.mark.parametrize("paletted", [False, True])
-def test_smoothed_edges_are_thresholded_at_half(tmp_path: Path, paletted: bool) -> None:
-    levels = np.array([[0, 1, 100, 127, 128, 200, 255]], dtype=np.uint8)
-    image = Image.fromarray(levels)
-    if paletted:  # the indices are not gray levels: they follow a descending order
-        order = np.unique(levels)[::-1]
-        image = Image.frombytes("P", (7, 1), bytes(order.tolist().index(level) for level in levels[0]))
-        image.putpalette([int(grey) for grey in order for _ in range(3)])
-    image.save(tmp_path / "a.png")
-    assert read_mask(tmp_path / "a.png").tolist() == [[0, 0, 0, 0, 1, 1, 1]]
-
-
-def test_every_color_is_car(tmp_path: Path, mask: NDArray[np.uint8]) -> None:
-    for channel in range(3):
-        painted = np.zeros((H, W, 3), dtype=np.uint8)
-        painted[..., channel] = 255 * mask
-        assert is_mask(read_mask(save(tmp_path / "a.png", painted)), mask)
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "gif"])
-def test_damage_anywhere_is_a_failure_or_an_image(tmp_path: Path, mask: NDArray[np.uint8], suffix: str) -> None:
-    path = tmp_path / f"a.{suffix}"
-    Image.fromarray(255 * mask).save(path)
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_damage_anywhere_is_a_failure_or_an_image(tmp_path: Path, picture: NDArray[np.uint8], suffix: str) -> None:
+    path = save(tmp_path / f"a.{suffix}", picture)
     content, rng = path.read_bytes(), np.random.default_rng(1)
     for position, value in zip(rng.integers(0, len(content), 60), rng.integers(0, 256, 60), strict=True):
         path.write_bytes(content[:position] + bytes([value]) + content[position + 1 :])
-        for read in (read_mask, shape_of) if suffix == "gif" else (read_rgb, read_mask, shape_of):
+        for read in (read_rgb, shape_of):
             try:
                 read(path)
             except Failure as failure:

@@ -11,7 +11,7 @@ from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.files import held
-from competition.images import read_mask
+from competition.mask_file import read_mask
 from competition.run.folder import RunFolder
 from submissions import masks, submission_file
 

@@ -16,7 +16,7 @@ from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.files import sha256
-from competition.images import read_mask
+from competition.mask_file import read_mask
 from competition.mask_table import read_rows
 from competition.run.folder import RunFolder
 from competition.run.records import CV
