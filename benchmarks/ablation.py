@@ -157,7 +157,7 @@ def protocol_of(options: Namespace) -> Protocol:
             f"--repeats={options.repeats} --ensemble={options.ensemble}: one of {settings.split.folds} folds is "
             f"the test fold, and {most} have a network; use 1 to {most}"
         )
-    data = DataFolder(options.data, hq=settings.data.hq)
+    data = DataFolder(options.data, settings.data)
     data.require_masks(data.train)
     by_fold: dict[int, list[Photo]] = {fold: [] for fold in range(settings.split.folds)}
     for photo, fold in zip(data.train, make_split(settings, data), strict=True):

@@ -24,7 +24,7 @@ from benchmarks.stand_ins import Replay, true_logits
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels, read_halved, read_rgb, shape_of
+from competition.images import Pixels
 from competition.mask_table import read_rows
 from competition.run.folder import run_at
 from competition.settings.schema import Settings
@@ -49,12 +49,11 @@ Result = TypeVar("Result")
 class FullDecode(Frame):
     """A frame that decodes every photo at full size and then resizes by area averaging."""
 
-    def read(self, path: Path) -> Pixels:
+    def read(self, photo: Photo) -> Pixels:
         """A photo in the frame of the network."""
         if self.fit == "pad":
-            return super().read(path)
-        photo = read_rgb(path)
-        return self._resized(photo, photo.shape, cv2.INTER_AREA)
+            return super().read(photo)
+        return self._resized(photo.read(), photo.shape, cv2.INTER_AREA)
 
 
 @contextmanager
@@ -89,7 +88,7 @@ def usual_path(file: Path, photos: Sequence[Photo], ensemble: Ensemble, settings
     for photo in photos:
         image = torch.from_numpy(usual.read(photo.path, height, width)).unsqueeze(0)
         probabilities = network(image).sigmoid().numpy()[0, 0]
-        codes.append(usual.encode(usual.mask_of(probabilities, shape_of(photo.path))))
+        codes.append(usual.encode(usual.mask_of(probabilities, photo.shape)))
     usual.write(file, [photo.img for photo in photos], codes)
 
 
@@ -159,16 +158,16 @@ def stages(photos: Sequence[Photo], logits: torch.Tensor, settings: Settings, fo
     size = settings.inference.batch_size
     ensemble = replaying(logits, settings)
     watch = Stopwatch()
-    decode = read_rgb if frame.fit == "pad" else partial(read_halved, at_least=(frame.height, frame.width))
+    decode = Photo.read if frame.fit == "pad" else partial(Photo.read_halved, at_least=(frame.height, frame.width))
     rows: list[tuple[str, str]] = []
     for start in range(0, len(photos), size):
         batch = photos[start : start + size]
         for photo in batch:
-            watch.run("read: decode", partial(decode, photo.path))
-        images = [watch.run("read", partial(frame.read, photo.path)) for photo in batch]
+            watch.run("read: decode", partial(decode, photo))
+        images = [watch.run("read", partial(frame.read, photo)) for photo in batch]
         levels = watch.run("predict: stack, sigmoid, round", partial(levels_of, ensemble, images))
         for photo, soft in zip(batch, levels, strict=True):
-            full = watch.run("finish: enlarge", partial(frame.full_size, soft, shape_of(photo.path)))
+            full = watch.run("finish: enlarge", partial(frame.full_size, soft, photo.shape))
             mask = watch.run("finish: threshold", partial(np.greater_equal, full, LEVEL))
             spans = watch.run("finish: find spans", partial(rle.from_mask, mask))
             rows.append((photo.img, watch.run("finish: text", partial(rle.to_text, spans))))
@@ -187,7 +186,7 @@ def usual_stages(photos: Sequence[Photo], logits: torch.Tensor, settings: Settin
             "decode, resize, normalize", partial(usual.read, photo.path, settings.input.height, settings.input.width)
         )
         probabilities = watch.run("sigmoid", soft[0].sigmoid).numpy()
-        mask = watch.run("enlarge, threshold", partial(usual.mask_of, probabilities, shape_of(photo.path)))
+        mask = watch.run("enlarge, threshold", partial(usual.mask_of, probabilities, photo.shape))
         codes.append(watch.run("encode", partial(usual.encode, mask)))
     names = [photo.img for photo in photos]
     watch.run("write: csv, gzip", partial(usual.write, folder / "usual_stages.csv.gz", names, codes))
@@ -203,11 +202,11 @@ def levels_of(ensemble: Ensemble, images: Sequence[Pixels]) -> Pixels:
 def reading(photos: Sequence[Photo], settings: Settings, repeats: int) -> dict[str, float]:
     """Decoding at half size compared with full size: milliseconds, and the difference of the pixels."""
     frame, full = Frame.of(settings.input), FullDecode.of(settings.input)
-    pairs = [(frame.read(photo.path), full.read(photo.path)) for photo in photos]
+    pairs = [(frame.read(photo), full.read(photo)) for photo in photos]
     differences = [np.abs(one.astype(np.int16) - other).mean() for one, other in pairs]
     ways = {
-        "reduced": lambda: [frame.read(photo.path) for photo in photos],
-        "in full": lambda: [full.read(photo.path) for photo in photos],
+        "reduced": lambda: [frame.read(photo) for photo in photos],
+        "in full": lambda: [full.read(photo) for photo in photos],
     }
     seconds = in_turns(ways, repeats, time.process_time)
     found = {f"decoded {name}, ms": 1000 * statistics.median(each) / len(photos) for name, each in seconds.items()}

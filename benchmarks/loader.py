@@ -14,7 +14,7 @@ from benchmarks.measure import Target, in_turns, medians, print_rows, report
 from benchmarks.stand_ins import made_up_weights
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels, read_halved, read_rgb
+from competition.images import Pixels
 from competition.run.folder import RunFolder
 from competition.settings.schema import Settings
 from folds.device import pick_device
@@ -58,12 +58,12 @@ def trained_per_second(trainer: Trainer, steps: int) -> float:
 def stages(samples: Samples, settings: Settings) -> dict[str, float]:
     """CPU milliseconds of each stage of a sample, in one process."""
     frame = Frame.of(settings.input)
-    decode = read_rgb if frame.fit == "pad" else partial(read_halved, at_least=(frame.height, frame.width))
+    decode = Photo.read if frame.fit == "pad" else partial(Photo.read_halved, at_least=(frame.height, frame.width))
     ways: dict[str, list[Callable[[], Any]]] = {"decode": [], "read": [], "target": [], "augment": []}
     for number, photo in enumerate(samples.photos):
         pair = samples.read(number)
-        ways["decode"].append(partial(decode, photo.path))
-        ways["read"].append(partial(frame.read, photo.path))
+        ways["decode"].append(partial(decode, photo))
+        ways["read"].append(partial(frame.read, photo))
         ways["target"].append(partial(target_of, samples, photo))
         ways["augment"].append(partial(samples.transform, image=pair.image, mask=pair.target))
     found = {

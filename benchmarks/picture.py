@@ -9,7 +9,7 @@ import numpy as np
 from competition import files, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
-from competition.images import Pixels, read_rgb
+from competition.images import Pixels
 from competition.mask_table import read_rows
 from competition.run.folder import run_at
 from competition.run.records import Environment
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = [photos[(number * len(photos) // count + 3 * number) % len(photos)] for number in range(count)]
     tiles = []
     for photo in chosen:
-        image = read_rgb(photo.path)
+        image = photo.read()
         tiles.append(drawn(image, rle.decode(codes[photo.img], (image.shape[0], image.shape[1]))))
     rows = [np.hstack(tiles[start : start + options.columns]) for start in range(0, count, options.columns)]
     done, content = cv2.imencode(

@@ -20,7 +20,6 @@ from benchmarks.measure import Target, in_turns, median_ratio, medians, peer, pr
 from benchmarks.stand_ins import Computing, true_logits
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import shape_of
 from competition.run.folder import run_at
 from competition.settings.resolve import load_yaml, resolve
 from competition.settings.schema import TTA, Precision, Settings
@@ -90,7 +89,7 @@ def computing_ensemble(
 
 def batches_of(photos: Sequence[Photo], frame: Frame, size: int, device: torch.device) -> list[Tensor]:
     """The photos in the frame of the networks, on their device."""
-    images = [torch.from_numpy(frame.read(photo.path)) for photo in photos]
+    images = [torch.from_numpy(frame.read(photo)) for photo in photos]
     return [torch.stack(images[at : at + size]).to(device) for at in range(0, len(images), size)]
 
 
@@ -162,7 +161,7 @@ def plain_loop(file: Path, photos: Sequence[Photo], network: nn.Module, settings
         # The sigmoid is inside the wrapped network: otherwise ttach would average logits.
         probabilities = network(images).float().cpu().numpy()
         for photo, soft in zip(batch, probabilities, strict=True):
-            codes.append(usual.encode(usual.mask_of(soft[0], shape_of(photo.path))))
+            codes.append(usual.encode(usual.mask_of(soft[0], photo.shape)))
     usual.write(file, [photo.img for photo in photos], codes)
 
 

@@ -17,7 +17,6 @@ from benchmarks.material import codes_of, data_folder
 from benchmarks.measure import Target, Way, in_turns, medians, peer, print_rows, report
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
-from competition.images import shape_of
 from competition.rle import Mask, Shape
 
 PEER = "pycocotools"
@@ -102,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--repeats", type=int, default=10, help="number of repetitions for each mask")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
-    shape = shape_of(data.train[0].path)
+    shape = data.train[0].shape
     codes = codes_of(data, options.masks)
     version = peer(PEER)
     times = medians(measure(codes, shape, options.repeats, version is not None))

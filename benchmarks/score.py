@@ -16,7 +16,6 @@ from benchmarks.watch import watch
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import shape_of
 from competition.mask_table import read_rows
 from competition.rle import Shape
 from inference.score import score_file
@@ -50,7 +49,7 @@ def make_training_set(data: DataFolder, count: int, root: Path) -> DataFolder:
 
 def write_out_of_fold(file: Path, data: DataFolder) -> None:
     """Write every mask shifted by one to five pixels."""
-    shape = shape_of(data.train[0].path)
+    shape = data.train[0].shape
     true = read_rows(data.masks_csv)
     submission_file.write(file, ((row.img, shifted(row.rle, shape, 1 + row.line % 5)) for row in true))
 
@@ -98,7 +97,7 @@ def validate_submission(data: DataFolder, count: int, folder: Path) -> dict[str,
     named.mkdir()
     submission_file.write(named / "sample_submission.csv", rows(names, ["1 1"]))
     # Without photos the validator assumes the size of Carvana's.
-    if shape_of(data.train[0].path) != (1280, 1918):
+    if data.train[0].shape != (1280, 1918):
         link_photos(names, data.train, named / "test")
     file = folder / "submission.csv.gz"
     start = time.perf_counter()

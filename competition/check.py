@@ -10,10 +10,10 @@ from tqdm import tqdm
 from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, is_shown, same_size
-from competition.images import read_rgb
 from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import BadRow, MaskRow, scan
 from competition.run.folder import DEFAULT_DATA
+from competition.settings.schema import Data
 
 
 def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
@@ -30,7 +30,7 @@ def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
     pool = ThreadPoolExecutor(workers)
     try:
         labelled = pool.map(lambda photo: _labelled_problems(data, photo, rows.get(photo.img), complete), train)
-        unlabelled = pool.map(lambda photo: _failure(lambda: read_rgb(photo.path)), test)
+        unlabelled = pool.map(lambda photo: _failure(photo.read), test)
         jobs = (found for results in (labelled, unlabelled) for found in results)
         for found in tqdm(jobs, total=len(train) + len(test), unit="photo", disable=None, leave=False):
             yield from found
@@ -84,7 +84,7 @@ def _labelled_problems(data: DataFolder, photo: Photo, row: MaskRow | None, comp
     found: list[str] = []
     shape = mask = None
     try:
-        shape = read_rgb(photo.path).shape[:2]
+        shape = photo.read().shape[:2]
     except Failure as problem:
         found.append(str(problem))
     file = data.mask_file(photo)
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--data", type=Path, default=DEFAULT_DATA, help="data folder")
     arguments.add_argument("--hq", action="store_true", help="read train_hq and test_hq where both kinds exist")
     options = arguments.parse_args(argv)
-    data = DataFolder(options.data, hq=options.hq)
+    data = DataFolder(options.data, Data(hq=options.hq))
     count = 0
     for problem in problems(data):
         print(problem, flush=True)

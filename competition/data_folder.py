@@ -22,10 +22,11 @@ import pandas as pd
 
 from competition import rle
 from competition.command import Failure
-from competition.images import Pixels, shape_of
+from competition.images import Pixels, read_halved, read_rgb, shape_of
 from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import MaskRow, read_rows, read_table
 from competition.rle import Shape, Spans
+from competition.settings.schema import Data
 
 PHOTO_TYPES = (".jpg", ".jpeg", ".png")
 NAME = re.compile(r"(?P<car>.+)_(?P<view>\d{1,4})")
@@ -33,12 +34,25 @@ NAME = re.compile(r"(?P<car>.+)_(?P<view>\d{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photo: its name in the CSV files, and the car and view in that name."""
+    """A photo: its name in the CSV files, the car and view in that name, and its file."""
 
     img: str
     car: str
     view: int
     path: Path
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width) in pixels, read from the file's header and cached."""
+        return shape_of(self.path)
+
+    def read(self) -> Pixels:
+        """The photo as (H, W, 3) uint8 RGB."""
+        return read_rgb(self.path)
+
+    def read_halved(self, at_least: Shape) -> tuple[Pixels, int]:
+        """The photo at full or half size, and the divisor; see ``competition.images.read_halved``."""
+        return read_halved(self.path, at_least)
 
 
 class DataFolder:
@@ -46,12 +60,12 @@ class DataFolder:
 
     Args:
         root: the folder.
-        hq: read train_hq and test_hq instead of train and test.
+        settings: which photos and masks are used, and how they are read.
     """
 
-    def __init__(self, root: Path, hq: bool = False) -> None:
+    def __init__(self, root: Path, settings: Data | None = None) -> None:
         self.root = root
-        self.hq = hq
+        self.settings = settings or Data()
         if not root.is_dir() or all(path.name.startswith(".") for path in root.iterdir()):
             raise Failure(
                 f"no data folder {root}; name one with DATA=..., or make one: `make data` (Kaggle's), or "
@@ -102,7 +116,7 @@ class DataFolder:
         They come from its row in train_masks.csv if there is one, which takes a tenth of the time, otherwise from the
         mask file. `make check` compares the two.
         """
-        shape = shape_of(photo.path)
+        shape = photo.shape
         file = self.mask_file(photo)
         if file is not None:
             same_size(photo.path, shape, file, shape_of(file))
@@ -117,14 +131,14 @@ class DataFolder:
 
     def truth(self, photo: Photo) -> Pixels:
         """The mask of a training photo, (H, W) uint8 of 0 and 1."""
-        return rle.to_mask(self.truth_spans(photo), shape_of(photo.path))
+        return rle.to_mask(self.truth_spans(photo), photo.shape)
 
     def require_masks(self, photos: Iterable[Photo]) -> None:
         """Fail if a photo has no mask or a mask of another size; reads only the headers of the files."""
         for photo in photos:
             file = self.mask_file(photo)
             if file is not None:
-                same_size(photo.path, shape_of(photo.path), file, shape_of(file))
+                same_size(photo.path, photo.shape, file, shape_of(file))
             elif photo.img not in self._mask_rows:
                 self.truth_spans(photo)
 
@@ -171,9 +185,9 @@ class DataFolder:
         return read_table(self.masks_csv) if self.masks_csv.is_file() else {}
 
     def _photos(self, kind: str) -> list[Photo]:
-        wanted = [f"{kind}_hq"] if self.hq else [kind, f"{kind}_hq"]
+        wanted = [f"{kind}_hq"] if self.settings.hq else [kind, f"{kind}_hq"]
         folder = next((self.root / name for name in wanted if (self.root / name).is_dir()), None)
-        if folder is None and self.hq:
+        if folder is None and self.settings.hq:
             raise Failure(f"{self.root} has no folder {wanted[0]}, for hq photos; `make data HQ=1` fetches them")
         if folder is None:
             raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; DATA must be in Kaggle's layout")

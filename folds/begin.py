@@ -14,7 +14,6 @@ from competition import files, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.files import held
-from competition.images import shape_of
 from competition.run.create import record_run
 from competition.run.folder import RunFolder
 from competition.run.open import add_run_arguments, open_run, require_same_data
@@ -48,7 +47,7 @@ def require_trainable(settings: Settings, data: DataFolder) -> None:
     """Raise a Failure if no network can be made from the settings, or it cannot be trained on the data."""
     without(data.train, settings.data.leave_out)
     for photo in data.train:
-        Frame.of(settings.input).require_room(shape_of(photo.path), photo.path)
+        Frame.of(settings.input).require_room(photo)
     require_suitable(make_network(settings), settings)  # last, because the weights may have to be downloaded
 
 
@@ -120,7 +119,7 @@ def make_split(settings: Settings, data: DataFolder) -> list[int]:
 
 def mask_area(data: DataFolder, photo: Photo) -> float:
     """The fraction of a training photo's pixels that are car."""
-    height, width = shape_of(photo.path)
+    height, width = photo.shape
     return rle.area(data.truth_spans(photo)) / (height * width)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -10,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from competition.command import Failure
-from competition.images import Pixels, read_halved, read_rgb, shape_of
+from competition.data_folder import Photo
+from competition.images import Pixels
 from competition.rle import Shape
 from competition.settings.schema import Input
 
@@ -32,26 +32,26 @@ class Frame:
         """The frame of a run's settings."""
         return cls(settings.height, settings.width, settings.fit)
 
-    def read(self, path: Path) -> Pixels:
+    def read(self, photo: Photo) -> Pixels:
         """Read a photo into the frame: (height, width, 3) uint8 RGB."""
         if self.fit == "pad":
-            photo = read_rgb(path)
-            self.require_room(photo.shape, path)
-            return self._padded(photo)
-        photo, divisor = read_halved(path, at_least=(self.height, self.width))
-        height, width = (side / divisor for side in shape_of(path))
+            self.require_room(photo)
+            return self._padded(photo.read())
+        pixels, divisor = photo.read_halved(at_least=(self.height, self.width))
+        height, width = (side / divisor for side in photo.shape)
         # Area averaging is needed only below half the size. Above it, the usual case because libjpeg has already
         # scaled the photo, bilinear interpolation is almost the same and five times as fast. If one side shrinks and
         # the other grows, OpenCV's INTER_AREA would shift the image.
         shrinks = height >= self.height and width >= self.width
         halved = shrinks and (height >= 2 * self.height or width >= 2 * self.width)
-        return self._resized(photo, (height, width), cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
+        return self._resized(pixels, (height, width), cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
 
-    def require_room(self, shape: Sequence[int], path: Path) -> None:
-        """Raise a Failure if a photo of shape (H, W, ...) is larger than a frame that pads."""
-        if self.fit == "pad" and (shape[0] > self.height or shape[1] > self.width):
+    def require_room(self, photo: Photo) -> None:
+        """Raise a Failure if a photo is larger than a frame that pads."""
+        height, width = photo.shape
+        if self.fit == "pad" and (height > self.height or width > self.width):
             raise Failure(
-                f"{path} is {shape[1]} x {shape[0]}, larger than the frame of {self.width} x {self.height} that "
+                f"{photo.path} is {width} x {height}, larger than the frame of {self.width} x {self.height} that "
                 "input.fit=pad pads to; enlarge input.height and input.width, or use input.fit=resize"
             )
 

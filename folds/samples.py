@@ -81,7 +81,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     def read(self, index: int) -> Pair:
         """A photo and its target in the network's frame, unchanged."""
         photo = self.photos[index]
-        return Pair(self.frame.read(photo.path), self.frame.target(self.data.truth(photo)))
+        return Pair(self.frame.read(photo), self.frame.target(self.data.truth(photo)))
 
 
 class Batches(Sampler[list[Key]]):

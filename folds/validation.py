@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from competition import metrics, rle
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels, shape_of
+from competition.images import Pixels
 from competition.metrics import Scores
 from competition.rle import Spans
 from competition.settings.schema import Precision
@@ -36,7 +36,7 @@ class HeldOut(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         """A photo in the network's frame."""
-        return torch.from_numpy(self.frame.read(self.photos[index].path))
+        return torch.from_numpy(self.frame.read(self.photos[index]))
 
 
 class Validation:
@@ -93,7 +93,7 @@ class Validation:
 
     def count(self, index: int, levels: Pixels) -> metrics.Counts:
         """Count the pixels of one prediction, (h, w) uint8 levels in the network's frame, against the mask."""
-        full = self.frame.full_size(levels, shape_of(self.photos[index].path))
+        full = self.frame.full_size(levels, self.photos[index].shape)
         return metrics.counts_of_spans(rle.from_mask(full >= HALF), self.truths[index])
 
 

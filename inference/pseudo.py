@@ -15,7 +15,7 @@ from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, fingerprint_of
 from competition.files import sha256
-from competition.images import Pixels, shape_of
+from competition.images import Pixels
 from competition.run.folder import RunFolder
 from competition.run.records import CV
 from competition.settings.schema import Inference, Settings
@@ -92,7 +92,7 @@ def label_to(
     """Predict photos and write a shard: their masks, and the expected Dice of each."""
 
     def label(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
-        levels = full_size(predictions, shape_of(photo.path))
+        levels = full_size(predictions, photo.shape)
         return photo.img, rle.to_text(spans_at(levels, level)), np.array(expected_dice(levels, level))
 
     predicted = predict_photos(photos, ensembles, settings)

@@ -14,7 +14,6 @@ import pandas as pd
 from competition import files, mask_table
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
-from competition.images import shape_of
 from competition.mask_table import Truth
 from competition.run.folder import SCORE_COLUMNS, RunFolder
 from competition.run.open import require_same_data
@@ -45,7 +44,7 @@ def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]])
 
     def truth(img: str) -> Truth:
         photo, _ = photos[img]
-        return Truth(data.truth_spans(photo), shape_of(photo.path))
+        return Truth(data.truth_spans(photo), photo.shape)
 
     rows = [
         (img, photos[img][0].car, photos[img][0].view, photos[img][1], counts.dice, counts.iou)

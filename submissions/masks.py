@@ -14,7 +14,7 @@ from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.files import held, replacing
-from competition.images import Pixels, shape_of
+from competition.images import Pixels
 from competition.mask_table import read_rows
 from submissions.validate import add_submission_arguments, open_submission
 
@@ -30,12 +30,12 @@ def write_masks(submission: Path, data: DataFolder, folder: Path) -> set[str]:
     Returns:
         The names of the files.
     """
-    paths = {photo.img: photo.path for photo in data.test}
+    photos = {photo.img: photo for photo in data.test}
     image_of: dict[str, str] = {}  # name of the mask file to name of the image
-    for row in tqdm(read_rows(submission), total=len(paths), unit="mask", disable=None, leave=False):
-        if row.img not in paths:
+    for row in tqdm(read_rows(submission), total=len(photos), unit="mask", disable=None, leave=False):
+        if row.img not in photos:
             raise Failure(f"{row.where}: {row.img} is not a test photo of {data.root}; set DATA to its folder")
-        shape = shape_of(paths[row.img])
+        shape = photos[row.img].shape
         mask = rle.to_mask(row.spans(shape), shape)
         name = f"{Path(row.img).stem}_mask.png"
         if name in image_of:

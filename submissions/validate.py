@@ -19,7 +19,6 @@ from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.files import sha256
-from competition.images import shape_of
 from competition.mask_table import BadRow, MaskRow, scan
 from competition.rle import Shape
 from competition.run.folder import RunFolder, run_at
@@ -127,10 +126,10 @@ def stamp(digest: str, data: DataFolder) -> Validated:
 def shapes(data: DataFolder) -> ShapeOfImage:
     """Gives the (H, W) of a test image by its name: that of its photo if the photo exists, otherwise 1280 x 1918."""
     try:
-        paths = {photo.img: photo.path for photo in data.test}
+        photos = {photo.img: photo for photo in data.test}
     except Failure:
-        paths = {}
-    return lambda img: shape_of(paths[img]) if img in paths else CARVANA
+        photos = {}
+    return lambda img: photos[img].shape if img in photos else CARVANA
 
 
 def _row_findings(row: MaskRow, line_of: dict[str, int], shape_of_image: ShapeOfImage) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from conftest import CARS, TEST_CARS, save_mask, tiny_car
 from competition import check
 from competition.check import problems
 from competition.command import Failure
-from competition.data_folder import DataFolder
+from competition.data_folder import DataFolder, Photo
 
 NAMES = sorted(f"{car}_{view}" for car in CARS for view in ("01", "09"))
 
@@ -108,15 +108,15 @@ def test_rows_without_a_photo_are_listed_in_the_order_of_the_file(own_data: Path
 
 
 def test_ctrl_c_stops_it_at_once(own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Path] = []
+    seen: list[Photo] = []
 
-    def read(path: Path) -> None:
-        seen.append(path)
+    def read(photo: Photo) -> None:
+        seen.append(photo)
         if len(seen) == 1:
             raise KeyboardInterrupt
         time.sleep(0.3)
 
-    monkeypatch.setattr(check, "read_rgb", read)
+    monkeypatch.setattr(Photo, "read", read)
     with pytest.raises(KeyboardInterrupt):
         list(problems(DataFolder(own_data), workers=1))
     assert len(seen) <= 2, "the interrupted photo, and one that was being read"

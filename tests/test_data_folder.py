@@ -9,6 +9,7 @@ from PIL import Image
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, photo_at
+from competition.settings.schema import Data
 
 FIRST = f"{sorted(CARS)[0]}_01"  # the name of the first photo
 
@@ -45,9 +46,9 @@ def test_masks_as_gif_as_png_and_in_csv_only_are_the_same(own_data: Path) -> Non
 def test_hq_photos(own_data: Path) -> None:
     shutil.copytree(own_data / "train", own_data / "train_hq")
     assert DataFolder(own_data).train[0].path.parent.name == "train"
-    assert DataFolder(own_data, hq=True).train[0].path.parent.name == "train_hq"
+    assert DataFolder(own_data, Data(hq=True)).train[0].path.parent.name == "train_hq"
     with pytest.raises(Failure, match="has no folder test_hq, for hq photos; `make data HQ=1` fetches them"):
-        _ = DataFolder(own_data, hq=True).test
+        _ = DataFolder(own_data, Data(hq=True)).test
     shutil.rmtree(own_data / "train")
     assert DataFolder(own_data).train[0].path.parent.name == "train_hq"
 

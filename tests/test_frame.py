@@ -8,6 +8,7 @@ import pytest
 
 from competition import metrics
 from competition.command import Failure
+from competition.data_folder import photo_at
 from competition.images import Pixels, read_rgb
 from competition.settings.schema import Input, Settings
 from folds.frame import Frame
@@ -48,7 +49,7 @@ def test_the_settings_describe_the_frame() -> None:
 
 def test_padding_keeps_every_pixel_and_is_cropped_exactly(tmp_path: Path) -> None:
     photo, frame = write_photo(tmp_path / "car.png", (60, 93)), Frame(64, 96, "pad")
-    seen = frame.read(tmp_path / "car.png")
+    seen = frame.read(photo_at(tmp_path / "car.png"))
     assert (seen.shape, seen.dtype) == ((64, 96, 3), np.uint8)
     assert np.array_equal(seen[:60, :93], photo)
     assert np.array_equal(seen[:60, 93:], photo[:, [-1, -1, -1]])
@@ -64,7 +65,7 @@ def test_padding_keeps_every_pixel_and_is_cropped_exactly(tmp_path: Path) -> Non
 def test_a_photo_larger_than_a_padding_frame_is_an_error(tmp_path: Path, shape: tuple[int, int]) -> None:
     write_photo(tmp_path / "car.png", shape)
     with pytest.raises(Failure, match=rf"car.png is {shape[1]} x {shape[0]}, larger than the frame of 96 x 64") as no:
-        Frame(64, 96, "pad").read(tmp_path / "car.png")
+        Frame(64, 96, "pad").read(photo_at(tmp_path / "car.png"))
     assert "input.height" in str(no.value)
 
 
@@ -72,7 +73,7 @@ def test_resizing_gives_the_frames_size_and_colours(tmp_path: Path) -> None:
     pixels = np.zeros((128, 192, 3), dtype=np.uint8)
     pixels[:, :96] = (200, 100, 50)
     cv2.imwrite(str(tmp_path / "car.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    seen = Frame(64, 96, "resize").read(tmp_path / "car.png")
+    seen = Frame(64, 96, "resize").read(photo_at(tmp_path / "car.png"))
     assert seen.shape == (64, 96, 3)
     assert seen[10, 10].tolist() == [200, 100, 50]
     assert seen[10, 90].tolist() == [0, 0, 0]
@@ -80,13 +81,13 @@ def test_resizing_gives_the_frames_size_and_colours(tmp_path: Path) -> None:
 
 def test_a_photo_of_the_frames_size_is_unchanged(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "car.png", (64, 96))
-    assert np.array_equal(Frame(64, 96, "resize").read(tmp_path / "car.png"), photo)
+    assert np.array_equal(Frame(64, 96, "resize").read(photo_at(tmp_path / "car.png")), photo)
 
 
 def test_a_jpeg_read_at_a_fraction_looks_the_same(tmp_path: Path) -> None:
     smooth = cv2.GaussianBlur(write_photo(tmp_path / "noise.png", (512, 768)), (0, 0), 12)
     cv2.imwrite(str(tmp_path / "car.jpg"), smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])
-    seen = Frame(64, 96, "resize").read(tmp_path / "car.jpg").astype(float)
+    seen = Frame(64, 96, "resize").read(photo_at(tmp_path / "car.jpg")).astype(float)
     whole = cv2.resize(read_rgb(tmp_path / "car.jpg"), (96, 64), interpolation=cv2.INTER_AREA)
     assert np.abs(seen - whole).mean() < 1.5
 
@@ -104,21 +105,23 @@ def test_an_edge_in_a_jpeg_has_the_position_of_its_mask(
     frame = Frame(*size, "resize")
     cv2.imwrite(str(tmp_path / "car.jpg"), photo, [cv2.IMWRITE_JPEG_QUALITY, 95])
     cv2.imwrite(str(tmp_path / "car.png"), photo)
-    jpeg, png = (frame.read(tmp_path / name)[..., 0].mean(axis=0).sum() / 255 for name in ("car.jpg", "car.png"))
+    jpeg, png = (
+        frame.read(photo_at(tmp_path / name))[..., 0].mean(axis=0).sum() / 255 for name in ("car.jpg", "car.png")
+    )
     assert jpeg == pytest.approx(png, abs=0.02)
     assert png == pytest.approx(frame.target(photo // 255).mean(axis=0).sum() / 255, abs=0.02)
 
 
 def test_a_much_smaller_photo_is_averaged_by_area(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "car.png", (150, 300))
-    seen = Frame(64, 96, "resize").read(tmp_path / "car.png")
+    seen = Frame(64, 96, "resize").read(photo_at(tmp_path / "car.png"))
     assert np.array_equal(seen, cv2.resize(photo, (96, 64), interpolation=cv2.INTER_AREA))
 
 
 def test_a_slightly_smaller_photo_is_close_to_the_average_by_area(tmp_path: Path) -> None:
     smooth = cv2.GaussianBlur(write_photo(tmp_path / "noise.png", (120, 180)), (0, 0), 2)
     cv2.imwrite(str(tmp_path / "car.png"), smooth)
-    seen = Frame(64, 96, "resize").read(tmp_path / "car.png").astype(float)
+    seen = Frame(64, 96, "resize").read(photo_at(tmp_path / "car.png")).astype(float)
     averaged = cv2.resize(read_rgb(tmp_path / "car.png"), (96, 64), interpolation=cv2.INTER_AREA)
     assert np.abs(seen - averaged).mean() < 1
 

@@ -45,7 +45,7 @@ def test_masks_are_the_mean_of_all_folds_and_tta(trained: Trained) -> None:
     networks = [load_weights(trained.run.best(fold))[0] for fold in (0, 1)]
     frame = Frame(64, 96, "resize")
     for photo in DataFolder(trained.data).test[::5]:
-        pixels = torch.from_numpy(frame.read(photo.path)).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(frame.read(photo)).permute(2, 0, 1)[None]
         with torch.inference_mode():
             each = [network(pixels).sigmoid() for network in networks]
             each += [network(pixels.flip(3)).sigmoid().flip(3) for network in networks]

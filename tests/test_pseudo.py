@@ -14,7 +14,6 @@ from trained_run import SMALL, Trained, exchange
 from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
-from competition.images import shape_of
 from competition.mask_table import read_rows
 from competition.run.folder import RunFolder
 from competition.run.records import FoldScore
@@ -38,7 +37,7 @@ def codes(path: Path) -> dict[str, str]:
 
 
 def certainty(photo: Photo, predictions: Sequence[Prediction]) -> tuple[float, str]:
-    return expected_dice(full_size(predictions, shape_of(photo.path)), 128), photo.img
+    return expected_dice(full_size(predictions, photo.shape), 128), photo.img
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import Photo, photo_at
-from competition.images import Pixels, shape_of
+from competition.images import Pixels
 from competition.settings.schema import Inference
 from folds.frame import Frame
 from folds.validation import to_levels
@@ -58,7 +58,7 @@ def ensemble(network: nn.Module, frame: Frame = RESIZE, device: str = "cpu") -> 
 
 
 def levels_of(photo: Photo, predictions: Sequence[Prediction]) -> Pixels:
-    return host_masks.full_size(predictions, shape_of(photo.path))
+    return host_masks.full_size(predictions, photo.shape)
 
 
 def measure(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, tuple[int, ...], int]:
@@ -122,7 +122,7 @@ def test_a_gpu_batch_has_the_spans_that_the_host_finds(photos: list[Photo]) -> N
         BatchPrediction(to_levels(torch.rand(25, 1, frame.height, frame.width, generator=random)), frame, weight)
         for frame, weight in ((RESIZE, 1), (PAD, 3))
     ]
-    shapes = [shape_of(photo.path) for photo in photos]
+    shapes = [photo.shape for photo in photos]
     shapes += [shapes[2]] * 18  # more than are enlarged together
     found = spans_of_batch(shapes, predictions, 128)
     for spans, each, shape in zip(found, zip(*map(on_host, predictions), strict=True), shapes, strict=True):

@@ -38,7 +38,7 @@ def plain(network: nn.Module, data: DataFolder, frame: Frame) -> tuple[float, fl
     network.eval()
     dice, iou = [], []
     for photo in data.train:
-        pixels = torch.from_numpy(frame.read(photo.path)).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(frame.read(photo)).permute(2, 0, 1)[None]
         with torch.no_grad():
             levels = (network(pixels).sigmoid()[0, 0] * 255).round().byte().numpy()
         truth = data.truth(photo)

@@ -82,7 +82,7 @@ def data_of(run: RunFolder, named: Path | None, settings: Settings | None = None
         named = Path(Environment.read(run.environment).data)
     if settings is None:
         settings = resolve(load_yaml(run.settings) if run.settings.is_file() else {})
-    return DataFolder(named or DEFAULT_DATA, hq=settings.data.hq)
+    return DataFolder(named or DEFAULT_DATA, settings.data)
 
 
 def require_same_data(run: RunFolder, data: DataFolder) -> None:

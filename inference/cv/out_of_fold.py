@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from competition import rle
 from competition.data_folder import DataFolder, Photo
 from competition.files import sha256
-from competition.images import shape_of
 from competition.run.folder import RunFolder
 from competition.settings.schema import Inference
 from folds import ranks
@@ -149,7 +148,7 @@ class OutOfFoldJob:
         weights = component_weights(mixtures, ensembles)
 
         def measure(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
-            truth, shape = self.data.truth_spans(photo), shape_of(photo.path)
+            truth, shape = self.data.truth_spans(photo), photo.shape
             levels = full_size(predictions, shape)
             numbers = dice_curve(levels, truth)
             if mixtures:

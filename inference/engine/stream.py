@@ -11,13 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
 from competition.data_folder import Photo
-from competition.images import shape_of
 from competition.rle import Shape, Spans
 from competition.settings.schema import Inference
 from folds.frame import Frame
@@ -85,7 +83,7 @@ def map_spans(
     if ensembles[0].device.type == "cpu":
 
         def work_on_levels(photo: Photo, predictions: Sequence[Prediction]) -> Result:
-            return work(photo, spans_at(full_size(predictions, shape_of(photo.path)), level))
+            return work(photo, spans_at(full_size(predictions, photo.shape), level))
 
         yield from map_in_threads(work_on_levels, predict_photos(photos, ensembles, settings), settings)
     else:
@@ -158,10 +156,10 @@ def read_batch(batch: Sequence[Photo], frame: Frame, overlap: Overlap, pool: Thr
     images = overlap.staging(len(batch), frame.height, frame.width, 3)
     pixels = images.numpy()
 
-    def read(index: int, path: Path) -> None:
-        pixels[index] = frame.read(path)
+    def read(index: int, photo: Photo) -> None:
+        pixels[index] = frame.read(photo)
 
-    return Reading(images, [pool.submit(read, index, photo.path) for index, photo in enumerate(batch)])
+    return Reading(images, [pool.submit(read, index, photo) for index, photo in enumerate(batch)])
 
 
 def predict_batch(ensemble: Ensemble, reading: Reading, overlap: Overlap, components: bool) -> BatchPrediction:
@@ -182,7 +180,7 @@ def fetch_predictions(batch: PredictedBatch) -> Iterator[tuple[Photo, tuple[Pred
 def fetch_spans(level: int, batch: PredictedBatch) -> Iterator[tuple[Photo, Spans]]:
     """Find the spans of a batch on the device, and copy them to the host: each photo with its spans."""
     with batch.fetching:
-        spans = spans_of_batch([shape_of(photo.path) for photo in batch.photos], batch.predictions, level)
+        spans = spans_of_batch([photo.shape for photo in batch.photos], batch.predictions, level)
     return zip(batch.photos, spans, strict=True)
 
 

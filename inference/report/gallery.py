@@ -15,7 +15,7 @@ from tqdm import tqdm
 from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
-from competition.images import Pixels, read_halved, read_rgb, shape_of
+from competition.images import Pixels
 from competition.mask_table import read_rows
 from inference.report.mistakes import Window, count, mistakes, worst_windows
 from inference.report.results import ROUNDING, Results
@@ -119,8 +119,8 @@ def view_thumbnails(data: DataFolder, views: Iterable[int]) -> dict[int, str]:
 
 
 def _thumbnail(photo: Photo) -> str:
-    height, width = shape_of(photo.path)
-    rgb, _ = read_halved(photo.path, at_least=(height * THUMBNAIL_WIDTH // width, THUMBNAIL_WIDTH))
+    height, width = photo.shape
+    rgb, _ = photo.read_halved(at_least=(height * THUMBNAIL_WIDTH // width, THUMBNAIL_WIDTH))
     return jpeg(_narrowed(rgb, THUMBNAIL_WIDTH), quality=72)
 
 
@@ -163,7 +163,7 @@ def _predictions(results: Results, photos: Mapping[str, Photo]) -> dict[str, str
 
 
 def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[Any]", code: str) -> Case:
-    rgb = read_rgb(photo.path)
+    rgb = photo.read()
     truth = data.truth(photo)
     predicted = rle.decode(code, truth.shape)
     counted = metrics.counts(truth, predicted)

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from competition import rle
 from competition.data_folder import DataFolder, Photo
-from competition.images import shape_of
 from competition.rle import Mask, Shape
 
 PATCH = 1 / 80  # side of the smallest patch, as a part of the image height: 16 pixels of 1280
@@ -63,7 +62,7 @@ def measure(rows: Iterable[tuple[str, str]], photos: Mapping[str, Photo], data: 
 
     def one(row: tuple[str, str]) -> tuple[str, str, int, int]:
         photo = photos[row[0]]
-        shape = shape_of(photo.path)
+        shape = photo.shape
         try:
             predicted = rle.decode(row[1], shape)
         except ValueError as error:
