@@ -41,7 +41,7 @@ def test_without_augmentation_samples_are_the_photos(data: DataFolder) -> None:
         image, target = samples[Key(3, index)]
         assert (image.dtype, image.shape) == (torch.uint8, (32, 64, 3))
         assert (target.dtype, target.shape) == (torch.uint8, (32, 64))
-        assert np.array_equal(image, FRAME.read(photo.path))
+        assert np.array_equal(image, FRAME.read(photo))
         assert np.array_equal(target, FRAME.target(data.truth(photo)))
 
 
