@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from competition.images import DAMAGE, Pixels, unreadable
+from competition.images import DAMAGE, Pixels, shape_of, unreadable
 
 MASK_TYPES = (".gif", ".png")
 
@@ -16,6 +16,7 @@ def read_mask(path: Path) -> Pixels:
     Carvana's masks are palette GIFs with indices 0 and 1. Other masks use 0 and 255, possibly with smoothed edges, or
     a color on black, or a palette with white first. If values above 1 occur, 128 and above is car.
     """
+    shape_of(path)  # refuses a size that does not fit into memory
     try:
         with Image.open(path) as image:
             if image.format == "PNG":

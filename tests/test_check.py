@@ -64,7 +64,7 @@ def test_every_problem_is_listed_exactly_once(own_data: Path, command: Command) 
         f"{csv} line {len(lines)}: {NAMES[7]}.jpg is already in line {line[f'{NAMES[7]}.jpg']}",
         f"{csv} line {line['stranger_01.jpg']}: there is no photo stranger_01.jpg",
         f"{masks / 'unknown_01_mask.gif'} is the mask of no photo",
-        f"{test / TEST_CARS[0]}_01.jpg is damaged or not a JPEG or PNG image",
+        f"{test / TEST_CARS[0]}_01.jpg is not an image",
         f"{sample} names {TEST_CARS[1]}_09.jpg, which is not in the test folder",
         f"{test / 'new_01.jpg'} is not in sample_submission.csv",
         f"{own_data / 'metadata.csv'} has no column `id`",

@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from competition.command import Failure
-from competition.images import read_halved, read_rgb, shape_of
+from competition.exif import TAG, turned
+from competition.images import orientation_of, read_halved, read_rgb, shape_of
 
 H, W = 101, 150
+# Orientations that do not reverse the stored rows, and the stored columns.
+WHOLE = ({1, 2, 5, 8}, {1, 4, 5, 6})
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +43,54 @@ def test_photos_are_read_as_rgb(tmp_path: Path, picture: NDArray[np.uint8]) -> N
     assert (halved.shape, divisor) == ((H, W, 3), 1), "only a JPEG is halved"
 
 
+def exif(orientation: int) -> Image.Exif:
+    made = Image.Exif()
+    made[TAG] = orientation
+    return made
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation_is_ignored(tmp_path: Path, picture: NDArray[np.uint8], orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = save(tmp_path / "a.jpg", picture, quality=95, exif=exif)
-    assert shape_of(path) == (H, W)
-    assert difference(read_rgb(path), picture) < 2
-    read, _ = read_halved(save(path, picture[:100], quality=95, exif=exif), at_least=(40, 60))
-    assert difference(read, cv2.resize(picture[:100], (75, 50), interpolation=cv2.INTER_AREA)) < 2
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_the_exif_orientation_is_applied_or_ignored(
+    tmp_path: Path, picture: NDArray[np.uint8], suffix: str, orientation: int
+) -> None:
+    options = {"quality": 95} if suffix == "jpg" else {"lossless": True} if suffix == "webp" else {}
+    path = save(tmp_path / f"a.{suffix}", picture, exif=exif(orientation), **options)
+    displayed = np.asarray(ImageOps.exif_transpose(Image.fromarray(picture) if suffix == "tif" else Image.open(path)))
+    if suffix == "tif":
+        displayed = turned(picture, orientation)
+    assert orientation_of(path) == orientation
+    assert shape_of(path) == picture.shape[:2]
+    assert shape_of(path, upright=True) == displayed.shape[:2]
+    for upright, expected in ((False, picture), (True, displayed)):
+        read = read_rgb(path, upright=upright)
+        assert read.shape == expected.shape
+        assert difference(read, expected) < (2 if suffix == "jpg" else 0.001)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(96, 144), (95, 144), (96, 143), (95, 143)])
+def test_halving_keeps_the_partial_row_and_column_last(
+    tmp_path: Path, picture: NDArray[np.uint8], size: tuple[int, int], orientation: int
+) -> None:
+    """Where turning would make it the first one, the photo is not halved."""
+    path = save(tmp_path / "a.jpg", picture[: size[0], : size[1]], quality=95, exif=exif(orientation))
+    displayed = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    height, width = displayed.shape[:2]
+    for needed in ((height // 2, 5), (5, width // 2)):
+        read, divisor = read_halved(path, needed, upright=True)
+        first_is_whole = tuple(side % 2 == 0 or orientation in whole for side, whole in zip(size, WHOLE, strict=True))
+        assert divisor == (2 if all(first_is_whole) else 1)
+        assert read.shape[:2] == (-(-height // divisor), -(-width // divisor))
+        whole = np.pad(displayed, [(0, height % divisor), (0, width % divisor), (0, 0)], mode="edge")
+        assert difference(read, cv2.resize(whole, read.shape[1::-1], interpolation=cv2.INTER_AREA)) < 3
+    assert read_halved(path, (height // 2 + 1, 5), upright=True)[1] == 1
+    assert read_halved(path, (5, 5))[1] == 2, "stored pixels are always halved"
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_invalid_orientation_is_none(tmp_path: Path, picture: NDArray[np.uint8], value: int) -> None:
+    assert orientation_of(save(tmp_path / "a.jpg", picture, exif=exif(value))) == 1
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "CMYK"])
@@ -150,7 +192,7 @@ def test_a_header_with_far_too_many_pixels_is_rejected(tmp_path: Path) -> None:
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     )
     for read in (read_rgb, shape_of):
-        with pytest.raises(Failure, match=f"{path} is damaged"):
+        with pytest.raises(Failure, match=f"{path} is 100000 x 100000, 10000 megapixels; photos of up to 250 are"):
             read(path)
 
 
