@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo, is_shown, same_size
+from competition.data_folder import DataFolder, Photo, same_size
+from competition.listing import image_files
 from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import BadRow, MaskRow, scan
 from competition.run.folder import DEFAULT_DATA
@@ -116,8 +117,8 @@ def _masks_without_photo(data: DataFolder, photos: list[Photo], rows: dict[str, 
     yield from (f"{row.where}: there is no photo {row.img}" for row in rows.values() if row.img not in names)
     known = {data.mask_file(photo) for photo in photos}
     folder = data.root / "train_masks"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if is_shown(path, MASK_TYPES) and path not in known:
+    for path in image_files(folder, MASK_TYPES) if folder.is_dir() else ():
+        if path not in known:
             yield f"{path} is the mask of no photo"
 
 

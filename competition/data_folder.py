@@ -12,8 +12,7 @@ Only the photos are required. A photo whose name does not end in a view number i
 
 import copy
 import hashlib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +21,13 @@ import pandas as pd
 
 from competition import rle
 from competition.command import Failure
-from competition.images import Pixels, read_halved, read_rgb, shape_of
+from competition.grouping import car_and_view
+from competition.images import PHOTO_TYPES, Pixels, read_halved, read_rgb, shape_of
+from competition.listing import image_files
 from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import MaskRow, read_rows, read_table
 from competition.rle import Shape, Spans
 from competition.settings.schema import Data
-
-PHOTO_TYPES = (".jpg", ".jpeg", ".png")
-NAME = re.compile(r"(?P<car>.+)_(?P<view>\d{1,4})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +174,7 @@ class DataFolder:
         folder = self.root / "train_masks"
         if not folder.is_dir():
             return {}
-        files = sorted(path for path in folder.iterdir() if is_shown(path, MASK_TYPES))
-        return {path.stem: path for path in files}
+        return {path.stem: path for path in image_files(folder, MASK_TYPES)}
 
     @cached_property
     def _mask_rows(self) -> dict[str, MaskRow]:
@@ -191,7 +188,7 @@ class DataFolder:
             raise Failure(f"{self.root} has no folder {wanted[0]}, for hq photos; `make data HQ=1` fetches them")
         if folder is None:
             raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; DATA must be in Kaggle's layout")
-        paths = sorted(path for path in folder.iterdir() if is_shown(path, PHOTO_TYPES))
+        paths = image_files(folder, PHOTO_TYPES)
         if not paths:
             raise Failure(f"{folder} holds no photos (.jpg, .jpeg or .png)")
         return [photo_at(path) for path in paths]
@@ -205,17 +202,10 @@ def fingerprint_of(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def is_shown(path: Path, types: Sequence[str]) -> bool:
-    """Whether a file has one of the types and is not hidden, unlike the ``._name.jpg`` that macOS adds to a zip."""
-    return path.suffix.lower() in types and not path.name.startswith(".")
-
-
 def photo_at(path: Path) -> Photo:
     """The photo in a file; ``0cdf5b5d0ce1_01.jpg`` is view 1 of car 0cdf5b5d0ce1."""
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        return Photo(path.name, car=path.stem, view=1, path=path)
-    return Photo(path.name, car=match["car"], view=int(match["view"]), path=path)
+    car, view = car_and_view(path.stem)
+    return Photo(path.name, car=car, view=view, path=path)
 
 
 def same_size(photo: Path, shape: Shape, mask: Path, mask_shape: Shape) -> None:
