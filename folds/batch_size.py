@@ -8,7 +8,7 @@ from timm.utils import ModelEmaV3
 from competition.command import Failure
 from competition.settings.schema import Settings
 from folds import ranks
-from folds.device import describe_device, pick_device, resolve_precision
+from folds.device import describe_device, does_not_fit, pick_device, resolve_precision
 from folds.losses import batch_loss
 from folds.networks.build import make_network
 from folds.optimizer import make_optimizer
@@ -64,8 +64,10 @@ def fits_memory(settings: Settings, device: torch.device, images: int) -> bool:
         torch.cuda.reset_peak_memory_stats(device)
     try:
         trial_steps(settings, device, images)
-    except torch.cuda.OutOfMemoryError:
-        return False
+    except RuntimeError as error:
+        if does_not_fit(error):
+            return False
+        raise
     return device.type != "cuda" or spares_memory(device)
 
 

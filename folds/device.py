@@ -14,6 +14,9 @@ from folds import ranks
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST_MMAP_THRESHOLD = 32 * 2**20  # bytes; glibc accepts no larger one
 LARGEST_TRIM_THRESHOLD = 2**31 - 1
+# What a GPU's errors about the size of a batch say if they are no OutOfMemoryError: cuDNN and cuBLAS cannot allocate
+# their workspace, or a kernel counts elements in 32 bits (nearest upsampling: at most 2^31 in a tensor).
+TOO_LARGE = ("out of memory", "STATUS_ALLOC_FAILED", "INT_MAX", "32-bit index math")
 
 
 def pick_device() -> torch.device:
@@ -73,11 +76,18 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 @contextmanager
 def out_of_memory(what: str, advice: str) -> Iterator[None]:
-    """Turn torch's error when the GPU runs out of memory into a Failure that says what needed it and what to do."""
+    """Turn the error of a batch too large for the GPU into a Failure that says what needed memory and what to do."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not does_not_fit(error):
+            raise
         raise Failure(f"{what} runs out of memory on {describe_device()}; {advice}") from error
+
+
+def does_not_fit(error: RuntimeError) -> bool:
+    """Whether an error of torch means that a batch is too large for the GPU."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in str(error) for words in TOO_LARGE)
 
 
 def keep_freed_memory() -> bool:

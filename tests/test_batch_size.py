@@ -39,26 +39,28 @@ class Limited(nn.Module):
         super().__init__()
         self.limits = (forward, backward)
         self.layer = nn.Conv2d(3, 1, 3, padding=1)
+        self.error: RuntimeError = torch.cuda.OutOfMemoryError("too much")
         self.steps: list[tuple[tuple[int, ...], int, bool]] = []
         self.alive: weakref.WeakSet[nn.Module] = weakref.WeakSet([self])
 
     def __deepcopy__(self, _memo: object) -> "Limited":
         copy = Limited(*self.limits)
         copy.load_state_dict(self.state_dict())
+        copy.error = self.error
         self.alive.add(copy)
         return copy
 
     def forward(self, pixels: Tensor) -> Tensor:
         self.steps.append((tuple(pixels.shape), len(self.alive), self.layer.weight.grad is not None))
         if len(pixels) > self.limits[0]:
-            raise torch.cuda.OutOfMemoryError("forward")
+            raise type(self.error)(*self.error.args)  # a raised error keeps its frames alive
         logits: Tensor = self.layer(pixels.float() / 255)
         if len(pixels) > self.limits[1]:
             logits.register_hook(self.fail)
         return logits
 
     def fail(self, _gradient: Tensor) -> None:
-        raise torch.cuda.OutOfMemoryError("backward")
+        raise type(self.error)(*self.error.args)  # a raised error keeps its frames alive
 
 
 def use_network(monkeypatch: pytest.MonkeyPatch, network: Limited) -> Limited:
@@ -100,6 +102,21 @@ def test_batches_grow_until_memory_runs_out(
 ) -> None:
     use_network(monkeypatch, Limited(**{direction: room}))
     assert largest_that_fits(settings_with(), CPU, at_most=8) == found
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "upsample_nearest_nhwc only supports grad_output tensors with less than INT_MAX elements, but got 64",
+        "input tensor must fit into 32-bit index math",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_a_batch_that_a_kernel_refuses_does_not_fit(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    network = use_network(monkeypatch, Limited(backward=2))
+    monkeypatch.setattr(network, "error", RuntimeError(message))
+    assert largest_that_fits(settings_with(), CPU, at_most=8) == 2
 
 
 def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,16 @@ from competition.command import Failure
 from competition.settings.resolve import preset_names
 from competition.settings.schema import Precision
 from folds import device
-from folds.device import autocast, default_preset, describe_device, keep_freed_memory, pick_device, resolve_precision
+from folds.device import (
+    autocast,
+    default_preset,
+    describe_device,
+    does_not_fit,
+    keep_freed_memory,
+    out_of_memory,
+    pick_device,
+    resolve_precision,
+)
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
@@ -84,6 +93,25 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(Failure, match="use at most NPROC=2"):
         pick_device()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (
+            RuntimeError("upsample_nearest_nhwc only supports grad_output tensors with less than INT_MAX elements"),
+            True,
+        ),
+        (RuntimeError("CUDA error: no kernel image is available for execution on the device"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_errors_of_a_batch_that_is_too_large(error: RuntimeError, expected: bool) -> None:
+    assert does_not_fit(error) == expected
+    with pytest.raises(Failure if expected else RuntimeError), out_of_memory("a step", "use less"):
+        raise error
 
 
 def page_faults_of_a_step() -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from competition.command import Failure
 from competition.settings.schema import TTA, Inference, Precision
 from folds.checkpoint import load_weights
-from folds.device import autocast, autocast_dtype
+from folds.device import autocast, autocast_dtype, does_not_fit
 from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine.fusion import cast_weights, fuse_batch_norm
@@ -119,8 +119,10 @@ class Ensemble:
                 return predictions[0]
             each = [levels for _, levels in predictions if levels is not None]
             return torch.cat([mean for mean, _ in predictions]), torch.cat(each) if components else None
-        except torch.cuda.OutOfMemoryError:
-            return None
+        except RuntimeError as error:
+            if does_not_fit(error):
+                return None
+            raise
 
     def _predict(self, images: Tensor, components: bool) -> tuple[Tensor, Tensor | None]:
         # A copy is an inference tensor, as its flips are. For a tensor of another kind torch.compile compiles again.
