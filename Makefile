@@ -8,6 +8,7 @@
 ##  SET           "train.epochs=50 train.batch_size=16": settings that override both (make settings)
 ##  FOLD, FOLDS   number of the fold to train, from 0  (0); number of folds  (5)
 ##  NPROC         processes that train, score or predict together, one per GPU  (one)
+##  DEVICE        cpu, cuda, or cuda:1 for the second GPU  (the GPU, if there is one)
 ##  FILE          submission to validate, or to write as masks  (the run's)
 ##  MESSAGE       description of the submission on Kaggle
 ##  CARS, TEST_CARS, SEED, SIZE  of the generated data  (20, 4, 1, 1918x1280)
@@ -31,6 +32,8 @@ TARGETS := help setup demo test lint format bench bench-setup ablation data synt
 # The variables of each target. Others are ignored in the environment and are errors in the command line.
 takes = $(foreach target,$(1),$(eval takes_$(target) += $(2)))
 $(call takes,folds train cv score predict pseudo,RUN DATA PRESET SETTINGS SET FOLDS)
+# A recipe finds DEVICE in its environment.
+$(call takes,folds train cv score predict pseudo,DEVICE)
 $(call takes,train cv score predict pseudo,NPROC)
 $(call takes,score predict pseudo,RUNS)
 $(call takes,train,FOLD)

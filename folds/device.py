@@ -1,6 +1,8 @@
 """The device, its precision, and its memory."""
 
 import ctypes
+import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -8,7 +10,7 @@ import torch
 
 from competition.command import Failure
 from competition.settings.schema import Precision
-from folds import ranks
+from folds import gpu, ranks
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -20,21 +22,37 @@ TOO_LARGE = ("out of memory", "STATUS_ALLOC_FAILED", "INT_MAX", "32-bit index ma
 
 
 def pick_device() -> torch.device:
-    """The GPU if there is one, else the CPU; each rank of this machine has its own GPU."""
-    if not torch.cuda.is_available():
+    """The device that DEVICE names: auto, cpu, cuda or cuda:<number>.
+
+    auto is the GPU if there is one, else the CPU; a GPU that PyTorch cannot use is an error. Each rank of this
+    machine has its own GPU.
+    """
+    wanted = os.environ.get("DEVICE") or "auto"
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
+        raise Failure(f"DEVICE={wanted} is not a device; use auto, cpu, cuda, or cuda:1 for the second GPU")
+    if wanted == "cpu":
         return torch.device("cpu")
-    if ranks.world() == 1:
+    ranked = ranks.world() > 1
+    index = ranks.local_rank() if ranked else int(wanted.partition(":")[2] or 0)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count and index >= count:
+        most = f"use at most NPROC={count}" if ranked else f"use DEVICE=cuda:{count - 1} or a smaller number"
+        raise Failure(f"this machine has {count} GPU{'s' * (count > 1)}; {most}")
+    if problem := gpu.obstacle(index):
+        raise Failure(f"{problem}; DEVICE=cpu uses the CPU")
+    if not count:
+        if wanted != "auto":
+            raise Failure(f"DEVICE={wanted}, but this machine has no NVIDIA GPU; DEVICE=cpu uses the CPU")
+        return torch.device("cpu")
+    if not ranked and ":" not in wanted:
         return torch.device("cuda")
-    number, count = ranks.local_rank(), torch.cuda.device_count()
-    if number >= count:
-        raise Failure(f"there are more processes than GPUs on this machine; use at most NPROC={count}")
-    torch.cuda.set_device(number)
-    return torch.device("cuda", number)
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def describe_device() -> str:
     """The name of the device, for messages and for the record of a run."""
-    if torch.cuda.is_available():
+    if pick_device().type == "cuda":
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
     return "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
@@ -47,7 +65,7 @@ def cpu_threads(device: torch.device) -> int | None:
 
 def default_preset() -> str:
     """The preset of a new run if the user names none."""
-    return "gpu" if torch.cuda.is_available() else "cpu"
+    return "gpu" if pick_device().type == "cuda" else "cpu"
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:

@@ -42,13 +42,57 @@ def test_without_a_gpu_the_cpu_is_picked(monkeypatch: pytest.MonkeyPatch) -> Non
     assert default_preset() in preset_names()
 
 
-def test_with_a_gpu_it_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+def simulate_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+    """Let torch report GPUs; returns the numbers that are given to ``set_device``."""
+    chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _index: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_index: "A100")
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    return chosen
+
+
+def test_with_a_gpu_it_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_gpus(monkeypatch, 1)
     assert pick_device() == CUDA
     assert describe_device() == "A100"
     assert default_preset() == "gpu"
     assert default_preset() in preset_names()
+
+
+def test_device_names_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = simulate_gpus(monkeypatch, 2)
+    for name, expected in (("cpu", CPU), ("auto", CUDA), ("cuda", CUDA), ("cuda:1", torch.device("cuda", 1))):
+        monkeypatch.setenv("DEVICE", name)
+        assert pick_device() == expected
+        assert default_preset() == ("gpu" if expected.type == "cuda" else "cpu")
+    assert set(chosen) == {1}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "message"),
+    [
+        (1, "gpu", "DEVICE=gpu is not a device; use auto, cpu, cuda, or cuda:1 for the second GPU"),
+        (2, "cuda:2", "this machine has 2 GPUs; use DEVICE=cuda:1 or a smaller number"),
+        (0, "cuda", "DEVICE=cuda, but this machine has no NVIDIA GPU; DEVICE=cpu uses the CPU"),
+    ],
+)
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, gpus: int, name: str, message: str) -> None:
+    if gpus:
+        simulate_gpus(monkeypatch, gpus)
+    monkeypatch.setenv("DEVICE", name)
+    with pytest.raises(Failure, match=f"^{message}$"):
+        pick_device()
+
+
+def test_a_gpu_that_cannot_be_used_stops_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device.gpu, "obstacle", lambda _index: "the driver is too old; update it")
+    with pytest.raises(Failure, match="too old; update it; DEVICE=cpu uses the CPU"):
+        pick_device()
+    monkeypatch.setenv("DEVICE", "cpu")
+    assert pick_device() == CPU
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -82,10 +126,7 @@ def test_the_context_computes_in_the_precision(precision: Precision, dtype: torc
 
 
 def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[int] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    chosen = simulate_gpus(monkeypatch, 2)
     monkeypatch.setattr(device.ranks, "world", lambda: 4)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert pick_device() == torch.device("cuda", 1)
