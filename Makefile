@@ -11,6 +11,8 @@
 ##  DEVICE        cpu, cuda, or cuda:1 for the second GPU  (the GPU, if there is one)
 ##  FILE          submission to validate, or to write as masks  (the run's)
 ##  MESSAGE       description of the submission on Kaggle
+##  FROM          folder with Kaggle's zip files, or what is in them: `make data` takes the data from there
+##  ONLY          train: `make data` leaves out the test photos
 ##  CARS, TEST_CARS, SEED, SIZE  of the generated data  (20, 4, 1, 1918x1280)
 ##  VENV          environment with the packages        (.venv)
 ##  PIP_OPTIONS   options of pip install, for `make setup`
@@ -41,6 +43,7 @@ $(call takes,validate masks submit report,RUN DATA)
 $(call takes,validate masks,FILE)
 $(call takes,submit,MESSAGE DRY_RUN FORCE)
 $(call takes,data check synthetic bench,DATA)
+$(call takes,data,FROM ONLY)
 $(call takes,data check,HQ)
 $(call takes,synthetic demo,CARS TEST_CARS SEED SIZE)
 $(call takes,demo,SETTINGS SET FOLDS)
@@ -73,6 +76,7 @@ STUDIO = $(call text,CARS,--cars) $(call text,TEST_CARS,--test-cars) $(call text
 SETTING = $(call text,SETTINGS,--settings) $(call text,FOLDS,--set split.folds) $(call list,SET,--set)
 OPTIONS = $(call text,RUN,--run) $(call list,RUNS,--runs) $(call text,DATA,--data) $(call text,PRESET,--preset) \
 	$(SETTING) $(call text,FOLD,--fold) $(call text,FILE,--file) $(call text,MESSAGE,--message) $(call switch,HQ,--hq) \
+	$(call text,FROM,--from) $(call text,ONLY,--only) \
 	$(call switch,DRY_RUN,--dry-run) $(call switch,FORCE,--force) $(call text,MINUTES,--minutes) \
 	$(call list,VARIANTS,--variants) $(call list,WEIGHTS,--weights) $(STUDIO)
 
@@ -144,7 +148,7 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 # Most targets run one module with the variables as its options.
-data: MODULE = competition.kaggle.download ## download and verify Carvana from Kaggle into DATA (HQ=1: the hq photos)
+data: MODULE = competition.kaggle.download ## download and verify Carvana into DATA (HQ=1: the hq photos; FROM, ONLY)
 synthetic: MODULE = competition.studio ## write generated cars in Carvana's format into DATA (CARS, TEST_CARS, SEED, SIZE)
 check: MODULE = competition.check ## read every file in DATA and list every problem (HQ=1: the hq photos)
 settings: MODULE = competition.settings ## every setting: default or value in PRESET, meaning, allowed values

@@ -34,6 +34,8 @@ PARSE_JSON = {
     "competition.kaggle.calls",
     "competition.kaggle.client",
     "competition.kaggle.download",
+    "competition.kaggle.source_folder",
+    "competition.kaggle.staging",
     "competition.run.records",
     "competition.studio.data_set",
     "folds.checkpoint",

@@ -57,6 +57,10 @@ def passed(folder: Path, *arguments: str, **environment: str) -> list[list[str]]
         ("settings PRESET=cpu", ["competition.settings --preset=cpu"]),
         ("synthetic CARS=2 TEST_CARS=1 SEED=3", ["competition.studio --cars=2 --test-cars=1 --seed=3"]),
         ("data HQ=1", ["competition.kaggle.download --hq"]),
+        (
+            "data FROM='/kaggle/input/my zips' ONLY=train DATA=d",
+            ["competition.kaggle.download --data=d --from=/kaggle/input/my zips --only=train"],
+        ),
         ("submit DRY_RUN=1 FORCE=yes", ["submissions.submit --dry-run --force"]),
         ("submit DRY_RUN=0 FORCE=", ["submissions.submit"]),
         ("ablation VARIANTS='bce hard'", ["benchmarks.ablation --markdown --variants bce hard"]),

@@ -1,14 +1,15 @@
-"""Unpacking an archive while shrinking it."""
+"""Unpacking an archive, while shrinking it or only reading it, and archives that are refused."""
 
-import io
-import shutil
+import stat
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from competition.kaggle.unpack import Damaged, list_members, unpack
+from competition.kaggle.unpack import Damaged, list_members, missing_bytes, unpack, unpack_and_shrink
 
 SIZE = 10_000
 PHOTOS = {f"beef_{view:02d}.jpg": np.random.default_rng(view).bytes(SIZE) for view in range(1, 7)}
@@ -35,19 +36,20 @@ def test_unpacking_needs_the_space_only_once_and_resumes(
     before = archive.stat().st_size
     members = list_members(archive, ".jpg")
     used = []
-    copy = shutil.copyfileobj
+    write = Path.write_bytes
 
-    def copy_and_measure(source: io.BufferedIOBase, target: io.BufferedIOBase, length: int) -> None:
-        copy(source, target, length)
+    def write_and_measure(path: Path, content: bytes) -> int:
+        write(path, content)
         used.append(archive.stat().st_size + sum(path.stat().st_size for path in folder.iterdir()))
         if len(used) == 3:
             raise KeyboardInterrupt
+        return len(content)
 
-    monkeypatch.setattr(shutil, "copyfileobj", copy_and_measure)
+    monkeypatch.setattr(Path, "write_bytes", write_and_measure)
     with pytest.raises(KeyboardInterrupt):
-        unpack(archive, members, folder)
+        unpack_and_shrink(archive, members, folder)
     assert archive.stat().st_size < before
-    unpack(archive, members, folder)
+    unpack_and_shrink(archive, members, folder)
     assert max(used) < before + 1.1 * SIZE
     assert len(used) == len(PHOTOS) + 1  # only the interrupted member was unpacked twice
     assert archive.stat().st_size == 0
@@ -56,16 +58,97 @@ def test_unpacking_needs_the_space_only_once_and_resumes(
 
 def test_a_member_that_was_unpacked_and_is_missing(archive: Path, tmp_path: Path) -> None:
     members = list_members(archive, ".jpg")
-    unpack(archive, members, tmp_path / "test")
+    unpack_and_shrink(archive, members, tmp_path / "test")
     (tmp_path / "test" / "beef_03.jpg").unlink()
     with pytest.raises(Damaged, match=r"beef_03\.jpg does not have 10,000 bytes"):
-        unpack(archive, members, tmp_path / "test")
+        unpack_and_shrink(archive, members, tmp_path / "test")
 
 
-def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+def encrypted(path: Path) -> None:
+    """Set the flag of encryption of the first member in the table of contents."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+
+
+def overlapping(path: Path) -> None:
+    """Let the last member in the table of contents start where the first one does."""
+    content = bytearray(path.read_bytes())
+    start = content.rindex(b"PK\1\2") + 42
+    content[start : start + 4] = bytes(4)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("members", "change", "reason"),
+    [
+        ({"../../etc/a_01.jpg": b"a"}, None, "its member '../../etc/a_01.jpg' would be written outside of the data"),
+        ({"/b_01.jpg": b"b"}, None, "'/b_01.jpg' would be written outside of the data folder"),
+        ({"..\\c_01.jpg": b"c"}, None, "would be written outside of the data folder"),
+        ({link("test/a_01.jpg"): b"/etc/passwd"}, None, "its member 'test/a_01.jpg' is a link, not a file"),
+        ({"test/a_01.jpg": b"a", "more/a_01.jpg": b"b"}, None, "it holds a_01.jpg twice"),
+        ({"test/a_01.jpg": bytes(100_000_000)}, None, "a_01.jpg in it has 100,000,000 bytes, more than any file of"),
+        ({"a_01.jpg": b"a", "a_02.jpg": b"b"}, overlapping, r"a_0[12].jpg and a_0[12].jpg in it overlap"),
+        ({"a_01.jpg": b"a"}, encrypted, "a_01.jpg in it is encrypted"),
+        ({}, lambda path: path.write_bytes(b"<html>Log in</html>"), "File is not a zip file"),
+    ],
+)
+def test_hostile_and_foreign_archives_are_refused(
+    tmp_path: Path,
+    members: dict[str | zipfile.ZipInfo, bytes],
+    change: Callable[[Path], object] | None,
+    reason: str,
+) -> None:
     archive = tmp_path / "test.zip"
     with zipfile.ZipFile(archive, "w") as opened:
-        opened.writestr("../../etc/a_01.jpg", b"a")
-        opened.writestr("/b_01.jpg", b"b")
-    unpack(archive, list_members(archive, ".jpg"), tmp_path / "test")
-    assert photos_in(tmp_path / "test") == {"a_01.jpg": b"a", "b_01.jpg": b"b"}
+        for name, content in members.items():
+            opened.writestr(name, content, zipfile.ZIP_DEFLATED)
+    if change:
+        change(archive)
+    with pytest.raises(Damaged, match=reason):
+        list_members(archive, ".jpg")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compression_is_refused(tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "test.zip"
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        opened.writestr("test/a_01.jpg", b"a")
+    with pytest.raises(Damaged, match=f"a_01.jpg in it is compressed with method {method}, not with deflate"):
+        list_members(archive, ".jpg")
+
+
+def test_a_member_is_never_unpacked_beyond_its_size(archive: Path, tmp_path: Path) -> None:
+    member = replace(list_members(archive, ".jpg")[0], bytes=100)
+    with pytest.raises(Damaged, match="Bad CRC-32"):
+        unpack(archive, [member], tmp_path / "test")
+
+
+def test_an_archive_that_is_only_read_stays_and_unpacking_it_resumes(archive: Path, tmp_path: Path) -> None:
+    folder, before = tmp_path / "test", archive.read_bytes()
+    archive.chmod(0o400)
+    members = list_members(archive, ".jpg")
+    unpack(archive, members, folder)
+    assert (photos_in(folder), archive.read_bytes()) == (PHOTOS, before)
+    assert missing_bytes(members, folder) == 0
+    first = (folder / "beef_01.jpg").stat().st_mtime_ns
+    (folder / "beef_03.jpg").unlink()
+    (folder / "beef_04.jpg").write_bytes(b"cut off")
+    assert missing_bytes(members, folder) == 2 * 3 * 4096
+    unpack(archive, members, folder)
+    assert photos_in(folder) == PHOTOS
+    assert (folder / "beef_01.jpg").stat().st_mtime_ns == first
+
+
+def test_windows_paths_and_hidden_files(tmp_path: Path) -> None:
+    archive = tmp_path / "test.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for name in ("test\\a_01.jpg", "test/._a_01.jpg", "test/__MACOSX/b_01.jpg", "test/Thumbs.db"):
+            opened.writestr(name, b"a")
+    assert [member.name for member in list_members(archive, ".jpg")] == ["a_01.jpg"]
