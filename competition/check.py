@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo, same_size
+from competition.data_folder import DataFolder, Photo
 from competition.listing import image_files
 from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import BadRow, MaskRow, scan
@@ -91,9 +91,7 @@ def _labelled_problems(data: DataFolder, photo: Photo, row: MaskRow | None, comp
     file = data.mask_file(photo)
     if file is not None:
         try:
-            mask = read_mask(file)
-            if shape is not None:
-                same_size(photo.path, shape, file, mask.shape)
+            mask = read_mask(file) if shape is None else data.read_mask(photo, file)
         except Failure as problem:
             found.append(str(problem))
     if row is not None:

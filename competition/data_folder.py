@@ -12,45 +12,53 @@ Only the photos are required. A photo whose name does not end in a view number i
 
 import copy
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
-from competition import rle
+from competition import orientation, rle
 from competition.command import Failure
+from competition.exif import UPRIGHT, turned
 from competition.grouping import car_and_view
 from competition.images import PHOTO_TYPES, Pixels, read_halved, read_rgb, shape_of
 from competition.listing import image_files
 from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import MaskRow, read_rows, read_table
+from competition.orientation import Drawn, Orientations, Pair
 from competition.rle import Shape, Spans
-from competition.settings.schema import Data
+from competition.settings.schema import Data, Orientation
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photo: its name in the CSV files, the car and view in that name, and its file."""
+    """A photo: its name in the CSV files, the car and view in that name, and its file.
+
+    With ``upright``, its EXIF orientation is applied wherever its pixels or its shape are read. The mask of a photo,
+    in every table and of every command, belongs to the photo as it is read here.
+    """
 
     img: str
     car: str
     view: int
     path: Path
+    upright: bool = False
 
     @property
     def shape(self) -> Shape:
         """(height, width) in pixels, read from the file's header and cached."""
-        return shape_of(self.path)
+        return shape_of(self.path, upright=self.upright)
 
     def read(self) -> Pixels:
         """The photo as (H, W, 3) uint8 RGB."""
-        return read_rgb(self.path)
+        return read_rgb(self.path, upright=self.upright)
 
     def read_halved(self, at_least: Shape) -> tuple[Pixels, int]:
         """The photo at full or half size, and the divisor; see ``competition.images.read_halved``."""
-        return read_halved(self.path, at_least)
+        return read_halved(self.path, at_least, upright=self.upright)
 
 
 class DataFolder:
@@ -114,18 +122,17 @@ class DataFolder:
         They come from its row in train_masks.csv if there is one, which takes a tenth of the time, otherwise from the
         mask file. `make check` compares the two.
         """
-        shape = photo.shape
         file = self.mask_file(photo)
         if file is not None:
-            same_size(photo.path, shape, file, shape_of(file))
+            self.require_size(photo, file)
         if photo.img in self._mask_rows:
-            return self._mask_rows[photo.img].spans(shape)
+            return self._mask_rows[photo.img].spans(photo.shape)
         if file is None:
             raise Failure(
                 f"{photo.path} has no mask: neither {self.root / 'train_masks'}/{Path(photo.img).stem}_mask.gif nor "
                 f"a row in {self.masks_csv}; add one, or remove the photo"
             )
-        return rle.from_mask(read_mask(file))
+        return rle.from_mask(self.read_mask(photo, file))
 
     def truth(self, photo: Photo) -> Pixels:
         """The mask of a training photo, (H, W) uint8 of 0 and 1."""
@@ -136,9 +143,38 @@ class DataFolder:
         for photo in photos:
             file = self.mask_file(photo)
             if file is not None:
-                same_size(photo.path, photo.shape, file, shape_of(file))
+                self.require_size(photo, file)
             elif photo.img not in self._mask_rows:
                 self.truth_spans(photo)
+
+    def read_mask(self, photo: Photo, file: Path) -> Pixels:
+        """The mask in a file as (H, W) uint8 of 0 and 1, turned to fit the photo, whose size it must have."""
+        self.require_size(photo, file)
+        return turned(read_mask(file), self._turn(photo, file))
+
+    def require_size(self, photo: Photo, file: Path) -> None:
+        """Fail unless a mask file fits its photo; reads only the headers."""
+        orientation.require_same_size(Pair(photo.path, file), upright=photo.upright, turn=self._turn(photo, file))
+
+    def orientations(self, train: Sequence[Photo], test: Sequence[Photo]) -> Orientations:
+        """The EXIF orientations of photos, and how the masks of turned ones were drawn; reads all headers."""
+        found: tuple[Counter[int], Counter[int]] = Counter(), Counter()
+        for photo in (*train, *test):
+            found[photo.upright][orientation.readable_orientation(photo.path)] += 1
+        rows = sum(_is_turned(photo) and self.mask_file(photo) is None for photo in train)
+        return Orientations(ignored=found[False], applied=found[True], masks=self._masks_drawn, rows=rows)
+
+    @cached_property
+    def _masks_drawn(self) -> Drawn:
+        """How the mask files of turned photos were drawn."""
+        files = ((photo, self.mask_file(photo)) for photo in self.train if _is_turned(photo))
+        return orientation.drawn(Pair(photo.path, file) for photo, file in files if file)
+
+    def _turn(self, photo: Photo, file: Path) -> int:
+        """The orientation that turns a mask file to its photo."""
+        return (
+            orientation.turn_of_mask(Pair(photo.path, file), lambda: self._masks_drawn) if photo.upright else UPRIGHT
+        )
 
     def with_masks(self, file: Path) -> "DataFolder":
         """The same folder with the masks of a CSV of img,rle_mask added; they replace masks of the same name."""
@@ -159,12 +195,12 @@ class DataFolder:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the names and sizes of the training photos; a run stores it to recognize its data."""
-        return fingerprint_of(photo.path for photo in self.train)
+        return fingerprint_of(self.train)
 
     @property
     def masks_fingerprint(self) -> str:
         """A hash of what ``truth_spans`` reads: the rows, and the names and sizes of the mask files."""
-        digest = hashlib.sha256(fingerprint_of(self._mask_files.values()).encode())
+        digest = hashlib.sha256(_hash(map(_name_and_size, self._mask_files.values())).encode())
         for img, row in self._mask_rows.items():
             digest.update(f"{img} {row.rle}\n".encode())
         return digest.hexdigest()[:16]
@@ -191,27 +227,33 @@ class DataFolder:
         paths = image_files(folder, PHOTO_TYPES)
         if not paths:
             raise Failure(f"{folder} holds no photos (.jpg, .jpeg or .png)")
-        return [photo_at(path) for path in paths]
+        return [photo_at(path, self.settings.orientation) for path in paths]
 
 
-def fingerprint_of(paths: Iterable[Path]) -> str:
-    """A hash of the names and sizes of files, in their order; reading the contents would take too long."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-    return digest.hexdigest()[:16]
+def fingerprint_of(photos: Iterable[Photo]) -> str:
+    """A hash of the names, sizes and applied orientations of photos; reading the contents would take too long."""
+    return _hash(_name_and_size(photo.path) + (b"turned\n" if _is_turned(photo) else b"") for photo in photos)
 
 
-def photo_at(path: Path) -> Photo:
-    """The photo in a file; ``0cdf5b5d0ce1_01.jpg`` is view 1 of car 0cdf5b5d0ce1."""
+def _name_and_size(path: Path) -> bytes:
+    return f"{path.name} {path.stat().st_size}\n".encode()
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _is_turned(photo: Photo) -> bool:
+    """Whether a photo is turned by an EXIF orientation."""
+    return photo.upright and orientation.readable_orientation(photo.path) != UPRIGHT
+
+
+def photo_at(path: Path, setting: Orientation = "auto") -> Photo:
+    """The photo in a file; ``0cdf5b5d0ce1_01.jpg`` is view 1 of car 0cdf5b5d0ce1.
+
+    Args:
+        path: the file.
+        setting: the value of ``data.orientation``.
+    """
     car, view = car_and_view(path.stem)
-    return Photo(path.name, car=car, view=view, path=path)
-
-
-def same_size(photo: Path, shape: Shape, mask: Path, mask_shape: Shape) -> None:
-    """Fail unless a mask has the (height, width) of its photo."""
-    if shape != mask_shape:
-        raise Failure(
-            f"{mask} is {mask_shape[1]} x {mask_shape[0]}, but {photo} is {shape[1]} x {shape[0]}; a mask must have "
-            "the size of its photo (`make check` lists all problems)"
-        )
+    return Photo(path.name, car, view, path, upright=orientation.applies(path.stem, setting))

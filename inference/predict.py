@@ -81,7 +81,7 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
         folds=len(folds),
         networks=len(networks),
         data=str(data.root.resolve()),
-        photos=fingerprint_of(photo.path for photo in photos),
+        photos=fingerprint_of(photos),
         member_weights=weights_by_name(members, weights),
         threshold=threshold,
         checkpoints={str(path): digest for path, digest in digests.items()},

@@ -70,7 +70,7 @@ def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: 
     device = pick_device()
     facts = {
         **facts_of(how, device),
-        "photos": fingerprint_of(photo.path for photo in photos),
+        "photos": fingerprint_of(photos),
         "folder": str(photos[0].path.parent),
         "choices": choices,
         "checkpoints": {str(path): digest for path, digest in digests.items()},

@@ -11,6 +11,7 @@ Positive = Annotated[int, Field(ge=1)]
 BatchSize = Literal["auto"] | Positive
 Weight = Annotated[float, Field(ge=0)]
 TTA = Literal["identity", "hflip", "vflip", "rot180"]
+Orientation = Literal["auto", "displayed", "stored"]
 
 
 class Section(BaseModel):
@@ -31,6 +32,11 @@ class Data(Section):
     """Which photos and masks are used."""
 
     hq: bool = Field(False, description="read train_hq and test_hq where both kinds exist")
+    orientation: Orientation = Field(
+        "auto",
+        description="displayed: apply the EXIF orientation of photos and masks; stored: ignore it; auto: stored for "
+        "photos with Carvana's names, else displayed",
+    )
     pseudo: str = Field(
         "none",
         description="run with the same split whose pseudo-labels of the test set are added to each training set",
