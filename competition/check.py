@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
-from competition.listing import image_files
-from competition.mask_file import MASK_TYPES, read_mask
+from competition.data_folder import MASKS, DataFolder, Photo
+from competition.listing import few
+from competition.mask_file import read_mask
 from competition.mask_table import BadRow, MaskRow, scan
 from competition.run.folder import DEFAULT_DATA
 from competition.settings.schema import Data
@@ -23,10 +23,12 @@ def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
     Photos and masks are decoded completely, masks are compared with train_masks.csv, and names in the CSV files with
     the files. Damage in the middle of a JPEG can decode without an error; such damage is not found.
     """
+    listing_problems = [line for folder in data.folders for line in _listing_problems(data, folder)]
     train, train_problems = _photos(lambda: data.train)
     test, test_problems = _photos(lambda: data.test)
     rows, row_problems, complete = _mask_rows(data)
-    yield from [*train_problems, *test_problems, *row_problems]
+    missing = [line for line in (*train_problems, *test_problems) if not line.startswith(tuple(listing_problems))]
+    yield from [*listing_problems, *missing, *row_problems]
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -40,6 +42,23 @@ def problems(data: DataFolder, workers: int = 4) -> Iterator[str]:
     yield from _masks_without_photo(data, train, rows)
     yield from _sample_problems(data, test)
     yield from _failure(lambda: data.metadata)
+
+
+def notes(data: DataFolder) -> list[str]:
+    """What is in the folders besides images, one line each."""
+    others = {folder: [path.name for path in data.listing(folder).others] for folder in data.folders}
+    return [
+        f"{data.root / folder} has entries that are no images and are not read ({len(names):,}): {few(names)}"
+        for folder, names in others.items()
+        if names
+    ]
+
+
+def _listing_problems(data: DataFolder, folder: str) -> list[str]:
+    try:
+        return data.listing(folder).problems
+    except Failure as problem:
+        return [str(problem)]
 
 
 def _photos(find: Callable[[], list[Photo]]) -> tuple[list[Photo], list[str]]:
@@ -88,7 +107,10 @@ def _labelled_problems(data: DataFolder, photo: Photo, row: MaskRow | None, comp
         shape = photo.read().shape[:2]
     except Failure as problem:
         found.append(str(problem))
-    file = data.mask_file(photo)
+    try:
+        file = data.mask_file(photo)
+    except Failure:  # a problem of the listing
+        file, complete = None, False
     if file is not None:
         try:
             mask = read_mask(file) if shape is None else data.read_mask(photo, file)
@@ -113,11 +135,10 @@ def _masks_without_photo(data: DataFolder, photos: list[Photo], rows: dict[str, 
         return
     names = {photo.img for photo in photos}
     yield from (f"{row.where}: there is no photo {row.img}" for row in rows.values() if row.img not in names)
-    known = {data.mask_file(photo) for photo in photos}
-    folder = data.root / "train_masks"
-    for path in image_files(folder, MASK_TYPES) if folder.is_dir() else ():
-        if path not in known:
-            yield f"{path} is the mask of no photo"
+    if MASKS in data.folders and not _listing_problems(data, MASKS):
+        known = {data.mask_file(photo) for photo in photos}
+        files = data.listing(MASKS).files.values()
+        yield from (f"{path} is the mask of no photo" for path in files if path not in known)
 
 
 def _sample_problems(data: DataFolder, test: list[Photo]) -> Iterator[str]:
@@ -148,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         count += 1
     if count:
         raise Failure(f"{options.data}: {count} problem{'s' * (count > 1)}, listed above")
+    for note in notes(data):
+        print(f"note: {note}")
     cars = {photo.car for photo in data.train}
     print(
         f"{options.data} is in order: {len(data.train):,} training photos of {len(cars):,} cars with their "

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import os
 import signal
 import sys
@@ -45,6 +46,7 @@ def run_command(main: Callable[[], None]) -> None:
     Errors of every kind are printed as one line; ``--debug`` shows the traceback instead.
     """
     debug = "--debug" in sys.argv[1:]
+    _print_everything()
     try:
         main()
         sys.stdout.flush()
@@ -65,6 +67,12 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(1)
 
 
+def _print_everything() -> None:
+    """Let print escape what the terminal's encoding lacks, such as an umlaut with PYTHONIOENCODING=ascii."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # stderr escapes by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def handle_interrupt_during_imports() -> None:
     """Print one line if Ctrl-C arrives while a command is being imported. For the ``__init__.py`` of a package.
 
@@ -82,12 +90,12 @@ def _print_interruption(kind: type[BaseException], error: BaseException, trace: 
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an error in one line."""
-    message = " ".join(_message(error).split())
+    """Return the message of an error in one line that can be printed."""
+    message = printable(" ".join(_message(error).split()))
     if isinstance(error, Failure):
         return message
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
         return f"{where}{message if error.errno is None else os_reason(error)}"
     return f"{type(error).__name__}: {message} (unexpected error; --debug shows the traceback)"
 
@@ -96,6 +104,19 @@ def _message(error: Exception) -> str:
     """The message of an error. If it comes from a worker of a DataLoader, torch has put a traceback before it."""
     name, text = type(error).__name__, str(error)
     return text.rpartition(f"{name}: ")[2] if text.startswith(f"Caught {name} in ") else text
+
+
+def printable(text: str) -> str:
+    r"""The text with backslash escapes for control characters, and for bytes of a file name that are not UTF-8."""
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def os_reason(error: OSError) -> str:

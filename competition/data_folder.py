@@ -7,7 +7,7 @@
     sample_submission.csv                img,rle_mask: the names of a submission in their order
     metadata.csv                         id,year,make,model,trim1,trim2
 
-Only the photos are required. A photo whose name does not end in a view number is a car of its own.
+Only the photos are required. Which photos show one car is decided by ``competition.grouping``.
 """
 
 import copy
@@ -23,14 +23,18 @@ import pandas as pd
 from competition import orientation, rle
 from competition.command import Failure
 from competition.exif import UPRIGHT, turned
-from competition.grouping import car_and_view
+from competition.grouping import Groups, car_and_view, groups
 from competition.images import PHOTO_TYPES, Pixels, read_halved, read_rgb, shape_of
-from competition.listing import image_files
+from competition.layout import advice_without
+from competition.listing import Listing, few, list_images
 from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import MaskRow, read_rows, read_table
+from competition.names import canonical, is_utf8, mask_key, without_suffix
 from competition.orientation import Drawn, Orientations, Pair
 from competition.rle import Shape, Spans
-from competition.settings.schema import Data, Orientation
+from competition.settings.schema import Data
+
+MASKS = "train_masks"  # the folder of the mask files
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,11 @@ class DataFolder:
     def __init__(self, root: Path, settings: Data | None = None) -> None:
         self.root = root
         self.settings = settings or Data()
+        self._listings: dict[str, Listing] = {}
+        if not is_utf8(str(root)):
+            raise Failure(f"the name of the data folder {root} is not UTF-8; rename it")
+        if root.is_file():
+            raise Failure(f"{root} is a file, not a data folder; name the folder with DATA=...")
         if not root.is_dir() or all(path.name.startswith(".") for path in root.iterdir()):
             raise Failure(
                 f"no data folder {root}; name one with DATA=..., or make one: `make data` (Kaggle's), or "
@@ -129,8 +138,8 @@ class DataFolder:
             return self._mask_rows[photo.img].spans(photo.shape)
         if file is None:
             raise Failure(
-                f"{photo.path} has no mask: neither {self.root / 'train_masks'}/{Path(photo.img).stem}_mask.gif nor "
-                f"a row in {self.masks_csv}; add one, or remove the photo"
+                f"{photo.path} has no mask: neither {self.root / MASKS}/{without_suffix(photo.img)}_mask.gif nor "
+                f"a row in {self.masks_csv}; add one, or remove the photo{self._strangers()}"
             )
         return rle.from_mask(self.read_mask(photo, file))
 
@@ -184,8 +193,25 @@ class DataFolder:
 
     def mask_file(self, photo: Photo) -> Path | None:
         """The mask file of a training photo, or None."""
-        stem = Path(photo.img).stem
-        return next((self._mask_files[name] for name in (f"{stem}_mask", stem) if name in self._mask_files), None)
+        return self._mask_files.get(mask_key(photo.img))
+
+    def listing(self, folder: str) -> Listing:
+        """What is in train, train_hq, test, test_hq or train_masks; the folder must exist."""
+        if folder not in self._listings:
+            types = MASK_TYPES if folder == MASKS else PHOTO_TYPES
+            self._listings[folder] = list_images(self.root / folder, types, self.settings.cars == "folder")
+        return self._listings[folder]
+
+    @property
+    def folders(self) -> list[str]:
+        """The names of the folders that are read, of those that exist."""
+        names = [self._photo_folder("train"), self._photo_folder("test"), MASKS]
+        return [name for name in names if name and (self.root / name).is_dir()]
+
+    @property
+    def groups(self) -> Groups:
+        """How the training photos were grouped into cars."""
+        return groups({photo.img: photo.car for photo in self.train}, self.settings.cars)
 
     @property
     def masks_csv(self) -> Path:
@@ -200,17 +226,19 @@ class DataFolder:
     @property
     def masks_fingerprint(self) -> str:
         """A hash of what ``truth_spans`` reads: the rows, and the names and sizes of the mask files."""
-        digest = hashlib.sha256(_hash(map(_name_and_size, self._mask_files.values())).encode())
+        digest = hashlib.sha256(_hash(_name_and_size(path.name, path) for path in self._mask_files.values()).encode())
         for img, row in self._mask_rows.items():
             digest.update(f"{img} {row.rle}\n".encode())
         return digest.hexdigest()[:16]
 
     @cached_property
     def _mask_files(self) -> dict[str, Path]:
-        folder = self.root / "train_masks"
-        if not folder.is_dir():
+        """The mask files by what their names share with their photos."""
+        if not (self.root / MASKS).is_dir():
             return {}
-        return {path.stem: path for path in image_files(folder, MASK_TYPES)}
+        listing = self.listing(MASKS)
+        listing.require_clean()
+        return {mask_key(name): path for name, path in listing.files.items()}
 
     @cached_property
     def _mask_rows(self) -> dict[str, MaskRow]:
@@ -218,25 +246,40 @@ class DataFolder:
         return read_table(self.masks_csv) if self.masks_csv.is_file() else {}
 
     def _photos(self, kind: str) -> list[Photo]:
-        wanted = [f"{kind}_hq"] if self.settings.hq else [kind, f"{kind}_hq"]
-        folder = next((self.root / name for name in wanted if (self.root / name).is_dir()), None)
+        folder = self._photo_folder(kind)
         if folder is None and self.settings.hq:
-            raise Failure(f"{self.root} has no folder {wanted[0]}, for hq photos; `make data HQ=1` fetches them")
+            raise Failure(f"{self.root} has no folder {kind}_hq, for hq photos; `make data HQ=1` fetches them")
         if folder is None:
-            raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; DATA must be in Kaggle's layout")
-        paths = image_files(folder, PHOTO_TYPES)
-        if not paths:
-            raise Failure(f"{folder} holds no photos (.jpg, .jpeg or .png)")
-        return [photo_at(path, self.settings.orientation) for path in paths]
+            advice = advice_without(self.root, (kind, f"{kind}_hq"))
+            raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; {advice}")
+        listing = self.listing(folder)
+        listing.require_clean()
+        if not listing.files:
+            others = f"; it has {few([path.name for path in listing.others])}" if listing.others else ""
+            raise Failure(f"{self.root / folder} holds no photos ({', '.join(PHOTO_TYPES)}){others}")
+        return [photo_at(path, self.settings, img) for img, path in listing.files.items()]
+
+    def _photo_folder(self, kind: str) -> str | None:
+        """The name of the folder with the photos of a kind, train or test, if it exists."""
+        names = [f"{kind}_hq"] if self.settings.hq else [kind, f"{kind}_hq"]
+        return next((name for name in names if (self.root / name).is_dir()), None)
+
+    def _strangers(self) -> str:
+        """A note on masks without a photo, if there are any: they may have other names than their photos."""
+        keys = {mask_key(photo.img) for photo in self.train}
+        names = [path.name for key, path in self._mask_files.items() if key not in keys]
+        return f"; {len(names):,} masks have no photo: {few(names)} (`make adopt` pairs other names)" if names else ""
 
 
 def fingerprint_of(photos: Iterable[Photo]) -> str:
     """A hash of the names, sizes and applied orientations of photos; reading the contents would take too long."""
-    return _hash(_name_and_size(photo.path) + (b"turned\n" if _is_turned(photo) else b"") for photo in photos)
+    return _hash(
+        _name_and_size(photo.img, photo.path) + (b"turned\n" if _is_turned(photo) else b"") for photo in photos
+    )
 
 
-def _name_and_size(path: Path) -> bytes:
-    return f"{path.name} {path.stat().st_size}\n".encode()
+def _name_and_size(name: str, path: Path) -> bytes:
+    return f"{name} {path.stat().st_size}\n".encode()
 
 
 def _hash(parts: Iterable[bytes]) -> str:
@@ -248,12 +291,15 @@ def _is_turned(photo: Photo) -> bool:
     return photo.upright and orientation.readable_orientation(photo.path) != UPRIGHT
 
 
-def photo_at(path: Path, setting: Orientation = "auto") -> Photo:
+def photo_at(path: Path, settings: Data | None = None, img: str | None = None) -> Photo:
     """The photo in a file; ``0cdf5b5d0ce1_01.jpg`` is view 1 of car 0cdf5b5d0ce1.
 
     Args:
         path: the file.
-        setting: the value of ``data.orientation``.
+        settings: how it is read.
+        img: its name in tables; by default the name of the file.
     """
-    car, view = car_and_view(path.stem)
-    return Photo(path.name, car, view, path, upright=orientation.applies(path.stem, setting))
+    settings = settings or Data()
+    img = img or canonical(path.name)
+    upright = orientation.applies(path.stem, settings.orientation)
+    return Photo(img, *car_and_view(img, settings.cars), path, upright)

@@ -105,6 +105,8 @@ def new_split(settings: Settings, data: DataFolder) -> str:
     """The folds.csv of a new run: a copy of its source's if the settings name one, else a split by car."""
     source = split_source(settings)
     if source is None:
+        for warning in data.groups.warnings:
+            print(f"warning: {warning}", flush=True)
         return folds_text(data.train, make_split(settings, data))
     photos_by_fold(source.folds, data.train)
     return source.folds.read_bytes().decode()

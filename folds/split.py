@@ -36,7 +36,7 @@ def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, se
     if count == 1:
         raise Failure(
             f"all {len(photos)} training photos are of one car, {cars[0]}, but each fold needs cars of its own; "
-            "names are <car>_<view>.jpg, so give the photos of another car another name before the underscore"
+            "if they show several cars, set data.cars, for example to photo (docs/your-photos.md)"
         )
     if count < folds:
         raise Failure(f"{count} cars cannot be divided into {folds} folds; SET=split.folds={count} or fewer")

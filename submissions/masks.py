@@ -16,6 +16,7 @@ from competition.data_folder import DataFolder
 from competition.files import held, replacing
 from competition.images import Pixels
 from competition.mask_table import read_rows
+from competition.names import without_suffix
 from submissions.validate import add_submission_arguments, open_submission
 
 
@@ -37,7 +38,7 @@ def write_masks(submission: Path, data: DataFolder, folder: Path) -> set[str]:
             raise Failure(f"{row.where}: {row.img} is not a test photo of {data.root}; set DATA to its folder")
         shape = photos[row.img].shape
         mask = rle.to_mask(row.spans(shape), shape)
-        name = f"{Path(row.img).stem}_mask.png"
+        name = f"{without_suffix(row.img)}_mask.png"
         if name in image_of:
             raise Failure(f"{row.where}: {row.img} would overwrite {name} of {image_of[name]}; remove one row")
         write_mask(folder / name, mask)
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with held(folder / ".lock", f"another `make masks` writes to {folder}; wait until it ends"):
         names = write_masks(file, data, folder)
         print(f"{len(names):,} masks in {folder}")
-        others = sorted({path.name for path in folder.glob("*_mask.png")} - names)
+        others = sorted({str(path.relative_to(folder)) for path in folder.rglob("*_mask.png")} - names)
         if others:
             print(f"note: {folder} also has {len(others):,} masks of other submissions, such as {others[0]}")
 

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -124,8 +125,9 @@ def test_ctrl_c_stops_it_at_once(own_data: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("kind", ["train", "test"])
 def test_a_missing_folder_is_one_problem(own_data: Path, kind: str) -> None:
-    (own_data / kind).rename(own_data / "aside")
+    shutil.rmtree(own_data / kind)
     found = list(problems(DataFolder(own_data)))
-    assert found == [f"{own_data} has no folder {kind} or {kind}_hq; DATA must be in Kaggle's layout"]
+    assert len(found) == 1
+    assert found[0].startswith(f"{own_data} has no folder {kind} or {kind}_hq; ")
     with pytest.raises(Failure, match=f"{own_data}: 1 problem, listed above"):
         check.main(["--data", str(own_data)])

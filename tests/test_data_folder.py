@@ -8,7 +8,7 @@ from PIL import Image
 
 from competition import rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, photo_at
+from competition.data_folder import DataFolder
 from competition.settings.schema import Data
 
 FIRST = f"{sorted(CARS)[0]}_01"  # the name of the first photo
@@ -60,22 +60,6 @@ def test_sizes_may_be_mixed(own_data: Path) -> None:
     (own_data / "train_masks.csv").unlink()
     data = DataFolder(own_data)
     assert [data.truth(photo).shape for photo in data.train[:2]] == [(40, 50), TINY_SHAPE]
-
-
-@pytest.mark.parametrize(
-    ("name", "car", "view"),
-    [
-        ("0cdf5b5d0ce1_01.jpg", "0cdf5b5d0ce1", 1),
-        ("0cdf5b5d0ce1_16.jpg", "0cdf5b5d0ce1", 16),
-        ("my_red_car_7.png", "my_red_car", 7),
-        ("IMG_20240131.jpg", "IMG_20240131", 1),  # a date is not a view
-        ("beetle.jpg", "beetle", 1),
-        ("_3.jpg", "_3", 1),
-    ],
-)
-def test_car_and_view_from_the_name(name: str, car: str, view: int) -> None:
-    photo = photo_at(Path("train") / name)
-    assert (photo.img, photo.car, photo.view) == (name, car, view)
 
 
 def test_hidden_files_of_macos_are_ignored(own_data: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from competition.grouping import RULES, is_rule
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 BatchSize = Literal["auto"] | Positive
@@ -37,6 +39,12 @@ class Data(Section):
         description="displayed: apply the EXIF orientation of photos and masks; stored: ignore it; auto: stored for "
         "photos with Carvana's names, else displayed",
     )
+    cars: str = Field(
+        "auto",
+        description="the photos that show one car: auto (names <car>_<view>, view 01 to 16; each other photo is a "
+        "car of its own), photo (each photo is one), folder (train/<car>/), before:_ (the part of the name before "
+        "the first _, or another separator), before_last:_ (before the last one)",
+    )
     pseudo: str = Field(
         "none",
         description="run with the same split whose pseudo-labels of the test set are added to each training set",
@@ -45,6 +53,13 @@ class Data(Section):
         [],
         description="images or cars excluded from training, for example because their masks are wrong; still scored",
     )
+
+    @field_validator("cars")
+    @classmethod
+    def _known_rule(cls, value: str) -> str:
+        if not is_rule(value):
+            raise ValueError(f"data.cars={value!r} is not allowed: {RULES}")
+        return value
 
 
 class Split(Section):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from competition.grouping import UNKNOWN_VIEW
 from inference.report.results import Member, Results
 
 MOST_VIEWS = 24  # columns that fit a screen; of more views the worst are shown
@@ -87,7 +88,8 @@ def _epochs(member: Member, fold: int) -> str:
 
 
 def by_view(scores: pd.DataFrame) -> ViewTable | None:
-    """Mean Dice of each view, by fold and over all folds; None if there is only one view."""
+    """Mean Dice of each view, by fold and over all folds; None if there is only one view, or none."""
+    scores = scores[scores["view"] != UNKNOWN_VIEW]
     means = scores.groupby("view")["dice"].mean()
     if len(means) < 2:
         return None
