@@ -68,7 +68,7 @@ def test_names_are_in_form_nfc_and_paths_as_on_the_disk(tmp_path: Path) -> None:
             ["bmw/a.jpg", "vw/b.jpg"],
             "images in folders inside it (2): bmw, vw; if each of these folders shows on",
         ),
-        (["a.jpg", "vw/b.jpg"], "images in folders inside it (1): vw; if each of these folders shows on, set d"),
+        (["a.jpg", "vw/b.jpg"], "images in folders inside it (1): vw; if each of these folders shows on"),
     ],
 )
 def test_what_may_be_an_image_and_is_not_read_is_a_problem(tmp_path: Path, names: list[str], problem: str) -> None:
