@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from competition import orientation, rle
+from competition import csv_file, orientation, rle
 from competition.command import Failure
 from competition.exif import UPRIGHT, turned
 from competition.grouping import Groups, car_and_view, groups
@@ -117,12 +117,10 @@ class DataFolder:
         columns = ["id", "year", "make", "model", "trim1", "trim2"]
         if not path.is_file():
             return pd.DataFrame(columns=columns).set_index("id")
-        try:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        except (ValueError, OSError) as error:
-            raise Failure(f"cannot read {path}: {error}") from error
-        if "id" not in table.columns:
-            raise Failure(f"{path} has no column `id`; its header is {', '.join(table.columns)}")
+        header, lines = csv_file.read(path)
+        if "id" not in header:
+            raise Failure(f"{path} has no column `id`; {csv_file.header_problem(header, columns)}")
+        table = pd.DataFrame([line.fields for line in lines], columns=header, dtype=str)
         return table.drop_duplicates("id").set_index("id")
 
     def truth_spans(self, photo: Photo) -> Spans:

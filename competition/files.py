@@ -49,10 +49,10 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path, advice: str = "remove it and run the same command again") -> dict[str, Any]:
     """The JSON object in a file; fails with the advice if the file is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Failure(f"{path} is not JSON: {error}; {advice}") from error
     if not isinstance(content, dict):
         raise Failure(f"{path} holds no JSON object; {advice}")

@@ -1,22 +1,18 @@
 """CSV files with the header ``img,rle_mask``: train_masks.csv, the sample submission, a submission, a solution."""
 
-import csv
-import gzip
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from competition import rle
-from competition.command import Failure, os_reason
+from competition import csv_file, rle
+from competition.command import Failure
+from competition.csv_file import BadLine
 from competition.metrics import Counts, counts_of_spans
 from competition.rle import Shape, Spans
 
 HEADER = ("img", "rle_mask")
-# A row of a large mask with a fine outline is longer than the csv module's default limit of 131,072 characters.
-csv.field_size_limit(2**31 - 1)
 
 
 class MaskRow(NamedTuple):
@@ -50,6 +46,7 @@ class BadRow(NamedTuple):
     path: Path
     line: int
     reason: str
+    is_header: bool = False
 
     @property
     def message(self) -> str:
@@ -58,41 +55,33 @@ class BadRow(NamedTuple):
 
 
 def scan(path: Path) -> Iterator[MaskRow | BadRow]:
-    """Every line of a CSV, gzipped or not, one at a time. A wrong header is the bad row of line 1.
+    """Every line of a CSV that is not blank, one at a time. A wrong header is the first bad row.
 
     Raises:
         Failure: the file cannot be read to its end.
     """
-    try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        # Spreadsheet programs put a byte order mark at the start, which utf-8-sig skips.
-        with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, strict=True)
-            header = next(lines, [])
-            if tuple(header) != HEADER:
-                yield BadRow(path, 1, f"the header is {','.join(header)[:80]!r}, not 'img,rle_mask'")
-            while True:
-                try:
-                    fields = next(lines)
-                except csv.Error as error:
-                    yield BadRow(path, lines.line_num, f"not a CSV row: {error}")
-                    continue
-                except StopIteration:
-                    break
-                if len(fields) != 2:
-                    yield BadRow(path, lines.line_num, f"{len(fields)} fields, not the two of img,rle_mask")
-                elif not fields[0]:
-                    yield BadRow(path, lines.line_num, "the name of the image is missing")
-                else:
-                    yield MaskRow(path, lines.line_num, fields[0], fields[1])
-    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Failure(f"{path} is damaged: {error}") from error
-    except OSError as error:
-        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
+    has_header = False
+    for line in csv_file.lines(path):
+        if isinstance(line, BadLine):
+            yield BadRow(path, line.number, line.reason)
+            continue
+        number, fields = line
+        if not has_header:
+            has_header = True
+            if tuple(fields) != HEADER:
+                yield BadRow(path, number, csv_file.header_problem(fields, HEADER), is_header=True)
+        elif len(fields) != 2:
+            yield BadRow(path, number, f"{len(fields)} fields, not the two of img,rle_mask")
+        elif not fields[0]:
+            yield BadRow(path, number, "the name of the image is missing")
+        else:
+            yield MaskRow(path, number, fields[0], fields[1])
+    if not has_header:
+        yield BadRow(path, 1, csv_file.header_problem([], HEADER), is_header=True)
 
 
 def read_rows(path: Path) -> Iterator[MaskRow]:
-    """The rows of a CSV, gzipped or not, one at a time; fails at the first bad row."""
+    """The rows of a CSV, one at a time; fails at the first bad row."""
     for row in scan(path):
         if isinstance(row, BadRow):
             raise Failure(row.message)

@@ -6,6 +6,7 @@ So everything is checked first.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -93,23 +94,31 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
 def create_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
     """Write the settings, environment and split of a run, unless they exist."""
     split = None if run.folds.is_file() else new_split(settings, data)
-    if split is not None:  # the split of another run may have more or fewer folds than the settings
-        settings = settings.with_folds(len({row.rpartition(",")[2] for row in split.splitlines()[1:]}))
+    if split is not None:
+        settings = settings.with_folds(split.folds)
     with held(run.root / ".lock"):  # processes that train different folds may start at the same time
         record_run(run, settings, data, describe_device())
         if split is not None and not run.folds.is_file():
-            files.write_text(run.folds, split)
+            with files.replacing(run.folds) as temporary:
+                temporary.write_bytes(split.content)
 
 
-def new_split(settings: Settings, data: DataFolder) -> str:
-    """The folds.csv of a new run: a copy of its source's if the settings name one, else a split by car."""
+class NewSplit(NamedTuple):
+    """The content of folds.csv, and its number of folds, which may differ from that of the settings."""
+
+    content: bytes
+    folds: int
+
+
+def new_split(settings: Settings, data: DataFolder) -> NewSplit:
+    """The split of a new run: a copy of its source's if the settings name one, else a split by car."""
     source = split_source(settings)
     if source is None:
         for warning in data.groups.warnings:
             print(f"warning: {warning}", flush=True)
-        return folds_text(data.train, make_split(settings, data))
-    photos_by_fold(source.folds, data.train)
-    return source.folds.read_bytes().decode()
+        text = folds_text(data.train, make_split(settings, data))
+        return NewSplit(text.encode(), settings.split.folds)
+    return NewSplit(source.folds.read_bytes(), len(photos_by_fold(source.folds, data.train)))
 
 
 def make_split(settings: Settings, data: DataFolder) -> list[int]:

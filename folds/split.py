@@ -6,17 +6,20 @@ a split by image would give a CV that is too high.
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from competition import csv_file
 from competition.command import Failure
 from competition.data_folder import Photo
 from competition.run.folder import RunFolder
 
 COLUMNS = ["img", "car", "fold"]
+FOLD = re.compile("-?[0-9]{1,9}")
 
 
 def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, seed: int) -> list[int]:
@@ -68,23 +71,23 @@ def read_folds(path: Path) -> dict[str, int]:
     """The fold of each image name in folds.csv."""
     if not path.is_file():
         raise Failure(f"no split {path}; write it with `make folds RUN={RunFolder(path.parent).called}`")
-    try:
-        table = pd.read_csv(path, dtype={"img": str, "car": str, "fold": int}, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise Failure(f"cannot read {path}: {error}; restore the split that the run was trained with") from error
-    if list(table.columns) != COLUMNS:
-        raise Failure(f"{path} line 1: the header is {','.join(table.columns)}, not {','.join(COLUMNS)}")
-    fold_of = dict(zip(table["img"], table["fold"], strict=True))
-    if len(fold_of) < len(table):
-        raise Failure(f"{path} names {table['img'][table['img'].duplicated()].iloc[0]} twice; restore the file")
-    folds_of_car = table.groupby("car")["fold"].nunique()
-    for car, count in folds_of_car[folds_of_car > 1].items():
-        raise Failure(f"{path} has car {car} in {count} folds; all views of a car must be in one fold")
+    advice = "restore the split that the run was trained with"
+    fold_of: dict[str, int] = {}
+    fold_of_car: dict[str, int] = {}
+    for line, (img, car, text) in csv_file.read(path, COLUMNS, advice).rows:
+        if not FOLD.fullmatch(text):
+            raise Failure(f"{path} line {line}: the fold is {text[:40]!r}, not a whole number; {advice}")
+        fold = int(text)
+        if img in fold_of:
+            raise Failure(f"{path} line {line} names {img} twice; {advice}")
+        fold_of[img] = fold
+        if fold_of_car.setdefault(car, fold) != fold:
+            folds = f"folds {fold_of_car[car]} and {fold}"
+            raise Failure(f"{path} line {line} has car {car} in {folds}; all views of a car must be in one fold")
     numbers = sorted(set(fold_of.values()))
     if len(numbers) < 2 or numbers != list(range(len(numbers))):
-        raise Failure(
-            f"{path} has the folds {', '.join(map(str, numbers))}; they must be 0, 1 and so on, without a gap"
-        )
+        folds = ", ".join(map(str, numbers)) or "of no photo"
+        raise Failure(f"{path} has the folds {folds}; they must be 0, 1 and so on, without a gap")
     return fold_of
 
 

@@ -126,8 +126,9 @@ def _create_combined(combined: RunFolder, members: Sequence[RunFolder], environm
         return
     first = members[0]
     environment.model_copy(update={"runs": names}).write(combined.environment)
-    files.write_text(combined.folds, first.folds.read_text(encoding="utf-8"))
-    files.write_text(combined.settings, first.settings.read_text(encoding="utf-8"))
+    for source, copy in ((first.folds, combined.folds), (first.settings, combined.settings)):
+        with files.replacing(copy) as temporary:  # byte by byte: splits are compared by their bytes
+            temporary.write_bytes(source.read_bytes())
 
 
 def _require_split(run: RunFolder, members: Sequence[RunFolder]) -> None:

@@ -15,7 +15,7 @@ def grade(submission: Path, solution: Path) -> Scores:
     """Mean Dice and IoU of a submission against the true masks.
 
     Args:
-        submission: a CSV of img,rle_mask, gzipped or not, in any order; it is read one row at a time.
+        submission: a CSV of img,rle_mask, plain, gzipped or zipped, in any order; it is read one row at a time.
         solution: the same with the true masks; it is held in memory.
     """
     true = read_table(solution)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from competition import files
-from competition.command import Failure, os_reason, parser, run_command
+from competition import csv_file, files
+from competition.command import parser, run_command
 from competition.kaggle.client import Kaggle, Submission, add_retry_arguments, retry_policy
 
 LEDGER = Path("submissions/ledger.csv")
@@ -50,21 +50,8 @@ def read(ledger: Path) -> list[Entry]:
     """The entries, oldest first; empty if there is no file."""
     if not ledger.is_file():
         return []
-    try:
-        with ledger.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file, strict=True)
-            if rows.fieldnames != COLUMNS:
-                raise Failure(f"{ledger} line 1: the columns are not {','.join(COLUMNS)}; repair or move the file")
-            entries = []
-            for row in rows:
-                if None in row or None in row.values():
-                    raise Failure(f"{ledger} line {rows.line_num}: {len(COLUMNS)} fields expected; repair the line")
-                entries.append(Entry(**row))
-            return entries
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise Failure(f"{ledger} is damaged: {error}; repair or move the file") from error
-    except OSError as error:
-        raise Failure(f"cannot read {ledger}: {os_reason(error)}") from error
+    rows = csv_file.read(ledger, COLUMNS, "repair or move the file").rows
+    return [Entry(*row.fields) for row in rows]
 
 
 def save(ledger: Path, changed: Sequence[Entry]) -> None:

@@ -24,7 +24,7 @@ def write_masks(submission: Path, data: DataFolder, folder: Path) -> set[str]:
     """Write ``<car>_<view>_mask.png`` for every row of a submission, replacing existing files.
 
     Args:
-        submission: a CSV of img,rle_mask, gzipped or not.
+        submission: a CSV of img,rle_mask, plain, gzipped or zipped.
         data: its test photos give the size of each mask.
         folder: created if it does not exist.
 

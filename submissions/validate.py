@@ -6,6 +6,7 @@ covers half a percent of the photo, is a warning; too many such masks are an err
 """
 
 import hashlib
+import re
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure, parser, run_command
+from competition.csv_file import Packing, packing_of
 from competition.data_folder import DataFolder
 from competition.files import sha256
 from competition.mask_table import BadRow, MaskRow, scan
@@ -31,6 +33,8 @@ PLAUSIBLE = (0.01, 0.80)
 # A file is rejected if more masks than this fraction of its rows, and more than this number, are implausible.
 IMPLAUSIBLE_ROWS = 0.05
 FEW = 2
+# Kaggle may decide by the name how a file is packed, so the name must agree with the content.
+SUFFIXES = {Packing.PLAIN: ".csv", Packing.GZIP: ".csv.gz", Packing.ZIP: ".csv.zip"}
 SHOWN = 50  # findings of one kind that are printed
 
 
@@ -38,6 +42,7 @@ class Kind(StrEnum):
     """What a finding is about; the value is its name in the summary. Those in ``HARMLESS`` are warnings."""
 
     FILE = "unreadable file"
+    NAME = "wrong name"
     HEADER = "wrong header"
     ROW = "malformed row"
     FOREIGN = "foreign name"
@@ -66,7 +71,7 @@ def findings(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> 
     """Every finding about a submission file, in one pass and bounded memory.
 
     Args:
-        file: a CSV of img,rle_mask, gzipped or not.
+        file: a CSV of img,rle_mask, plain, gzipped or zipped.
         names: the names that it must have.
         shape_of_image: gives the (H, W) of an image by its name.
     """
@@ -74,9 +79,10 @@ def findings(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> 
     expected = iter(names)
     rows, implausible, in_order = 0, 0, True
     try:
+        yield from _name_findings(file)
         for row in tqdm(scan(file), total=len(names), unit="row", disable=None, leave=False):
             if isinstance(row, BadRow):
-                yield Finding(Kind.HEADER if row.line == 1 else Kind.ROW, row.message)
+                yield Finding(Kind.HEADER if row.is_header else Kind.ROW, row.message)
                 continue
             rows += 1
             in_order &= next(expected, None) == row.img
@@ -132,6 +138,17 @@ def shapes(data: DataFolder) -> ShapeOfImage:
     return lambda img: photos[img].shape if img in photos else CARVANA
 
 
+def _name_findings(file: Path) -> Iterator[Finding]:
+    """Whether the name of a file agrees with how it is packed."""
+    packing, suffix = packing_of(file), file.suffix.lower()
+    named = {".gz": Packing.GZIP, ".zip": Packing.ZIP}.get(suffix, Packing.PLAIN)
+    if named is not packing and file.stat().st_size:
+        stem = re.sub(r"(\.csv)?(\.gz|\.zip)?$", "", file.name, flags=re.IGNORECASE)
+        right = f"{stem}{SUFFIXES[packing]}"
+        text = f"{file} holds {packing}, but its name says {named}, and Kaggle may go by the name; name it {right}"
+        yield Finding(Kind.NAME, text)
+
+
 def _row_findings(row: MaskRow, line_of: dict[str, int], shape_of_image: ShapeOfImage) -> Iterator[Finding]:
     """The findings about one row; stores the line of its name in ``line_of``."""
     if row.img not in line_of:
@@ -177,6 +194,8 @@ def _areas(counts: Counter[Kind]) -> str:
 def _advice(wrong: set[Kind]) -> str:
     if wrong == {Kind.TOO_MANY}:
         return "look at the masks and at the CV; if they are right, `make submit` accepts them with FORCE=1"
+    if wrong == {Kind.NAME}:
+        return "give it the listed name; `make submit` takes gzip in submission.csv.gz"
     return "remove it and run `make predict` again; if that does not help, look at these lines"
 
 

@@ -40,6 +40,17 @@ def test_the_folds_csv_of_a_run_defines_its_split(tiny_data: Path, run: RunFolde
     assert (second[0], second[1], second[2]) == (first[1], first[0], first[2])
 
 
+def test_the_copied_split_of_another_run_has_its_folds(tiny_data: Path, tmp_path: Path, run: RunFolder) -> None:
+    """A spreadsheet program may have saved it, with Windows line ends and a blank line."""
+    source, data = RunFolder(tmp_path / "runs" / "source"), DataFolder(tiny_data)
+    ensure_split(source, resolve({"split": {"folds": 2}}), data)
+    source.folds.write_bytes(source.folds.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    settings = resolve({"network": {"init_from": str(source.root)}, "split": {"folds": 4}})
+    assert list(ensure_split(run, settings, data)) == [0, 1]
+    assert resolve(load_yaml(run.settings)).split.folds == 2
+    assert run.folds.read_bytes() == source.folds.read_bytes()
+
+
 def test_make_folds_creates_the_run(
     tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

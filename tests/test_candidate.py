@@ -1,5 +1,6 @@
 """Whether a run's submission may be submitted."""
 
+import gzip
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,17 @@ def test_an_invalid_file_is_rejected_even_with_force(run: SubmittableRun, capsys
     for force in (False, True):
         assert re.search(r"is (no|not a) valid submission \(1 x missing name", rejection(run, force))
         assert NAMES[0] in capsys.readouterr().out
+
+
+def test_a_file_that_is_not_what_its_name_says_is_rejected_even_with_force(
+    run: SubmittableRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kaggle would get a plain file named .csv.gz."""
+    run.file.write_bytes(gzip.decompress(run.file.read_bytes()))
+    run.record()
+    for force in (False, True):
+        assert "1 x wrong name" in rejection(run, force)
+        assert "holds plain text, but its name says gzip" in capsys.readouterr().out
 
 
 def test_a_valid_file_is_validated_once(run: SubmittableRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,7 @@ def test_the_order_of_the_sample_is_kept(own_data: Path) -> None:
 
 def test_metadata(own_data: Path) -> None:
     """Each cell is text, and a car has one row."""
-    for text, reason in (("car,make\n", "has no column `id`"), ("", "cannot read")):
+    for text, reason in (("car,make\n", "has no column `id`"), ("", "metadata.csv is empty")):
         (own_data / "metadata.csv").write_text(text)
         with pytest.raises(Failure, match=reason):
             _ = DataFolder(own_data).metadata

@@ -54,8 +54,8 @@ def test_concurrent_commands_lose_no_entry(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("when,run\n", "line 1: the columns are not date,run,sha256"),
-        (",".join(ledger.COLUMNS) + "\na,b\n", "line 2: 15 fields expected"),
+        ("when,run\n", "line 1: the header is 'when,run', not 'date,run,sha256,.*; repair or move the file"),
+        (",".join(ledger.COLUMNS) + "\na,b\n", "line 2: 2 fields, not the 15 of date,run.*; repair or move the file"),
         ("\udcff", "is damaged"),
     ],
 )
@@ -66,6 +66,13 @@ def test_a_damaged_ledger_is_reported_and_kept(tmp_path: Path, text: str, reason
     with pytest.raises(Failure, match=reason):
         ledger.save(path, [ENTRY])
     assert path.read_bytes() == before
+
+
+def test_a_ledger_that_a_spreadsheet_program_has_saved_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.csv"
+    ledger.save(path, [ENTRY])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    assert ledger.read(path) == [ENTRY]
 
 
 def test_the_table_shows_cv_minus_score() -> None:

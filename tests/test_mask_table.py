@@ -1,6 +1,5 @@
-import csv
 import gzip
-import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +8,14 @@ import pytest
 from conftest import plain_encode, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_csv_file import zipped
 
 from competition import rle
 from competition.command import Failure
 from competition.mask_table import BadRow, MaskRow, Truth, read_rows, read_table, scan, score
 from competition.metrics import Counts, counts
 
+QUOTE = "a quote in this line is not closed"
 steady = settings(derandomize=True, deadline=None, max_examples=40)
 
 
@@ -30,15 +31,16 @@ def write(path: Path, content: str | bytes) -> Path:
         ("id,mask\na,1 1\n", 1, "the header is 'id,mask', not 'img,rle_mask'"),
         ("img,rle_mask\na.jpg,1 1\nb.jpg\n", 3, "1 fields, not the two of img,rle_mask"),
         ("img,rle_mask\na.jpg,1 1\nb.jpg,1,1\n", 3, "3 fields, not the two of img,rle_mask"),
-        ("img,rle_mask\na.jpg,1 1\n\nb.jpg,1 1\n", 3, "0 fields, not the two of img,rle_mask"),
+        ("img,rle_mask\na.jpg,1 1\n\n \nb.jpg\n", 5, "1 fields, not the two of img,rle_mask"),
+        ('img,rle_mask\r\n"a\nb.jpg",1 1\r\n\r\nb.jpg\r\n', 5, "1 fields, not the two of img,rle_mask"),
         ("img,rle_mask\na.jpg,1 1\n,1 1\n", 3, "the name of the image is missing"),
-        ('img,rle_mask\na.jpg,"1 1\nb.jpg,1 1\n', 3, "not a CSV row: unexpected end of data"),
+        ('img,rle_mask\na.jpg,"1 1\nb.jpg,1 1\n', 2, f"not a CSV row: unexpected end of data; {QUOTE}"),
         ('img,rle_mask\na.jpg,"1"1\nb.jpg,1 1\n', 2, "not a CSV row: ',' expected after '\"'"),
     ],
 )
 def test_a_bad_row_is_named_by_line(tmp_path: Path, content: str, line: int, reason: str) -> None:
     path = write(tmp_path / "x.csv", content)
-    assert [row for row in scan(path) if isinstance(row, BadRow)] == [BadRow(path, line, reason)]
+    assert [row[:3] for row in scan(path) if isinstance(row, BadRow)] == [(path, line, reason)]
     with pytest.raises(Failure) as failure:
         list(read_rows(path))
     assert str(failure.value) == f"{path} line {line}: {reason}"
@@ -89,16 +91,48 @@ def test_a_code_longer_than_the_limit_of_the_csv_module(tmp_path: Path) -> None:
     assert next(read_rows(tmp_path / "x.csv")).rle == code
 
 
+def field(text: str, quoted: bool) -> str:
+    """A field as CSV has it."""
+    return '"' + text.replace('"', '""') + '"' if quoted or set(text) & set(',"\r\n') else text
+
+
+def line_count(text: str) -> int:
+    return len(re.findall("\r\n|\r|\n", text))
+
+
+any_text = st.text(st.characters(codec="utf-8"), max_size=8)
+row = st.lists(st.tuples(any_text, st.booleans()), max_size=4)
+blank = st.text(" \t", max_size=2).map(lambda text: [(text, False)])
+
+
 @steady
-@given(st.lists(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=8), max_size=4)))
-def test_any_fields_are_rows_or_bad_rows(tmp_path_factory: pytest.TempPathFactory, fields: list[list[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([["img", "rle_mask"], *fields])
-    path = write(tmp_path_factory.mktemp("any") / "x.csv", text.getvalue())
-    rows = list(scan(path))
-    assert [row.line for row in rows] == list(range(2, len(fields) + 2))
-    good = [(row.img, row.rle) for row in rows if isinstance(row, MaskRow)]
-    assert good == [tuple(row) for row in fields if len(row) == 2 and row[0]]
+@given(
+    rows=st.lists(row | blank),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    packing=st.sampled_from([bytes, gzip.compress, lambda content: zipped(("x.csv", content))]),
+    ends=st.tuples(st.sampled_from(["", "\ufeff"]), st.booleans()),
+)
+def test_any_rows_are_read_with_their_lines(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[list[tuple[str, bool]]],
+    end: str,
+    packing: Callable[[bytes], bytes],
+    ends: tuple[str, bool],
+) -> None:
+    """Blank lines are skipped, and the line of a row is that in which it begins, as an editor counts lines."""
+    text, expected = f"img,rle_mask{end}", []
+    for fields in rows:
+        line, values = line_count(text) + 1, [value for value, _ in fields]
+        written = ",".join(field(*each) for each in fields)
+        is_blank = len(values) < 2 and not "".join(values).strip(" \t") and written != '""'
+        if not is_blank:
+            expected.append((line, values if len(values) == 2 and values[0] else None))
+        text += written + end
+    mark, last_end = ends
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(packing((mark + (text if last_end else text.removesuffix(end))).encode()))
+    found = [(row.line, [row.img, row.rle] if isinstance(row, MaskRow) else None) for row in scan(path)]
+    assert found == expected
 
 
 def test_a_doubled_name_in_a_table_is_a_failure(tmp_path: Path) -> None:

@@ -86,12 +86,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ("a_01.jpg,a,0\na_02.jpg,a,1\nb_01.jpg,b,1\n", "car a in 2 folds"),
+        ("a_01.jpg,a,0\na_02.jpg,a,1\nb_01.jpg,b,1\n", "line 3 has car a in folds 0 and 1; all views"),
         ("a_01.jpg,a_01,0\na_02.jpg,a_02,1\nb_01.jpg,b,1\n", "car a in folds 0 and 1, such as a_02.jpg; all views"),
-        ("a_01.jpg,a,0\na_01.jpg,a,0\nb_01.jpg,b,1\n", "a_01.jpg twice"),
+        ("a_01.jpg,a,0\na_01.jpg,a,0\nb_01.jpg,b,1\n", "line 3 names a_01.jpg twice"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nc_01.jpg,c,1\n", "differ in 2 photos, such as b_01.jpg"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,1\nb_02.jpg,b,1\n", "differ in 1 photos, such as b_02.jpg"),
-        ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,zero\n", "cannot read .*folds.csv"),
+        ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,zero\n", "line 4: the fold is 'zero', not a whole number; restore"),
+        ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,1.0\n", "line 4: the fold is '1.0', not a whole number; restore"),
+        ("a_01.jpg,a,0\na_02.jpg,a\n", "line 3: 2 fields, not the 3 of img,car,fold; restore"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,2\n", "folds 0, 2"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,-1\n", "folds -1, 0"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,0\n", "folds 0; they must"),
@@ -105,9 +107,27 @@ def test_a_damaged_split_is_rejected(tmp_path: Path, rows: str, reason: str) -> 
         photos_by_fold(path, photos)
 
 
+def test_a_split_that_a_spreadsheet_program_has_saved(tmp_path: Path) -> None:
+    """With a byte order mark and Windows line ends it is read; with semicolons the error says so."""
+    path = tmp_path / "folds.csv"
+    path.write_bytes(b"\xef\xbb\xbfimg,car,fold\r\na_01.jpg,a,0\r\nb_01.jpg,b,1\r\n\r\n")
+    assert read_folds(path) == {"a_01.jpg": 0, "b_01.jpg": 1}
+    path.write_text("img;car;fold\na_01.jpg;a;0\n")
+    with pytest.raises(Failure, match=r"line 1: the header is 'img;car;fold', .*; save the file with commas"):
+        read_folds(path)
+
+
+def test_a_line_separator_in_a_name_is_no_end_of_a_line(tmp_path: Path) -> None:
+    photos = [photo_at(Path(name)) for name in ("a\u2028_01.jpg", "b\n_01.jpg", 'c"\x85,_01.jpg', "d\u2029.jpg")]
+    file = tmp_path / "folds.csv"
+    file.write_bytes(folds_text(photos, [0, 1, 0, 1]).encode())
+    assert list(read_folds(file).values()) == [0, 1, 0, 1]
+    assert [len(members) for members in photos_by_fold(file, photos).values()] == [2, 2]
+
+
 def test_another_header_and_a_missing_file_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=f"make folds RUN={tmp_path}"):
         read_folds(tmp_path / "folds.csv")
     (tmp_path / "folds.csv").write_text("image,car,fold\na_01.jpg,a,0\n")
-    with pytest.raises(Failure, match="line 1: the header is image,car,fold, not img,car,fold"):
+    with pytest.raises(Failure, match="line 1: the header is 'image,car,fold', not 'img,car,fold'"):
         read_folds(tmp_path / "folds.csv")

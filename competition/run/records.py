@@ -242,13 +242,16 @@ def read_history(path: Path) -> list[Epoch]:
     run, fold = RunFolder(path.parent.parent), path.parent.name.removeprefix("fold")
     advice = f"remove it and write it again: make train FOLD={fold} RUN={run.called}"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Only \n ends a line: str.splitlines would also split at separators inside a text.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except ValueError as error:
         raise Failure(f"cannot read {path}: {error}; {advice}") from error
     epochs = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             epochs.append(Epoch.model_validate_json(line))
         except ValidationError as error:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from competition.command import Failure, os_reason
+from competition import csv_file
+from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.run.folder import SCORE_COLUMNS, RunFolder, run_at
 from competition.run.records import CV, Environment, Epoch, read_history
@@ -74,18 +75,19 @@ def read_results(run: RunFolder, data: DataFolder) -> Results:
 def _scores(run: RunFolder) -> pd.DataFrame:
     """The scores of at least one image."""
     path = run.oof_scores
+    again = f"make score RUN={run.called} writes it again"
+    header, lines = csv_file.read(path, advice=again)
     try:
-        # Without dtype pandas would read a car such as 000000123456 or 1234567890e1 as a number.
-        table = pd.read_csv(path, dtype={"img": str, "car": str}, keep_default_na=False)[SCORE_COLUMNS]
+        table = pd.DataFrame([line.fields for line in lines], columns=header, dtype=str)[SCORE_COLUMNS]
+        # The cars stay text: some look like numbers, such as 000000123456 or 1234567890e1.
         numeric = [name for name in SCORE_COLUMNS if name not in ("img", "car")]
         table[numeric] = table[numeric].apply(pd.to_numeric)
-    except OSError as error:
-        raise Failure(f"cannot read {path}: {os_reason(error)}") from error
     except (ValueError, KeyError) as error:
-        what = f"a table of {','.join(SCORE_COLUMNS)}"
-        raise Failure(f"{path} is not {what} ({error}); make score RUN={run.called} writes it again") from error
+        raise Failure(f"{path} is not a table of {','.join(SCORE_COLUMNS)} ({error}); {again}") from error
+    if table.isna().any(axis=None):
+        raise Failure(f"{path} has an empty field; {again}")
     if table.empty:
-        raise Failure(f"{path} has no rows; make score RUN={run.called} writes it again")
+        raise Failure(f"{path} has no rows; {again}")
     return table
 
 
