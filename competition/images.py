@@ -8,6 +8,7 @@ refused.
 
 import io
 import logging
+import re
 import struct
 import warnings
 from dataclasses import dataclass
@@ -57,8 +58,17 @@ START_OF_JPEG = b"\xff\xd8"
 END_OF_JPEG = b"\xff\xd9"
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-TIFF_REDUCED, TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_HEIGHT, TIFF_WIDTH, DNG_VERSION = 254, 258, 262, 257, 256, 50706
-CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+# Images that are often found under the suffix of a photo, by their first bytes.
+OTHER_KINDS = (
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "an AVIF image"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL image"),
+    (re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "), "a JPEG 2000 image"),
+    (re.compile(rb"8BPS"), "a Photoshop document"),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "a TIFF of an unusual kind"),
+)
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_REDUCED, TIFF_BITS = 256, 257, 254, 258
+TIFF_EXTRA_SAMPLES, TIFF_SAMPLE_FORMAT, DNG_VERSION = 338, 339, 50706
+COLOR_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 # What Pillow raises for damaged files; it depends on the format and the place of the damage.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 # The callers have their own threads and processes. OpenCV's threads would compete with them, and its thread pool does
@@ -66,7 +76,7 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, 
 cv2.setNumThreads(0)
 # A photo is read, or refused by a Failure. OpenCV and Pillow would print remarks of their own to stderr, and Pillow
 # would refuse a photo by its own limit of the size.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)  # OpenCV 4 or 5
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 warnings.filterwarnings("ignore", module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None
@@ -165,7 +175,13 @@ def _opened(path: Path, file: IO[bytes]) -> Image.Image:
     if head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS:
         _register_heif(path)
         return Image.open(file, formats=("HEIF",))
-    return Image.open(file, formats=FORMATS)
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        for start, kind in OTHER_KINDS:
+            if start.match(head):
+                raise Failure(f"{path} is {kind}, which cannot be read; save it as JPEG or PNG") from None
+        raise
 
 
 def _register_heif(path: Path) -> None:
@@ -203,16 +219,17 @@ def _decode(path: Path, content: bytes, halve: bool = False) -> tuple[Pixels, in
         # an interrupted copy may leave, decode to nonsense.
         if END_OF_JPEG not in content[-1024:]:
             _require_end(path, content)
-        photo = _decode_jpeg(content, cv2.IMREAD_REDUCED_COLOR_2 if halve else cv2.IMREAD_COLOR)
+        flag = cv2.IMREAD_REDUCED_COLOR_2 if halve else cv2.IMREAD_COLOR
+        photo = _decode_with_opencv(content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
         if photo is not None:
             return photo, 2 if halve else 1
-    return _decode_with_pillow(path, content), 1
+    return _decode_other(path, content), 1
 
 
-def _decode_jpeg(content: bytes, flag: int) -> Pixels | None:
-    """The pixels of a JPEG, in two thirds of the time that Pillow takes; None if OpenCV cannot read it."""
+def _decode_with_opencv(content: bytes, flags: int) -> Pixels | None:
+    """RGB pixels, in two thirds of the time that Pillow takes for a JPEG; None if OpenCV cannot read the photo."""
     try:
-        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
     except cv2.error:
         return None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -229,24 +246,35 @@ def _require_end(path: Path, content: bytes) -> None:
         raise unreadable(path, error) from error
 
 
-def _decode_with_pillow(path: Path, content: bytes) -> Pixels:
-    """The stored pixels of any photo.
+def _decode_other(path: Path, content: bytes) -> Pixels:
+    """The stored pixels of a photo that OpenCV does not read as a JPEG.
 
-    Not with OpenCV: it does not say whether it has applied the orientation of a TIFF, and its libraries print
-    warnings.
+    Pillow decodes all but TIFFs, because libpng prints warnings if OpenCV calls it, and libtiff if Pillow calls it.
     """
     try:
         with _opened(path, io.BytesIO(content)) as image:
             if image.format == "PNG":
                 _verify(content)
             _require_photo(path, image)
-            orientation = orientation_in(image, io.BytesIO(content))
-            rgb = _rgb(path, image)
-            return (
-                turned_back(rgb, orientation) if isinstance(image, TiffImageFile) else rgb
-            )  # Pillow turns only these
+            if isinstance(image, TiffImageFile):
+                return _decode_tiff(path, content, image)
+            # Pillow keeps 16 bits of gray, which `convert` would clip. It reduces 16 bits of color to 8 itself.
+            if image.mode.startswith("I"):
+                return np.dstack([(np.asarray(image) >> 8).astype(np.uint8)] * 3)
+            return np.asarray(image.convert("RGB"))
     except DAMAGE as error:
         raise unreadable(path, error) from error
+
+
+def _decode_tiff(path: Path, content: bytes, image: TiffImageFile) -> Pixels:
+    """The stored pixels of a TIFF. OpenCV and Pillow turn them by its orientation, whether asked or not."""
+    orientation = orientation_in(image, io.BytesIO(content))
+    if 2 in image.tag_v2.get(TIFF_EXTRA_SAMPLES, ()):  # OpenCV would blend transparent pixels with black
+        return turned_back(np.asarray(image.convert("RGB")), orientation)
+    displayed = _decode_with_opencv(content, cv2.IMREAD_COLOR)
+    if displayed is None:
+        raise Failure(f"{path} is damaged or {OTHER_KINDS[-1][1]}; copy it again, or save it as JPEG or PNG")
+    return turned_back(displayed, orientation)
 
 
 def _verify(content: bytes) -> None:
@@ -256,22 +284,14 @@ def _verify(content: bytes) -> None:
 
 
 def _require_photo(path: Path, image: Image.Image) -> None:
-    """Fail for an animation and for the thumbnail in a camera's raw file, which is a TIFF."""
+    """Fail for an animation, for the thumbnail in a camera's raw file, and for pixels that are not gray or colors."""
     if image.format in ("PNG", "GIF", "WEBP") and getattr(image, "is_animated", False):
         raise Failure(f"{path} is an animation; save one of its pictures as JPEG or PNG")
-    if isinstance(image, TiffImageFile) and (image.tag_v2.get(TIFF_REDUCED, 0) & 1 or DNG_VERSION in image.tag_v2):
-        raise Failure(f"{path} is a raw photo of a camera; save it as JPEG or PNG")
-
-
-def _rgb(path: Path, image: Image.Image) -> Pixels:
-    """The pixels of an image as (H, W, 3) uint8 RGB."""
-    # Pillow keeps 9 to 16 bits of gray, which `convert` would clip, and reduces 16 bits of color to 8 itself.
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        bits, white_first = 16, False
-        if isinstance(image, TiffImageFile):
-            bits, white_first = image.tag_v2[TIFF_BITS][0], image.tag_v2.get(TIFF_PHOTOMETRIC) == 0
-        gray = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
-        return np.dstack([255 - gray if white_first else gray] * 3)
-    if image.mode not in CONVERTIBLE:
-        raise Failure(f"{path} has pixels of type {image.mode}, not gray or RGB; save it as JPEG or PNG")
-    return np.asarray(image.convert("RGB"))
+    known = image.mode in COLOR_MODES or image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
+    if isinstance(image, TiffImageFile):
+        tags = image.tag_v2
+        if tags.get(TIFF_REDUCED, 0) & 1 or DNG_VERSION in tags:
+            raise Failure(f"{path} is a raw photo of a camera; save it as JPEG or PNG")
+        known &= {*tags.get(TIFF_BITS, (1,))} <= {1, 2, 4, 8, 16} and {*tags.get(TIFF_SAMPLE_FORMAT, (1,))} <= {1, 4}
+    if not known:
+        raise Failure(f"{path} has pixels of a type that cannot be read ({image.mode}); save it as JPEG or PNG")
