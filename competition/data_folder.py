@@ -25,7 +25,7 @@ from competition.command import Failure
 from competition.exif import UPRIGHT, turned
 from competition.grouping import Groups, car_and_view, groups
 from competition.images import PHOTO_TYPES, Pixels, read_halved, read_rgb, shape_of
-from competition.layout import advice_without
+from competition.layout_advice import advice_without
 from competition.listing import Listing, few, list_images
 from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import MaskRow, read_rows, read_table

@@ -44,6 +44,8 @@ def test_success_and_help(tmp_path: Path, arguments: list[str], start: str) -> N
         ("raise Failure('x.csv line 3: no;\\n  mend it')", "error: x.csv line 3: no; mend it\n"),
         ("open('/nowhere/x.csv')", "error: /nowhere/x.csv: no such file or folder\n"),
         ("raise OSError(28, 'No space left', 'x')", "error: x: no space left on the disk; free some space and run"),
+        ("raise Failure(os.fsdecode(b'K\\xe4fer \\x1b[2J'))", "error: K\\xe4fer \\x1b[2J\n"),
+        ("open(os.fsdecode(b'/K\\xe4fer/x'))", "error: /K\\xe4fer/x: no such file or folder\n"),
         ("raise ValueError('a\\nb')", "error: ValueError: a b (unexpected error; --debug shows the traceback)\n"),
     ],
 )
@@ -53,6 +55,14 @@ def test_an_error_is_one_line_and_status_1(tmp_path: Path, body: str, line: str)
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("name", "value"), [("PYTHONIOENCODING", "ascii"), ("LC_ALL", "C")])
+def test_everything_can_be_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    done = run(tmp_path, "print('K\\xe4fer', os.fsdecode(b'\\xe4'))\nraise Failure('K\\xe4fer')")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stdout in ("K\\xe4fer \\udce4\n", "K\xe4fer \\udce4\n")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

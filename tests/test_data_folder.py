@@ -3,13 +3,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CARS, TEST_CARS, TINY_SHAPE, save_mask, tiny_car
+from conftest import CARS, TEST_CARS, TINY_SHAPE, save_mask, tiny_car, write_rows
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from competition import rle
-from competition.command import Failure
+from competition.check import problems
+from competition.command import Failure, one_line
 from competition.data_folder import DataFolder
+from competition.mask_table import read_table
 from competition.settings.schema import Data
+from submissions.submission_file import write
 
 FIRST = f"{sorted(CARS)[0]}_01"  # the name of the first photo
 
@@ -181,3 +186,140 @@ def test_the_truth_is_the_mask(tiny_data: Path) -> None:
         np.testing.assert_array_equal(mask, tiny_car(seed=100 * CARS.index(photo.car) + photo.view)[1])
         assert mask.dtype == np.uint8
         assert rle.area(data.truth_spans(photo)) == mask.sum() > 500
+
+
+def test_two_masks_of_one_photo_stop_every_reader(own_data: Path) -> None:
+    """Before, the PNG won without a word."""
+    other = own_data / "train_masks" / f"{FIRST}_MASK.PNG"
+    save_mask(other, np.zeros(TINY_SHAPE, dtype=np.uint8))
+    data = DataFolder(own_data)
+    for look in (lambda: data.truth_spans(data.train[0]), lambda: data.require_masks(data.train)):
+        with pytest.raises(Failure, match=rf"capitals, .* \(1\): {FIRST}_MASK.PNG and {FIRST}_mask.gif; keep one"):
+            look()
+    assert [line for line in problems(data) if other.name in line] == data.listing("train_masks").problems
+
+
+def test_masks_of_other_names_are_mentioned(own_data: Path) -> None:
+    (own_data / "train_masks.csv").unlink()
+    (own_data / "train_masks" / f"{FIRST}_mask.gif").rename(own_data / "train_masks" / f"{FIRST}_seg.gif")
+    with pytest.raises(Failure, match=rf"{FIRST}.jpg has no mask: .*; 1 masks have no photo: {FIRST}_seg.gif \("):
+        DataFolder(own_data).require_masks(DataFolder(own_data).train)
+
+
+def test_names_match_whatever_their_unicode_form_and_case(own_data: Path) -> None:
+    """NFD on the disk, as macOS stores it, and NFC in the tables, or the other way round."""
+    nfc, nfd = "K\xe4fer_01", "Ka\u0308fer_01"
+    for kind, name in (("train", f"{nfd}.JPG"), ("test", f"{nfd}.jpg")):
+        next((own_data / kind).iterdir()).rename(own_data / kind / name)
+    rows = {f"{nfc}.JPG": "1 7"}
+    write_rows(own_data / "train_masks.csv", rows)
+    write_rows(own_data / "sample_submission.csv", rows)
+    (own_data / "metadata.csv").write_text("id,year,make,model,trim1,trim2\nK\xe4fer,1967,VW,,,\n", encoding="utf-8")
+    data = DataFolder(own_data)
+    photo = next(photo for photo in data.train if photo.car == "K\xe4fer")
+    assert rle.to_text(data.truth_spans(photo)) == "1 7"
+    assert data.submission_names == [photo.img] == [f"{nfc}.JPG"]
+    assert data.metadata.loc[photo.car, "make"] == "VW"
+    write_rows(own_data / "sample_submission.csv", {f"{nfd}.jpg": ""})
+    assert DataFolder(own_data).submission_names == [f"{nfc}.jpg"]
+    save_mask(own_data / "train_masks" / f"{nfc}_MASK.png", np.ones(TINY_SHAPE, dtype=np.uint8))
+    assert data.mask_file(photo) is None
+    mask = DataFolder(own_data).mask_file(photo)
+    assert mask is not None
+    assert mask.name == f"{nfc}_MASK.png"
+
+
+@pytest.mark.parametrize(
+    ("cars", "names", "expected"),
+    [
+        ("auto", ["IMG_01", "IMG_02", "IMG_2041"], ["IMG", "IMG", "IMG_2041"]),
+        ("photo", ["IMG_01", "IMG_02"], ["IMG_01", "IMG_02"]),
+        ("folder", ["audi/front", "audi/rear", "vw"], ["audi", "audi", "vw"]),
+        ("before:-", ["audi-1-2", "audi-3-4"], ["audi", "audi"]),
+    ],
+)
+def test_the_cars_follow_the_setting(tmp_path: Path, cars: str, names: list[str], expected: list[str]) -> None:
+    photo, mask = tiny_car(seed=1)
+    for name in names:
+        for folder, end, pixels in (("train", ".jpg", photo), ("train_masks", "_mask.png", 255 * mask)):
+            path = tmp_path / folder / f"{name}{end}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    data = DataFolder(tmp_path, Data(cars=cars))
+    assert [photo.img for photo in data.train] == [f"{name}.jpg" for name in names]
+    assert [photo.car for photo in data.train] == expected
+    assert data.groups.cars == len(set(expected))
+    data.require_masks(data.train)
+    assert all(rle.area(data.truth_spans(photo)) == mask.sum() for photo in data.train)
+
+
+NASTY = [
+    *(
+        "a",
+        "B",
+        "_01",
+        "_16",
+        "_17",
+        "_mask",
+        " (1)",
+        " - Copy",
+        " copy",
+        "IMG_2041",
+        " ",
+        ".",
+        "-",
+        ",",
+        '"',
+        "'",
+        ";",
+    ),
+    *(
+        "\n",
+        "\r",
+        "\t",
+        "\x1b",
+        "\x85",
+        "\u2028",
+        "\xa0",
+        "\u202e",
+        "\xe4",
+        "a\u0308",
+        "\udce4",
+        "\udcff",
+        "\U0001f697",
+    ),
+    *("=1+1", "NA", "#", "%", "~", "*", "$(x)", "1e5"),
+]
+stems = st.lists(st.sampled_from(NASTY), min_size=1, max_size=4).map("".join)
+endings = st.sampled_from([".jpg", ".JPG", ".png", ".webp", ".gif", ".txt", ""])
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(stems, endings), min_size=1, max_size=4, unique=True))
+@example([('K\xe4fer, "rot"_01', ".jpg"), ("IMG_2041", ".jpg"), ("NA", ".png"), (" -x ", ".JPG")])
+def test_any_name_is_read_correctly_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, files: list[tuple[str, str]]
+) -> None:
+    root = tmp_path_factory.mktemp("names")
+    for folder in ("train", "train_masks"):
+        (root / folder).mkdir()
+    for stem, ending in files:
+        (root / "train" / f"{stem}{ending}").touch()
+        (root / "train_masks" / f"{stem}_mask.png").touch()
+    data = DataFolder(root)
+    try:
+        photos = data.train
+        masks = [data.mask_file(photo) for photo in photos]
+    except Failure as failure:
+        line = one_line(failure)
+        assert line.isprintable()
+        assert str(root) in line
+        return
+    wanted = {f"{stem}{ending}" for stem, ending in files if ending not in (".txt", "") and not stem.startswith(".")}
+    assert {photo.path.name for photo in photos} == wanted
+    for photo, mask in zip(photos, masks, strict=True):
+        assert mask is not None
+        assert mask.name == f"{photo.path.name.rpartition('.')[0]}_mask.png"
+    assert data.groups.photos == len(photos)
+    write(root / "train_masks.csv", [(photo.img, "1 2") for photo in photos])
+    assert list(read_table(root / "train_masks.csv")) == [photo.img for photo in photos]

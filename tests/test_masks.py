@@ -20,12 +20,11 @@ SHAPES = {"f00d_01.jpg": (10, 20), "f00d_02.jpg": (12, 31)}  # widths that are n
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataFolder:
-    """A data folder with two photos, and one more test photo whose name differs only in its type."""
+    """A data folder with two photos."""
     for folder in ("test", "train"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         for name, (height, width) in SHAPES.items():
             Image.new("RGB", (width, height)).save(tmp_path / "data" / folder / name)
-    Image.new("RGB", (31, 12)).save(tmp_path / "data" / "test" / "f00d_02.png")
     return DataFolder(tmp_path / "data")
 
 
@@ -58,18 +57,29 @@ def test_the_files_can_be_used_as_training_masks(tmp_path: Path, data: DataFolde
 
 
 @pytest.mark.parametrize(
-    ("codes", "reason"),
+    ("row", "reason"),
     [
-        ({"f00d_02.jpg": "1 1", "../../f00d_01.jpg": "1 1"}, r"line 3: \.\./\.\./f00d_01\.jpg is not a test photo"),
-        ({"f00d_02.jpg": "1 1", "f00d_02.png": "1 2"}, r"line 3: f00d_02\.png would overwrite f00d_02_mask\.png of"),
+        ("../../f00d_01.jpg", r"line 3: \.\./\.\./f00d_01\.jpg is not a test photo"),
+        ("f00d_02.jpg", r"line 3: f00d_02\.jpg would overwrite f00d_02_mask\.png of"),
     ],
 )
-def test_a_wrong_row_is_named_and_writes_no_file(
-    tmp_path: Path, data: DataFolder, codes: dict[str, str], reason: str
-) -> None:
+def test_a_wrong_row_is_named_and_writes_no_file(tmp_path: Path, data: DataFolder, row: str, reason: str) -> None:
+    submission_file.write(tmp_path / "submission.csv", [("f00d_02.jpg", "1 1"), (row, "1 2")])
     with pytest.raises(Failure, match=reason):
-        masks.write_masks(submission(tmp_path, codes), data, tmp_path / "masks")
+        masks.write_masks(tmp_path / "submission.csv", data, tmp_path / "masks")
     assert [path.name for path in (tmp_path / "masks").iterdir()] == ["f00d_02_mask.png"]
+
+
+def test_a_folder_for_each_car(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for car in ("audi", "bmw"):
+        (tmp_path / "data" / "test" / car).mkdir(parents=True)
+        Image.new("RGB", (20, 10)).save(tmp_path / "data" / "test" / car / "front.jpg")
+    (tmp_path / "settings.yaml").write_text("data: {cars: folder}")
+    for names in (["audi/front.jpg", "bmw/front.jpg"], ["bmw/front.jpg"]):
+        submission(tmp_path, dict.fromkeys(names, "1 3"))
+        masks.main(["--run", f"{tmp_path}", "--data", f"{tmp_path / 'data'}"])
+    assert read_mask(tmp_path / "masks" / "audi" / "front_mask.png").sum() == 3
+    assert capsys.readouterr().out.endswith("1 masks of other submissions, such as audi/front_mask.png\n")
 
 
 def test_the_command_writes_beside_the_submission(
