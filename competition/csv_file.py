@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from competition.command import Failure, os_reason
+from competition.names import canonical
 
 # A row of a large mask with a fine outline is longer than the csv module's default limit of 131,072 characters.
 csv.field_size_limit(2**31 - 1)
@@ -81,7 +82,7 @@ def packing_of(path: Path) -> Packing:
 
 
 def lines(path: Path) -> Iterator[Line | BadLine]:
-    """Every line of a CSV that is not blank, one at a time.
+    """Every line of a CSV that is not blank, one at a time, in the Unicode form of the names in a data folder.
 
     Raises:
         Failure: the file cannot be read to its end.
@@ -100,7 +101,7 @@ def lines(path: Path) -> Iterator[Line | BadLine]:
             except StopIteration:
                 return
             if not _is_blank(fields):
-                yield Line(number, fields)
+                yield Line(number, [canonical(field) for field in fields])
 
 
 def read(path: Path, columns: Sequence[str] = (), advice: str = "") -> Table:

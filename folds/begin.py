@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from competition import files, rle
-from competition.command import Failure, parser, run_command
+from competition.command import Failure, parser, printable, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.files import held
 from competition.run.create import record_run
@@ -115,7 +115,7 @@ def new_split(settings: Settings, data: DataFolder) -> NewSplit:
     source = split_source(settings)
     if source is None:
         for warning in data.groups.warnings:
-            print(f"warning: {warning}", flush=True)
+            print(f"warning: {printable(warning)}", flush=True)
         text = folds_text(data.train, make_split(settings, data))
         return NewSplit(text.encode(), settings.split.folds)
     return NewSplit(source.folds.read_bytes(), len(photos_by_fold(source.folds, data.train)))

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -69,41 +70,53 @@ def folds_text(photos: Sequence[Photo], fold_of: Sequence[int]) -> str:
 
 def read_folds(path: Path) -> dict[str, int]:
     """The fold of each image name in folds.csv."""
+    return {img: row.fold for img, row in _read(path).items()}
+
+
+class Row(NamedTuple):
+    """The car and the fold of an image."""
+
+    car: str
+    fold: int
+
+
+def _read(path: Path) -> dict[str, Row]:
+    """The rows of folds.csv by image name."""
     if not path.is_file():
         raise Failure(f"no split {path}; write it with `make folds RUN={RunFolder(path.parent).called}`")
     advice = "restore the split that the run was trained with"
-    fold_of: dict[str, int] = {}
+    rows: dict[str, Row] = {}
     fold_of_car: dict[str, int] = {}
     for line, (img, car, text) in csv_file.read(path, COLUMNS, advice).rows:
         if not FOLD.fullmatch(text):
             raise Failure(f"{path} line {line}: the fold is {text[:40]!r}, not a whole number; {advice}")
         fold = int(text)
-        if img in fold_of:
+        if img in rows:
             raise Failure(f"{path} line {line} names {img} twice; {advice}")
-        fold_of[img] = fold
+        rows[img] = Row(car, fold)
         if fold_of_car.setdefault(car, fold) != fold:
             folds = f"folds {fold_of_car[car]} and {fold}"
             raise Failure(f"{path} line {line} has car {car} in {folds}; all views of a car must be in one fold")
-    numbers = sorted(set(fold_of.values()))
+    numbers = sorted({row.fold for row in rows.values()})
     if len(numbers) < 2 or numbers != list(range(len(numbers))):
         folds = ", ".join(map(str, numbers)) or "of no photo"
         raise Failure(f"{path} has the folds {folds}; they must be 0, 1 and so on, without a gap")
-    return fold_of
+    return rows
 
 
 def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]]:
-    """The photos of each fold; folds.csv must name exactly these photos."""
-    fold_of = read_folds(path)
-    different = sorted(fold_of.keys() ^ {photo.img for photo in photos})
+    """The photos of each fold; folds.csv must name exactly these photos, and their cars."""
+    rows = _read(path)
+    different = sorted(rows.keys() ^ {photo.img for photo in photos})
     if different:
         raise Failure(
             f"{path} and the data folder differ in {len(different)} photos, such as {different[0]}; name the data "
             "folder of the run: DATA=..."
         )
-    by_fold: dict[int, list[Photo]] = {fold: [] for fold in range(max(fold_of.values()) + 1)}
+    by_fold: dict[int, list[Photo]] = {fold: [] for fold in sorted({row.fold for row in rows.values()})}
     fold_of_car: dict[str, int] = {}
     for photo in photos:
-        fold = fold_of[photo.img]
+        fold = rows[photo.img].fold
         # The car is taken from the photo's name, because the column `car` may have been edited.
         if fold_of_car.setdefault(photo.car, fold) != fold:
             raise Failure(
@@ -111,4 +124,10 @@ def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]
                 f"{photo.img}; all views of a car must be in one fold"
             )
         by_fold[fold].append(photo)
+    for photo in photos:
+        if rows[photo.img].car != photo.car:
+            raise Failure(
+                f"{path} groups photos otherwise than data.cars: {photo.img} is of car {rows[photo.img].car} there, "
+                f"and of car {photo.car} here; use another RUN, or the data.cars that the split was made with"
+            )
     return by_fold

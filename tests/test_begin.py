@@ -1,5 +1,6 @@
 """What is checked before a run exists, and what its creation writes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,24 @@ def test_the_area_is_that_of_the_mask(tiny_data: Path) -> None:
     data = DataFolder(tiny_data)
     for photo in data.train[:3]:
         assert mask_area(data, photo) == pytest.approx(data.truth(photo).mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "create", [main, lambda arguments: train([*arguments, "--fold", "0"])], ids=["folds", "train"]
+)
+def test_implausible_groups_are_named_before_the_run_is_created(
+    own_data: Path, run: RunFolder, capsys: pytest.CaptureFixture[str], create: Callable[[list[str]], None]
+) -> None:
+    for number, path in enumerate(sorted((own_data / "train").iterdir()), start=12):
+        path.rename(path.with_name(f"IMG_{number}.jpg"))
+        mask = own_data / "train_masks" / f"{path.stem}_mask.gif"
+        mask.rename(mask.with_name(f"IMG_{number}_mask.gif"))
+    (own_data / "train_masks.csv").unlink()
+    create(arguments_of(run, own_data, "train.epochs=1"))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(
+        "warning: IMG_12.jpg and others count as views of one car, IMG, but IMG_17.jpg has a"
+    )
+    assert sum(line.startswith("warning: ") for line in printed) == 1
+    create(arguments_of(run, own_data, "train.epochs=1"))
+    assert "warning: " not in capsys.readouterr().out

@@ -65,3 +65,10 @@ def test_no_fold_learns_from_it_and_its_own_fold_is_scored_on_it(tiny_data: Path
         assert len(learned) == len(data.train) - len(by_fold[fold]) - (left_out not in by_fold[fold])
         scored += trainer.validation.photos
     assert sorted(scored, key=lambda photo: photo.img) == data.train
+
+
+def test_names_are_left_out_whatever_their_unicode_form() -> None:
+    photos = [*PHOTOS, photo_at(Path("Ka\u0308fer_01.jpg"))]
+    for name in ("K\xe4fer", "Ka\u0308fer", "K\xe4fer_01.jpg", "Ka\u0308fer_01.jpg"):
+        require_known(photos, [name])
+        assert without(photos, [name]) == PHOTOS

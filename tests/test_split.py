@@ -88,6 +88,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     [
         ("a_01.jpg,a,0\na_02.jpg,a,1\nb_01.jpg,b,1\n", "line 3 has car a in folds 0 and 1; all views"),
         ("a_01.jpg,a_01,0\na_02.jpg,a_02,1\nb_01.jpg,b,1\n", "car a in folds 0 and 1, such as a_02.jpg; all views"),
+        (
+            "a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,c,1\n",
+            "data.cars: b_01.jpg is of car c there, and of car b here",
+        ),
         ("a_01.jpg,a,0\na_01.jpg,a,0\nb_01.jpg,b,1\n", "line 3 names a_01.jpg twice"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nc_01.jpg,c,1\n", "differ in 2 photos, such as b_01.jpg"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,1\nb_02.jpg,b,1\n", "differ in 1 photos, such as b_02.jpg"),
@@ -131,3 +135,9 @@ def test_another_header_and_a_missing_file_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "folds.csv").write_text("image,car,fold\na_01.jpg,a,0\n")
     with pytest.raises(Failure, match="line 1: the header is 'image,car,fold', not 'img,car,fold'"):
         read_folds(tmp_path / "folds.csv")
+
+
+def test_names_match_whatever_their_unicode_form(tmp_path: Path) -> None:
+    (tmp_path / "folds.csv").write_text("img,car,fold\nKa\u0308fer.jpg,Ka\u0308fer,0\nb.jpg,b,1\n", encoding="utf-8")
+    photos = [photo_at(Path("K\xe4fer.jpg")), photo_at(Path("b.jpg"))]
+    assert photos_by_fold(tmp_path / "folds.csv", photos) == {0: [photos[0]], 1: [photos[1]]}
