@@ -23,14 +23,16 @@ from competition import files
 from competition.command import Failure, one_line, parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.files import read_json, sha256
+from competition.mask_area import mask_areas
 from competition.run.folder import DEFAULT_DATA, RunFolder, run_at
 from competition.run.open import SOURCES, open_run
 from competition.run.records import read_history
 from competition.settings.resolve import load_preset, merge, parse_assignments, resolve
 from competition.settings.schema import TTA, Inference, Settings, flat
-from folds.begin import ensure_split, make_split, require_possible
+from folds.begin import ensure_split, require_possible
 from folds.device import pick_device
 from folds.history import best_of_finished
+from folds.split import split_by_car
 from folds.train import make_trainer, train_fold
 from inference.engine.ensemble import load_ensembles
 from inference.evaluate import score_photos
@@ -160,7 +162,8 @@ def protocol_of(options: Namespace) -> Protocol:
     data = DataFolder(options.data, settings.data)
     data.require_masks(data.train)
     by_fold: dict[int, list[Photo]] = {fold: [] for fold in range(settings.split.folds)}
-    for photo, fold in zip(data.train, make_split(settings, data), strict=True):
+    fold_of = split_by_car(data.train, mask_areas(data), settings.split.folds, settings.seed)
+    for photo, fold in zip(data.train, fold_of, strict=True):
         by_fold[fold].append(photo)
     return Protocol(
         preset=options.preset,

@@ -11,6 +11,7 @@ from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import MASKS, DataFolder, Photo
 from competition.listing import few
+from competition.mask_area import implausible
 from competition.mask_file import read_mask
 from competition.mask_table import BadRow, MaskRow, scan
 from competition.run.folder import DEFAULT_DATA
@@ -113,12 +114,15 @@ def _labelled_problems(data: DataFolder, photo: Photo, row: MaskRow | None, comp
         file, complete = None, False
     if file is not None:
         try:
-            mask = read_mask(file) if shape is None else data.read_mask(photo, file)
+            values = data.mask_values
+            mask = values.mask(read_mask(file)) if shape is None else data.read_mask(photo, file)
         except Failure as problem:
             found.append(str(problem))
+    area = None if mask is None else float(mask.mean())
     if row is not None:
         try:
             spans = row.spans(shape)
+            area = rle.area(spans) / (shape[0] * shape[1]) if shape else area
             if mask is not None and mask.shape == shape:
                 count = np.count_nonzero(rle.to_mask(spans, shape) != mask)
                 if count:
@@ -127,6 +131,8 @@ def _labelled_problems(data: DataFolder, photo: Photo, row: MaskRow | None, comp
             found.append(str(problem))
     elif file is None and complete:
         found.append(f"{photo.path} has no mask, neither a file nor a row in {data.masks_csv.name}")
+    if area is not None:
+        found += implausible(data.settings, f"the mask of {photo.path}", area)
     return found
 
 

@@ -29,6 +29,7 @@ from competition.layout_advice import advice_without
 from competition.listing import Listing, few, list_images
 from competition.mask_file import MASK_TYPES, read_mask
 from competition.mask_table import MaskRow, read_rows, read_table
+from competition.mask_values import MaskValues
 from competition.names import canonical, is_utf8, mask_key, without_suffix
 from competition.orientation import Drawn, Orientations, Pair
 from competition.rle import Shape, Spans
@@ -157,7 +158,7 @@ class DataFolder:
     def read_mask(self, photo: Photo, file: Path) -> Pixels:
         """The mask in a file as (H, W) uint8 of 0 and 1, turned to fit the photo, whose size it must have."""
         self.require_size(photo, file)
-        return turned(read_mask(file), self._turn(photo, file))
+        return turned(self.mask_values.mask(read_mask(file)), self._turn(photo, file))
 
     def require_size(self, photo: Photo, file: Path) -> None:
         """Fail unless a mask file fits its photo; reads only the headers."""
@@ -210,6 +211,11 @@ class DataFolder:
     def groups(self) -> Groups:
         """How the training photos were grouped into cars."""
         return groups({photo.img: photo.car for photo in self.train}, self.settings.cars)
+
+    @cached_property
+    def mask_values(self) -> MaskValues:
+        """Which values of the mask files are car."""
+        return MaskValues(list(self._mask_files.values()))
 
     @property
     def masks_csv(self) -> Path:

@@ -5,16 +5,16 @@ So everything is checked first.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from competition import files, rle
+from competition import files
 from competition.command import Failure, parser, printable, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.files import held
+from competition.mask_area import mask_area, mask_areas, require_plausible, require_plausible_in_run
 from competition.run.create import record_run
 from competition.run.folder import RunFolder
 from competition.run.open import add_run_arguments, open_run, require_same_data
@@ -82,6 +82,8 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
     require_known(data.train, settings.data.leave_out)
     if run.settings.is_file():
         require_same_data(run, data)
+        if ranks.first():
+            require_plausible_in_run(run, data)
     elif settings.train.batch_size == "auto":
         settings = settings.with_batch_size(automatic_batch_size(settings, len(data.train)))
     ranks.barrier()  # no rank may create the run before all ranks have seen whether it exists
@@ -93,7 +95,11 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
 
 def create_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
     """Write the settings, environment and split of a run, unless they exist."""
-    split = None if run.folds.is_file() else new_split(settings, data)
+    split = None
+    if not (run.folds.is_file() and run.settings.is_file()):
+        areas = mask_areas(data)
+        require_plausible(data, areas)
+        split = None if run.folds.is_file() else new_split(settings, data, areas)
     if split is not None:
         settings = settings.with_folds(split.folds)
     with held(run.root / ".lock"):  # processes that train different folds may start at the same time
@@ -110,28 +116,15 @@ class NewSplit(NamedTuple):
     folds: int
 
 
-def new_split(settings: Settings, data: DataFolder) -> NewSplit:
+def new_split(settings: Settings, data: DataFolder, areas: Sequence[float]) -> NewSplit:
     """The split of a new run: a copy of its source's if the settings name one, else a split by car."""
     source = split_source(settings)
     if source is None:
         for warning in data.groups.warnings:
             print(f"warning: {printable(warning)}", flush=True)
-        text = folds_text(data.train, make_split(settings, data))
-        return NewSplit(text.encode(), settings.split.folds)
+        fold_of = split_by_car(data.train, areas, settings.split.folds, settings.seed)
+        return NewSplit(folds_text(data.train, fold_of).encode(), settings.split.folds)
     return NewSplit(source.folds.read_bytes(), len(photos_by_fold(source.folds, data.train)))
-
-
-def make_split(settings: Settings, data: DataFolder) -> list[int]:
-    """The fold of each training photo, by ``split_by_car``."""
-    with ThreadPoolExecutor() as pool:
-        areas = list(pool.map(lambda photo: mask_area(data, photo), data.train))
-    return split_by_car(data.train, areas, settings.split.folds, settings.seed)
-
-
-def mask_area(data: DataFolder, photo: Photo) -> float:
-    """The fraction of a training photo's pixels that are car."""
-    height, width = photo.shape
-    return rle.area(data.truth_spans(photo)) / (height * width)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

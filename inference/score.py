@@ -14,6 +14,7 @@ import pandas as pd
 from competition import files, mask_table
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
+from competition.mask_area import require_plausible_in_run
 from competition.mask_table import Truth
 from competition.run.folder import SCORE_COLUMNS, RunFolder
 from competition.run.open import require_same_data
@@ -56,6 +57,8 @@ def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]])
 def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
     """Write oof.csv.gz, oof_scores.csv and cv.json, and print the CV."""
     require_same_data(run, data)
+    if ranks.first():
+        require_plausible_in_run(run, data)
     how = settings.inference
     threshold, weights = choose(how, members, cv=None)
     used, weights = with_weight(members, weights)
@@ -133,7 +136,7 @@ def choose_threshold(
     job: OutOfFoldJob, choices: Choices, found: OutOfFold
 ) -> tuple[Choices, OutOfFold, ThresholdTuning, Gain]:
     """Choose a threshold for each fold on the other folds, and predict again if it raises the CV."""
-    tuning = tune_threshold(found.curves, found.folds)
+    tuning = tune_threshold(found.curves, found.kept, found.folds)
     used = job.settings.threshold == "auto" and tuning.helps
     what = f"best threshold {thresholds()[tuning.choice]:.3f}"
     row = gain_of_choice(what, tuning, found.folds, over="0.5", used=used)

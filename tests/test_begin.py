@@ -11,7 +11,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.run.folder import RunFolder
 from competition.settings.resolve import load_yaml, resolve
-from folds.begin import ensure_split, main, mask_area, require_suitable
+from folds.begin import ensure_split, main, require_suitable
 from folds.networks.build import make_network
 from folds.train import main as train
 
@@ -107,6 +107,33 @@ def test_a_missing_mask_is_found_before_the_run_exists(own_data: Path, run: RunF
     assert not run.root.exists()
 
 
+def test_an_empty_mask_stops_a_new_run_and_an_existing_one(own_data: Path, run: RunFolder) -> None:
+    table = own_data / "train_masks.csv"
+    right = table.read_text()
+    empty = right.replace(right.splitlines()[1].partition(",")[2], "", 1)
+    table.write_text(empty)
+    message = r"1 of 10 training masks in .* cover less than data\.min_area=0\.01 or .*_01\.jpg 0\.0000\)"
+    for command, which in ((main, []), (train, ["--fold", "0"])):
+        with pytest.raises(Failure, match=message):
+            command([*which, *arguments_of(run, own_data)])
+        assert not run.root.exists()
+    table.write_text(right)
+    main(arguments_of(run, own_data))
+    table.write_text(empty)
+    with pytest.raises(Failure, match=message):
+        main(arguments_of(run, own_data))
+    main(arguments_of(run, own_data, "data.min_area=0"))
+
+
+def test_masks_that_were_checked_are_not_read_again(
+    own_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, data = resolve({"split": {"folds": 3}}), DataFolder(own_data)
+    ensure_split(run, settings, data)
+    monkeypatch.setattr(DataFolder, "truth_spans", None)
+    ensure_split(run, settings, data)
+
+
 def test_other_data_are_rejected(tiny_data: Path, own_data: Path, run: RunFolder) -> None:
     settings = resolve({"split": {"folds": 3}})
     ensure_split(run, settings, DataFolder(tiny_data))
@@ -124,12 +151,6 @@ def test_checking_a_network_draws_no_random_number() -> None:
     before = torch.get_rng_state()
     require_suitable(network, settings)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_the_area_is_that_of_the_mask(tiny_data: Path) -> None:
-    data = DataFolder(tiny_data)
-    for photo in data.train[:3]:
-        assert mask_area(data, photo) == pytest.approx(data.truth(photo).mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize(

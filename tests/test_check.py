@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CARS, TEST_CARS, save_mask, tiny_car
+from conftest import CARS, TEST_CARS, TINY_SHAPE, save_mask, tiny_car, write_rows
 
 from competition import check
 from competition.check import problems
@@ -121,6 +121,22 @@ def test_ctrl_c_stops_it_at_once(own_data: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(KeyboardInterrupt):
         list(problems(DataFolder(own_data), workers=1))
     assert len(seen) <= 2, "the interrupted photo, and one that was being read"
+
+
+def test_implausible_masks_are_problems(own_data: Path) -> None:
+    """In the files, in the CSV, or in both."""
+    save_mask(own_data / "train_masks" / f"{NAMES[0]}_mask.gif", np.zeros(TINY_SHAPE, np.uint8))
+    save_mask(own_data / "train_masks" / f"{NAMES[1]}_mask.gif", np.ones(TINY_SHAPE, np.uint8))
+    rows = dict(line.split(",") for line in (own_data / "train_masks.csv").read_text().splitlines()[1:])
+    del rows[f"{NAMES[0]}.jpg"], rows[f"{NAMES[1]}.jpg"]
+    write_rows(own_data / "train_masks.csv", rows | {f"{NAMES[4]}.jpg": ""})
+    found = [line for line in problems(DataFolder(own_data)) if "covers" in line]
+    limits = "of the photo, less than data.min_area=0.01 or more than data.max_area=0.9"
+    photos = [own_data / "train" / f"{NAMES[index]}.jpg" for index in (0, 1, 4)]
+    assert found == [
+        f"the mask of {photo} covers {area} {limits}"
+        for photo, area in zip(photos, ("0.0000", "1.0000", "0.0000"), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["train", "test"])

@@ -5,7 +5,14 @@ import pytest
 
 from competition import metrics, rle
 from folds.frame import Frame
-from inference.engine.host_masks import Prediction, dice_curve, full_size, full_size_components, spans_at
+from inference.engine.host_masks import (
+    Prediction,
+    dice_curve,
+    full_size,
+    full_size_components,
+    kept_curve,
+    spans_at,
+)
 
 SMALL = Frame(32, 32, "resize")
 
@@ -62,3 +69,12 @@ def test_the_curve_is_the_dice_at_every_threshold(car: float) -> None:
 
 def test_the_curve_of_two_empty_masks_is_one() -> None:
     assert (dice_curve(np.zeros((4, 4), dtype=np.uint8), rle.EMPTY) == 1).all()
+
+
+def test_half_of_car_and_background_are_kept_between_two_levels() -> None:
+    levels = np.arange(100, dtype=np.uint8).reshape(10, 10)  # 100 - l pixels are at or above level l
+    truth = np.array([[60, 100]])
+    kept = kept_curve(levels, truth)
+    assert [level for level in range(1, 256) if kept[level - 1]] == list(range(30, 81))
+    assert np.isnan(kept_curve(np.zeros((4, 4), dtype=np.uint8), rle.EMPTY)).all()
+    assert not kept_curve(np.zeros((4, 4), dtype=np.uint8), np.array([[0, 8]])).any()

@@ -44,7 +44,7 @@ def test_the_files_are_the_masks(tmp_path: Path, data: DataFolder) -> None:
         assert names == {"f00d_01_mask.png", "f00d_02_mask.png"}
         for name, mask in expected.items():
             path = tmp_path / "masks" / f"{Path(name).stem}_mask.png"
-            np.testing.assert_array_equal(read_mask(path), mask)
+            np.testing.assert_array_equal(read_mask(path).labels, mask)
             with Image.open(path) as image:  # what a viewer shows: black and white, one bit per pixel
                 assert image.mode == "1"
                 np.testing.assert_array_equal(np.asarray(image), mask == 1)
@@ -126,4 +126,4 @@ def test_the_size_is_taken_from_the_photos_of_the_run(
     (tmp_path / "settings.yaml").write_text("data: {hq: true}")
     submission(tmp_path, {"f00d_01.jpg": "1199 2"})
     masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
-    assert read_mask(tmp_path / "masks" / "f00d_01_mask.png").shape == (30, 40)
+    assert read_mask(tmp_path / "masks" / "f00d_01_mask.png").labels.shape == (30, 40)

@@ -7,17 +7,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from competition.data_folder import DataFolder
+from competition.mask_area import masks_key
 from competition.run.records import Environment
 
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "numpy", "pandas", "opencv-python-headless")
 
 
 def describe_environment(data: DataFolder, device: str) -> Environment:
-    """The environment of a run that is made now from a data folder, on a device of this name."""
+    """The environment of a run that is made now, on a device of this name, from data whose masks were checked."""
     return Environment(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data=str(data.root.resolve()),
         fingerprint=data.fingerprint,
+        masks=masks_key(data),
         device=device,
         python=platform.python_version(),
         platform=platform.platform(),

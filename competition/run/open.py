@@ -13,7 +13,10 @@ from competition.settings.schema import Settings, flat
 # Settings that name another run to learn from, which must have the same split.
 SOURCES = ("network.init_from", "data.pseudo")
 # Settings that may change between calls, because the trained weights do not depend on them.
-CHANGEABLE = ("inference.", "train.workers", "train.cache", "train.save_seconds")
+CHANGEABLE = (
+    *("inference.", "train.workers", "train.cache", "train.save_seconds"),
+    *("data.min_area", "data.max_area"),
+)
 
 
 def add_run_arguments(parser: ArgumentParser) -> None:

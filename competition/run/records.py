@@ -51,6 +51,7 @@ class Environment(Record):
         created: UTC, ISO 8601.
         data: the data folder, absolute.
         fingerprint: hash of the training photos' names and sizes.
+        masks: hash of the files with the masks and of the limits of their areas, which were checked; None if not.
         device: name of the device.
         packages: version of each package, None if it is not installed.
         git: the commit, with ``+`` if the working tree was changed.
@@ -62,6 +63,7 @@ class Environment(Record):
     created: str
     data: str
     fingerprint: str
+    masks: str | None = None
     device: str
     python: str
     platform: str

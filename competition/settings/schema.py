@@ -53,6 +53,8 @@ class Data(Section):
         [],
         description="images or cars excluded from training, for example because their masks are wrong; still scored",
     )
+    min_area: Fraction = Field(0.01, description="least part of a photo that a training mask must cover; 0: none")
+    max_area: Fraction = Field(0.9, description="largest part of a photo that a training mask may cover")
 
     @field_validator("cars")
     @classmethod

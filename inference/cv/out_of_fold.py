@@ -29,6 +29,7 @@ from inference.engine.host_masks import (
     dice_curve,
     full_size,
     full_size_components,
+    kept_curve,
     level_of,
     spans_at,
 )
@@ -73,12 +74,14 @@ class OutOfFold(NamedTuple):
         shards: files of their masks.
         folds: (images,), the fold of each.
         curves: (images, 255), the Dice of each at every threshold.
+        kept: (images, 255), whether each keeps half of its car and background, from ``host_masks.kept_curve``.
         mixtures: (images,) for each mixture, the Dice of each at threshold 0.5.
     """
 
     shards: list[Path]
     folds: NDArray[np.int64]
     curves: Scores
+    kept: Scores
     mixtures: dict[Mixture, Scores]
 
 
@@ -106,6 +109,7 @@ class OutOfFoldJob:
             "folds": sha256(run.folds),
             "data": data.fingerprint,
             "masks": data.masks_fingerprint,  # the numbers beside the shards are scores against them
+            "numbers": ["dice", "kept"],
         }
         self.job = ShardedJob(run.root / "oof", facts, self.digests, settings=settings, device=device)
 
@@ -127,9 +131,9 @@ class OutOfFoldJob:
                 title=f"score fold {fold}",
                 folder=f"{key}/fold{fold}",
             )
-        curves, measured = np.split(read_numbers(shards), [LEVELS - 1], axis=1)
+        curves, kept, measured = np.split(read_numbers(shards), [LEVELS - 1, 2 * (LEVELS - 1)], axis=1)
         folds = np.concatenate([np.full(len(photos), fold) for fold, photos in self.by_fold.items()])
-        return OutOfFold(shards, folds, curves, dict(zip(mixtures, measured.T, strict=True)))
+        return OutOfFold(shards, folds, curves, kept, dict(zip(mixtures, measured.T, strict=True)))
 
     def remove(self) -> None:
         """Remove the shards of all calls; the last step of `make score`."""
@@ -144,13 +148,13 @@ class OutOfFoldJob:
         level: int,
         mixtures: Sequence[Mixture],
     ) -> None:
-        """Write a shard: the masks at a level, and for each image its Dice curve and its Dice for each mixture."""
+        """Write a shard: the masks at a level, and for each image its two curves and its Dice for each mixture."""
         weights = component_weights(mixtures, ensembles)
 
         def measure(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
             truth, shape = self.data.truth_spans(photo), photo.shape
             levels = full_size(predictions, shape)
-            numbers = dice_curve(levels, truth)
+            numbers = np.concatenate([dice_curve(levels, truth), kept_curve(levels, truth)])
             if mixtures:
                 components = full_size_components(predictions, shape)
                 numbers = np.concatenate([numbers, dice_of_mixtures(components, weights, truth)])

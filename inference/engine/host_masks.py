@@ -77,11 +77,31 @@ def dice_curve(levels: Pixels, truth: Spans) -> FloatArray:
     Returns:
         (255,) float64: the Dice of ``levels >= l`` for l = 1 .. 255.
     """
-    mask = rle.to_mask(truth, (levels.shape[0], levels.shape[1]))
-    at = cv2.calcHist([levels], [0], None, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
-    inside = cv2.calcHist([levels], [0], mask, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
-    predicted = np.cumsum(at[::-1])[::-1][1:]
-    both = np.cumsum(inside[::-1])[::-1][1:]
+    predicted = _at_or_above(levels)
+    both = _at_or_above(levels, rle.to_mask(truth, (levels.shape[0], levels.shape[1])))
     total = predicted + rle.area(truth)
     curve: FloatArray = np.divide(2 * both, total, out=np.ones_like(total), where=total > 0)
     return curve
+
+
+def kept_curve(levels: Pixels, truth: Spans) -> FloatArray:
+    """Whether an image keeps at least half of its car and half of its background, by area, at every threshold.
+
+    Args:
+        levels: (H, W) uint8.
+        truth: the spans of the image's mask.
+
+    Returns:
+        (255,): 0 or 1 for the masks ``levels >= l``, l = 1 .. 255; NaN if the image has no car or no background.
+    """
+    predicted, true = _at_or_above(levels), rle.area(truth)
+    if not 0 < true < levels.size:
+        return np.full_like(predicted, np.nan)
+    kept = (2 * predicted >= true) & (2 * (levels.size - predicted) >= levels.size - true)
+    return kept.astype(np.float64)
+
+
+def _at_or_above(levels: Pixels, mask: Pixels | None = None) -> FloatArray:
+    """(255,): the number of pixels, of those in a mask, at or above each of the levels 1 .. 255."""
+    histogram = cv2.calcHist([levels], [0], mask, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
+    return np.cumsum(histogram[::-1])[::-1][1:]
