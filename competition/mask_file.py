@@ -119,12 +119,12 @@ def _labels_of_palette(indices: Pixels, palette: Pixels) -> tuple[Pixels, Values
     names = [_name(palette[index]) for index in (low, high)]
     if low == high:
         return np.zeros(indices.shape, np.uint8), Values(names[0], None)
-    if ((indices == low) | (indices == high)).all():
+    if high == low + 1 or ((indices == low) | (indices == high)).all():
         names = names if names[0] != names[1] else [str(low), str(high)]
         brightness = palette.max(axis=1)
         if brightness[low] > brightness[high]:
-            return (indices == low).astype(np.uint8), Values(names[1], names[0])
-        return (indices == high).astype(np.uint8), Values(names[0], names[1])
+            return (indices == low).view(np.uint8), Values(names[1], names[0])
+        return (indices == high).view(np.uint8), Values(names[0], names[1])
     used = np.unique(indices)
     colors = palette[used]
     if len(np.unique(colors, axis=0)) < len(used):  # the colors do not show all values
