@@ -7,13 +7,16 @@
 ##  SETTINGS      a .yaml file of settings; they override the preset
 ##  SET           "train.epochs=50 train.batch_size=16": settings that override both (make settings)
 ##  FOLD, FOLDS   number of the fold to train, from 0  (0); number of folds  (5)
+##  HOURS         11: end, and save, after this time; the same command resumes  (no limit)
 ##  NPROC         processes that train, score or predict together, one per GPU  (one)
 ##  DEVICE        cpu, cuda, or cuda:1 for the second GPU  (the GPU, if there is one)
-##  FILE          submission to validate, or to write as masks  (the run's)
+##  FILE          submission to validate, or to write as masks; packed run  (the run's)
+##  STATE         1: pack what a training or prediction resumes from, too
 ##  MESSAGE       description of the submission on Kaggle
 ##  FROM          folder with Kaggle's zip files, or what is in them: `make data` takes the data from there
 ##  ONLY          train: `make data` leaves out the test photos
 ##  CARS, TEST_CARS, SEED, SIZE  of the generated data  (20, 4, 1, 1918x1280)
+##  SYSTEM        1: use the packages of PYTHON, not those of VENV  (a notebook)
 ##  VENV          environment with the packages        (.venv)
 ##  PIP_OPTIONS   options of pip install, for `make setup`
 
@@ -26,9 +29,13 @@ VENV ?= .venv
 BENCHMARKS := rle host_path loader predict scale score upload openmp
 # albumentations looks for updates at every import, which takes long without a network.
 export NO_ALBUMENTATIONS_UPDATE := 1
+# HOURS count from here for all commands of a target; a notebook sets this variable for all of its cells.
+ifndef CARVANA_STARTED
+export CARVANA_STARTED := $(shell date +%s)
+endif
 
 TARGETS := help setup demo test lint format bench bench-setup ablation data synthetic check settings folds train cv score \
-	predict pseudo validate submit submissions masks report clean-demo
+	predict pseudo validate submit submissions masks report pack unpack clean-demo
 .PHONY: $(TARGETS)
 
 # The variables of each target. Others are ignored in the environment and are errors in the command line.
@@ -36,11 +43,13 @@ takes = $(foreach target,$(1),$(eval takes_$(target) += $(2)))
 $(call takes,folds train cv score predict pseudo,RUN DATA PRESET SETTINGS SET FOLDS)
 # A recipe finds DEVICE in its environment.
 $(call takes,folds train cv score predict pseudo,DEVICE)
-$(call takes,train cv score predict pseudo,NPROC)
+$(call takes,train cv score predict pseudo,NPROC HOURS)
 $(call takes,score predict pseudo,RUNS)
 $(call takes,train,FOLD)
 $(call takes,validate masks submit report,RUN DATA)
 $(call takes,validate masks,FILE)
+$(call takes,pack unpack,RUN FILE)
+$(call takes,pack,STATE)
 $(call takes,submit,MESSAGE DRY_RUN FORCE)
 $(call takes,data check synthetic bench,DATA)
 $(call takes,data,FROM ONLY)
@@ -50,6 +59,7 @@ $(call takes,demo,SETTINGS SET FOLDS)
 $(call takes,settings,PRESET)
 $(call takes,ablation,RUN DATA PRESET SET MINUTES VARIANTS WEIGHTS)
 $(call takes,bench,TRAINED FULL BENCHMARKS)
+$(call takes,$(filter-out help setup test lint format bench bench-setup clean-demo,$(TARGETS)),SYSTEM)
 advice_HQ := ; a run learns from the hq photos by SET=data.hq=true
 advice_RUNS := ; RUNS is for score, predict and pseudo, which make one run of them; name that one here: RUN=a+b
 advice_FOLD := ; FOLD is for train, and cv trains every fold that is not finished
@@ -77,10 +87,11 @@ SETTING = $(call text,SETTINGS,--settings) $(call text,FOLDS,--set split.folds) 
 OPTIONS = $(call text,RUN,--run) $(call list,RUNS,--runs) $(call text,DATA,--data) $(call text,PRESET,--preset) \
 	$(SETTING) $(call text,FOLD,--fold) $(call text,FILE,--file) $(call text,MESSAGE,--message) $(call switch,HQ,--hq) \
 	$(call text,FROM,--from) $(call text,ONLY,--only) \
-	$(call switch,DRY_RUN,--dry-run) $(call switch,FORCE,--force) $(call text,MINUTES,--minutes) \
+	$(call switch,DRY_RUN,--dry-run) $(call switch,FORCE,--force) $(call switch,STATE,--state) \
+	$(call text,HOURS,--hours) $(call text,MINUTES,--minutes) \
 	$(call list,VARIANTS,--variants) $(call list,WEIGHTS,--weights) $(STUDIO)
 
-PY := $(VENV)/bin/python
+PY = $(if $(call switch,SYSTEM,1),$(PYTHON),$(VENV)/bin/python)
 RANKS = $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
 BENCH_PY := .venv-bench/bin/python
 # The name of a stamp holds a hash of what is installed, so that clones of different age can share an environment.
@@ -95,10 +106,19 @@ help: ## this list
 
 setup: $(STAMP) ## install requirements.txt into .venv; every other target does this first, once
 
+# What a target of the pipeline needs first: the packages in VENV, or a look at those of PYTHON.
+READY := $(if $(filter-out 0 no false,$(SYSTEM)),.packages,$(STAMP))
+REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+	"error: Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing);" \
+	"install it, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+
+.PHONY: .packages
+.packages:
+	@$(REQUIRE_PYTHON)
+	@$(PYTHON) -m competition.packages
+
 $(STAMP):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: Python 3.11 or newer" \
-		"is needed, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing); install it, or name one:" \
-		"make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(REQUIRE_PYTHON)
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
 		echo "error: cannot create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "installing the packages of requirements.txt into $(VENV) (a few minutes, up to 7 GB, once)"
@@ -106,7 +126,7 @@ $(STAMP):
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-demo: $(STAMP) ## the whole pipeline on generated cars, on a CPU: CV, a valid submission, a report
+demo: $(READY) ## the whole pipeline on generated cars, on a CPU: CV, a valid submission, a report
 	@$(PY) -m competition.studio --data data/demo --size 959x640 $(STUDIO)
 	@$(PY) -m folds.train --all --run demo --data data/demo --preset demo $(SETTING)
 	@$(PY) -m inference.score --run demo
@@ -154,17 +174,17 @@ check: MODULE = competition.check ## read every file in DATA and list every prob
 settings: MODULE = competition.settings ## every setting: default or value in PRESET, meaning, allowed values
 folds: MODULE = folds.begin ## divide the training cars of RUN into folds
 
-train: $(STAMP) ## train FOLD of RUN; resumes
+train: $(READY) ## train FOLD of RUN; resumes
 	@$(RANKS) folds.train $(if $(FOLD),,--fold 0) $(OPTIONS)
 
-cv: $(STAMP) ## train every unfinished fold of RUN, then score
+cv: $(READY) ## train every unfinished fold of RUN, then score
 	@$(RANKS) folds.train --all $(OPTIONS)
 	@$(RANKS) inference.score $(OPTIONS)
 
 score: ## the cross-validation score of RUN, or of RUNS together
 predict: ## predict the test set with all folds of RUN, or of RUNS, and write the submission; resumes
 pseudo: ## write pseudo-labels: the test images where each fold is most certain (train with SET=data.pseudo=RUN)
-score predict pseudo: $(STAMP)
+score predict pseudo: $(READY)
 	@$(RANKS) inference.$@ $(OPTIONS)
 
 validate: MODULE = submissions.validate ## check the submission of RUN, or FILE, against the sample submission
@@ -172,8 +192,10 @@ submit: MODULE = submissions.submit ## validate, upload to Kaggle and wait for t
 submissions: MODULE = submissions.ledger ## the ledger: every submission with its CV and Kaggle's scores
 masks: MODULE = submissions.masks ## write the masks of RUN's submission, or of FILE, as image files
 report: MODULE = inference.report ## one HTML page about RUN
+pack: MODULE = competition.run.pack ## write RUN as one zip file with a model card (STATE=1: to resume elsewhere)
+unpack: MODULE = competition.run.unpack ## make a run of FILE, a packed run
 ablation: MODULE = benchmarks.ablation --markdown ## train variants of a preset alike, compare (MINUTES, VARIANTS, WEIGHTS)
-data synthetic check settings folds validate submit submissions masks report ablation: $(STAMP)
+data synthetic check settings folds validate submit submissions masks report pack unpack ablation: $(READY)
 	@$(PY) -m $(MODULE) $(OPTIONS)
 
 clean-demo: ## remove the demo's data and run

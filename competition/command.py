@@ -14,6 +14,7 @@ USAGE_ERROR = 2
 INTERRUPTION = "interrupted; all files are complete, and the same command can be run again"
 INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
 TERMINATED = 128 + signal.SIGTERM
+OUT_OF_TIME = 124  # as timeout(1) reports it
 
 
 class Failure(Exception):
@@ -22,6 +23,14 @@ class Failure(Exception):
 
 class Terminated(Exception):
     """SIGTERM arrived and the work has been saved; the message says how to resume."""
+
+    status = TERMINATED
+
+
+class OutOfTime(Terminated):
+    """The deadline of ``HOURS`` is reached and the work has been saved; the message says how to resume."""
+
+    status = OUT_OF_TIME
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,7 +68,7 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(INTERRUPTED)
     except Terminated as stop:
         print(stop, file=sys.stderr)
-        sys.exit(TERMINATED)
+        sys.exit(stop.status)
     except Exception as error:
         if debug:
             raise

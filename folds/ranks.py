@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from competition.command import INTERRUPTED, TERMINATED, Failure, Terminated
+from competition.command import INTERRUPTED, Failure, Terminated
 
 Value = TypeVar("Value")
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -156,4 +156,4 @@ def _is_lost_peer(error: BaseException) -> bool:
 def _status_of(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    return TERMINATED if isinstance(error, Terminated) else 1
+    return error.status if isinstance(error, Terminated) else 1

@@ -8,6 +8,7 @@ from torch import nn
 
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo
+from competition.deadline import Deadline, add_deadline_argument
 from competition.files import held
 from competition.run.folder import RunFolder
 from competition.run.open import add_run_arguments, open_run, settings_of_existing_run
@@ -33,6 +34,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command; ``--epochs`` and ``--batch-size`` become assignments in ``set``."""
     arguments = parser("Train one fold, or all folds that are not finished. An interrupted training resumes.")
     add_run_arguments(arguments)
+    add_deadline_argument(arguments)
     which = arguments.add_mutually_exclusive_group(required=True)
     which.add_argument("--fold", type=int, help="number of the fold, from 0")
     which.add_argument("--all", action="store_true", help="every fold that is not finished")
@@ -48,34 +50,51 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Create the run if it does not exist, and train its folds."""
     options = parse(argv)
+    deadline = Deadline(options.hours)
     run, settings, data = open_run(options, default_preset())
     if not run.settings.is_file():
         require_possible(run, settings, data, options.fold)
     by_fold = ensure_split(run, settings, data)
     settings = settings_of_existing_run(run, options)  # as stored: train.batch_size=auto is a number there
     for fold in by_fold if options.all else [options.fold]:
-        train_fold(run, settings, data, by_fold, fold)
+        train_fold(run, settings, data, by_fold, fold, deadline=deadline)
     print(f"next: make {'score' if options.all else 'cv'} RUN={run.called}")
 
 
-def train_fold(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> None:
+def train_fold(
+    run: RunFolder,
+    settings: Settings,
+    data: DataFolder,
+    by_fold: Folds,
+    fold: int,
+    *,
+    deadline: Deadline | None = None,
+) -> None:
     """Train a fold until it is finished, from its beginning or from ``last.pt``."""
     if fold not in by_fold:
         raise Failure(f"there is no fold {fold} in {run.folds}; FOLD is one of {', '.join(map(str, by_fold))}")
     busy = f"fold {fold} of run {run.name} is being trained by another process"
     with ranks.entered_by_first(held(run.fold(fold) / ".lock", busy)):
-        best = best_of_finished(run, settings, fold) or fit(run, settings, data, by_fold, fold)
+        best = best_of_finished(run, settings, fold) or fit(run, settings, data, by_fold, fold, deadline=deadline)
     print(f"fold {fold} is trained: Dice {best.dice:.5f}, IoU {best.iou:.5f} (epoch {best.epoch})")
 
 
-def fit(run: RunFolder, settings: Settings, data: DataFolder, by_fold: Folds, fold: int) -> Epoch:
+def fit(
+    run: RunFolder,
+    settings: Settings,
+    data: DataFolder,
+    by_fold: Folds,
+    fold: int,
+    *,
+    deadline: Deadline | None = None,
+) -> Epoch:
     """Train the remaining epochs of a fold; returns its best epoch."""
     trainer = make_trainer(run, settings, data, by_fold, fold)
     if trainer.finished:  # only files that follow from last.pt are missing
         trainer.write_results()
     else:
         print(describe(trainer), flush=True)
-        trainer.fit()
+        trainer.fit(deadline)
     assert trainer.best is not None
     return trainer.best
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from competition.command import Failure, Terminated
+from competition.command import Failure, OutOfTime, Terminated
+from competition.deadline import Deadline
 from competition.run.folder import RunFolder
 from competition.run.records import Epoch, write_history
 from competition.settings.schema import Settings
@@ -92,17 +93,22 @@ class Trainer:
         """The best validated epoch so far."""
         return self.state.best
 
-    def fit(self) -> None:
+    def fit(self, deadline: Deadline | None = None) -> None:
         """Train until all epochs are done.
 
         Raises:
             Terminated: SIGTERM or Ctrl-C arrived, and the state was saved.
+            OutOfTime: the deadline was reached, and the state was saved.
         """
         self.write_results()  # the last process may have been killed before it could
+        deadline = deadline or Deadline()
+        [over] = ranks.all_reduce_max(not deadline.leaves())
+        if over:
+            raise OutOfTime(f"stopped by {deadline} before fold {self.fold}; the same command resumes there")
         first_step = self.state.epoch * self.updates_per_epoch + 1
         with StopSignal() as stop, event_writer(self.run.fold(self.fold) / "events", first_step) as events:
             while not self.finished:
-                self.train_epoch(stop)
+                self.train_epoch(stop, deadline)
                 epoch = self._validated_epoch()
                 self.state.finish_epoch(epoch)
                 write_events(events, epoch, self.state.epoch * self.updates_per_epoch)
@@ -116,8 +122,8 @@ class Trainer:
                 "continues with the next one"
             )
 
-    def train_epoch(self, stop: StopSignal) -> None:
-        """Do the remaining updates of an epoch; the state is saved at intervals, and when a signal arrives."""
+    def train_epoch(self, stop: StopSignal, deadline: Deadline) -> None:
+        """Do the remaining updates of an epoch; the state is saved at intervals, and when the training must stop."""
         state, train = self.state, self.settings.train
         self.network.train()
         self.batches.epoch, self.batches.start = state.epoch, state.update * self.accumulate
@@ -134,13 +140,16 @@ class Trainer:
                 before, now = now, time.monotonic()
                 state.seconds += now - before
                 bar.update()
-                number, due = ranks.all_reduce_max(stop.number, now - saved >= train.save_seconds)
-                if number or due:
+                number, over, due = ranks.all_reduce_max(
+                    stop.number, not deadline.leaves(), now - saved >= train.save_seconds
+                )
+                if number or over or due:
                     self.save()
                     saved = time.monotonic()
-                if number:
-                    raise Terminated(
-                        f"stopped by {signal.Signals(number).name} in epoch {state.epoch + 1} at step {state.update} "
+                if number or over:
+                    kind, cause = (Terminated, signal.Signals(number).name) if number else (OutOfTime, deadline)
+                    raise kind(
+                        f"stopped by {cause} in epoch {state.epoch + 1} at step {state.update} "
                         f"of {self.updates_per_epoch}; it is saved, and the same command resumes there"
                     )
         self._require_finite()

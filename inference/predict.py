@@ -6,6 +6,7 @@ from pathlib import Path
 from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, fingerprint_of
+from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
 from competition.rle import Spans
 from competition.run.folder import RunFolder
@@ -65,7 +66,9 @@ def is_done(run: RunFolder, facts: SubmissionFacts) -> bool:
     )
 
 
-def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
+def predict(
+    run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder], deadline: Deadline
+) -> None:
     """Write the run's submission and its record; finished shards of an interrupted call are reused."""
     how = settings.inference
     photos = test_photos(data)
@@ -94,7 +97,9 @@ def predict(run: RunFolder, settings: Settings, data: DataFolder, members: Seque
     def write(ensembles: Sequence[Ensemble], shard: Sequence[Photo], file: Path) -> None:
         predict_to(file, shard, ensembles, threshold=threshold, settings=how)
 
-    job = ShardedJob(run.root / "shards", facts.model_dump(), digests, settings=how, device=device)
+    job = ShardedJob(
+        run.submission_shards, facts.model_dump(), digests, settings=how, device=device, deadline=deadline
+    )
     shards = job.run(photos, networks, weights * len(folds), write, title="predict")
     if ranks.first():
         submission_file.join(run.submission, shards)
@@ -115,9 +120,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Predict the test set."""
     arguments = parser("Predict the test set with all folds, and write a submission file.")
     add_member_arguments(arguments)
-    run, settings, data, members = open_members(arguments.parse_args(argv))
+    add_deadline_argument(arguments)
+    options = arguments.parse_args(argv)
+    deadline = Deadline(options.hours)
+    run, settings, data, members = open_members(options)
     with one_at_a_time(run):
-        predict(run, settings, data, members)
+        predict(run, settings, data, members, deadline)
     print(f"next: make validate RUN={run.called}")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from competition import rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, Photo, fingerprint_of
+from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
 from competition.images import Pixels
 from competition.run.folder import RunFolder
@@ -57,7 +58,9 @@ def photos_to_label(data: DataFolder) -> list[Photo]:
     return photos
 
 
-def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
+def pseudo_label(
+    run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder], deadline: Deadline
+) -> None:
     """Write the run's pseudo-labels, one file per fold; finished shards of an interrupted call are reused."""
     how = settings.inference
     cv = CV.read_if_exists(run.cv)
@@ -75,7 +78,7 @@ def pseudo_label(run: RunFolder, settings: Settings, data: DataFolder, members: 
         "choices": choices,
         "checkpoints": {str(path): digest for path, digest in digests.items()},
     }
-    job = ShardedJob(run.root / "pseudo" / "shards", facts, digests, settings=how, device=device)
+    job = ShardedJob(run.pseudo_shards, facts, digests, settings=how, device=device, deadline=deadline)
     for fold in folds:
         write = partial(label_to, level=level_of(choices[fold].threshold), settings=how)
         shards = job.run(
@@ -122,9 +125,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the pseudo-labels of a run."""
     arguments = parser("Write pseudo-labels: the test masks that the networks of each fold are most certain of.")
     add_member_arguments(arguments)
-    run, settings, data, members = open_members(arguments.parse_args(argv))
+    add_deadline_argument(arguments)
+    options = arguments.parse_args(argv)
+    deadline = Deadline(options.hours)
+    run, settings, data, members = open_members(options)
     with one_at_a_time(run):
-        pseudo_label(run, settings, data, members)
+        pseudo_label(run, settings, data, members, deadline)
     print(f"next: make cv RUN={run.called}-pseudo SET=data.pseudo={run.called}")
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from competition import files, mask_table
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
+from competition.deadline import Deadline, add_deadline_argument
 from competition.mask_area import require_plausible_in_run
 from competition.mask_table import Truth
 from competition.run.folder import SCORE_COLUMNS, RunFolder
@@ -54,7 +55,9 @@ def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]])
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
-def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder]) -> None:
+def score_run(
+    run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder], deadline: Deadline
+) -> None:
     """Write oof.csv.gz, oof_scores.csv and cv.json, and print the CV."""
     require_same_data(run, data)
     if ranks.first():
@@ -64,7 +67,7 @@ def score_run(run: RunFolder, settings: Settings, data: DataFolder, members: Seq
     used, weights = with_weight(members, weights)
     tried = [equal(len(used)), weights] if given_weights(how, members) else grid(len(used))
 
-    job = OutOfFoldJob(run, how, data, used)
+    job = OutOfFoldJob(run, how, data, used, deadline)
     choices = Choices.same(Choice(effective(threshold), weights), job.by_fold)
     found = job.predict(choices, measured_mixtures(weights, len(how.tta), tried))
     gains = gains_of_tta(how.tta, weights, found.mixtures, found.folds)
@@ -173,9 +176,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "Score a run by cross-validation: each training image is predicted by the fold that did not see its car."
     )
     add_member_arguments(arguments)
-    run, settings, data, members = open_members(arguments.parse_args(argv))
+    add_deadline_argument(arguments)
+    options = arguments.parse_args(argv)
+    deadline = Deadline(options.hours)
+    run, settings, data, members = open_members(options)
     with one_at_a_time(run):
-        score_run(run, settings, data, members)
+        score_run(run, settings, data, members, deadline)
     print(f"{run.cv}  next: make predict RUN={run.called}, or make report RUN={run.called}")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from competition.command import Failure
+from competition.command import Failure, OutOfTime
 from competition.data_folder import Photo
+from competition.deadline import Deadline
 from competition.files import claimed, read_json, replacing, sha256, write_json
 from competition.settings.schema import Inference
 from folds import ranks
@@ -39,6 +41,7 @@ class ShardedJob:
         digests: SHA-256 of each checkpoint when the facts were collected.
         settings: of the run.
         device: where to predict.
+        deadline: when to stop; finished shards are kept.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class ShardedJob:
         *,
         settings: Inference,
         device: torch.device,
+        deadline: Deadline | None = None,
     ) -> None:
         self.parent = parent
         self.folder = parent / key_of(**facts)
         self.digests = digests
         self.settings = settings
         self.device = device
+        self.deadline = deadline
         ranks.require_same("what they would predict", self.folder.name)
         if ranks.first():
             self._print_other_calls(facts)
@@ -86,7 +91,7 @@ class ShardedJob:
         def work(shard: Sequence[Photo], file: Path) -> None:
             write(ensembles, shard, file)
 
-        return run_shards(self.folder / folder, photos, self.settings.shard, work, title)
+        return run_shards(self.folder / folder, photos, self.settings.shard, work, title, deadline=self.deadline)
 
     def remove(self) -> None:
         """Remove the shards of all calls, when all processes have read them."""
@@ -131,13 +136,24 @@ def require_unchanged(digests: Mapping[Path, str]) -> None:
 
 
 def run_shards(
-    folder: Path, photos: Sequence[Photo], size: int, work: Callable[[Sequence[Photo], Path], None], title: str
+    folder: Path,
+    photos: Sequence[Photo],
+    size: int,
+    work: Callable[[Sequence[Photo], Path], None],
+    title: str,
+    *,
+    deadline: Deadline | None = None,
 ) -> list[Path]:
     """Do all shards that are missing, together with other processes, and return the files of all, in order.
 
     A process claims a shard with a lock beside its file; the lock ends with the process. The first pass skips shards
-    that another process holds, and the second pass waits for them.
+    that another process holds, and the second pass waits for them. No shard is begun that would not be finished by
+    the deadline if it took as long as the slowest one before.
+
+    Raises:
+        OutOfTime: shards are missing at the deadline.
     """
+    deadline, slowest = deadline or Deadline(), 0.0
     shards = [photos[start : start + size] for start in range(0, len(photos), size)]
     files = [folder / f"{number:05d}-of-{len(shards):05d}.csv.gz" for number in range(len(shards))]
     with tqdm(
@@ -148,13 +164,24 @@ def run_shards(
             for shard, file in zip(shards, files, strict=True):
                 if file.is_file():
                     continue
+                if not deadline.leaves(slowest):
+                    break
+                begun = time.monotonic()
                 with claimed(file.with_name(f".{file.name}.lock"), wait=wait) as mine:
                     if mine and not file.is_file():
                         work(shard, file)
+                slowest = max(slowest, time.monotonic() - begun)
                 before, done = done, _count_done(shards, files)
                 bar.update(done - before)
                 if bar.disable and done > before:
                     print(f"{title}: {done:,} of {len(photos):,} images", flush=True)
+    # The ranks stop together: none is ended in the middle of a shard because another one stopped before.
+    [missing] = ranks.all_reduce_max(not all(file.is_file() for file in files))
+    if missing:
+        raise OutOfTime(
+            f"stopped by {deadline}; {title}: {_count_done(shards, files):,} of {len(photos):,} images are done, and "
+            "the same command resumes there"
+        )
     return files
 
 

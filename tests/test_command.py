@@ -86,8 +86,9 @@ def test_a_usage_error_is_status_2(tmp_path: Path, arguments: list[str]) -> None
     [
         ("os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()", 128 + signal.SIGINT, INTERRUPTION),
         ("raise Terminated('saved; run it again')", 128 + signal.SIGTERM, "saved; run it again"),
+        ("raise OutOfTime('saved; run it again')", 124, "saved; run it again"),
     ],
-    ids=["ctrl-c", "terminated after saving"],
+    ids=["ctrl-c", "terminated after saving", "out of time"],
 )
 def test_exit_status_of_signals(tmp_path: Path, body: str, status: int, line: str) -> None:
     done = run(tmp_path, body)

@@ -54,6 +54,9 @@ def passed(folder: Path, *arguments: str, **environment: str) -> list[list[str]]
         ("score RUNS='a b' DATA=d", ["inference.score --runs a b --data=d"]),
         ("predict RUNS='a b' RUN=both", ["inference.predict --run=both --runs a b"]),
         ("pseudo SET=inference.tta=[identity]", ["inference.pseudo --set inference.tta=[identity]"]),
+        ("cv HOURS=11", ["folds.train --all --hours=11", "inference.score --hours=11"]),
+        ("pack RUN=x STATE=1 FILE=x.zip", ["competition.run.pack --run=x --file=x.zip --state"]),
+        ("unpack FILE=x.zip", ["competition.run.unpack --file=x.zip"]),
         ("settings PRESET=cpu", ["competition.settings --preset=cpu"]),
         ("synthetic CARS=2 TEST_CARS=1 SEED=3", ["competition.studio --cars=2 --test-cars=1 --seed=3"]),
         ("data HQ=1", ["competition.kaggle.download --hq"]),
@@ -96,6 +99,7 @@ def test_setup_passes_options_to_pip(tmp_path: Path) -> None:
         ),
         ("train SEED=3", ""),
         ("masks SIZE=64x64", ""),
+        ("test SYSTEM=1", ""),
         ("clean-demo RUN=x", ""),
     ],
 )
@@ -131,6 +135,31 @@ def test_several_targets_share_the_command_line(tmp_path: Path) -> None:
     ]
 
 
+def test_system_uses_python_after_a_look_at_its_packages(tmp_path: Path) -> None:
+    venv = fake_venv(tmp_path, PRINT_ARGUMENTS).removeprefix("VENV=")
+    done = make("cv", "SYSTEM=1", f"PYTHON={venv}/bin/python", "VENV=none")
+    assert done.returncode == 0, done.stderr
+    commands = [line.split("\0")[1] for line in done.stdout.splitlines() if line.startswith("-m")]
+    assert commands == ["competition.packages", "folds.train", "inference.score"]
+    assert "none/bin/python -m competition.settings" in make("-n", "settings", "SYSTEM=0", "VENV=none").stdout
+
+
+def test_a_failed_look_at_the_packages_ends_make(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$2" = competition.packages ] && exit 1\necho "$@"\n')
+    python.chmod(0o755)
+    done = make("cv", "SYSTEM=1", f"PYTHON={python}")
+    assert (done.returncode, done.stdout.count("folds.train")) == (2, 0)
+
+
+def test_hours_count_from_the_start_of_make_for_all_commands(tmp_path: Path) -> None:
+    venv = fake_venv(tmp_path, 'echo "since $CARVANA_STARTED"; sleep 0.01')
+    since = re.findall(r"since (\d+)", make("cv", "HOURS=1", venv).stdout)
+    assert len(since) == 2
+    assert len(set(since)) == 1
+    assert "since 5\n" in make("train", "HOURS=1", venv, CARVANA_STARTED="5").stdout
+
+
 @pytest.mark.parametrize("name", ["a b", ""])
 def test_run_is_one_word(name: str) -> None:
     done = make("-n", "cv", f"RUN={name}")
@@ -143,7 +172,8 @@ def test_run_is_one_word(name: str) -> None:
 def test_unknown_variable(given: str) -> None:
     done = make("-n", "train", given, "SET=a.b='$x y'", 'DATA=$(none) "')
     assert done.returncode == 2
-    assert f"make train takes no variable {given.partition('=')[0].rstrip(':')}, only DATA FOLD " in done.stderr
+    name = given.partition("=")[0].rstrip(":")
+    assert f"make train takes no variable {name}, only DATA DEVICE FOLD " in done.stderr
     assert not done.stdout
 
 
@@ -163,11 +193,12 @@ def test_variable_of_make_or_environment_is_no_error(given: list[str], environme
 
 
 def test_some_target_takes_every_variable() -> None:
+    # A recipe finds DEVICE in its environment.
     own = set(re.findall(r"^([A-Z_]+) :?= ", MAKEFILE, flags=re.MULTILINE))
     read = set(re.findall(r"(?:\$\(|call (?:text|list|switch),|value )([A-Z_]+)[,)]", MAKEFILE))
     lists = re.findall(r"^\$\(call takes,.*,(.*)\)", MAKEFILE, re.MULTILINE)
     taken = {name for names in lists for name in names.split()} | {"PIP_OPTIONS", "PYTHON", "VENV"}
-    assert read - own - {"MAKELEVEL", "MAKECMDGOALS", "HOME", "MODULE"} == taken - {"BENCHMARKS"}
+    assert read - own - {"MAKELEVEL", "MAKECMDGOALS", "HOME", "MODULE"} == taken - {"BENCHMARKS", "DEVICE"}
 
 
 def test_help_lists_every_target_and_variable() -> None:

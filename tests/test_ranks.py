@@ -21,6 +21,7 @@ from rank_processes import (
     run_ranks,
     train_and_describe,
     train_and_kill,
+    train_until,
     train_with_nan,
 )
 from trained_run import Trained
@@ -156,6 +157,16 @@ def test_one_rank_resumes_after_a_rank_was_killed(tiny_data: Path, tmp_path: Pat
     assert (status, err) == (0, "")
     assert "fold 0 resumes in epoch 2" in out
     assert [json.loads(line)["epoch"] for line in run.history(0).read_text().splitlines()] == [1, 2, 3]
+
+
+def test_the_deadline_of_one_rank_stops_all_at_the_same_step(tiny_data: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    call = [*training(run, tiny_data), "--hours", "11"]
+    ended = run_ranks(2, train_until, call, 1, 3, folder=tmp_path / "two")
+    assert [status for status, _, _ in ended] == [124, 124]
+    line = "stopped by HOURS=11 in epoch 1 at step 3 of 4; it is saved, and the same command resumes there\n"
+    assert "".join(err for _, _, err in ended) == line
+    assert load_state(run.last(0))["update"] == 3
 
 
 def test_a_nan_loss_on_one_rank_stops_all_with_one_line(tiny_data: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import timm
 import torch
 from rank_processes import CONTEXT, run_rank, start_server
 
-from competition.command import Terminated
+from competition.command import OutOfTime, Terminated
+from competition.deadline import Deadline
 from competition.run.folder import RunFolder
 from folds.checkpoint import load_state
 from folds.samples import Key, Samples
@@ -155,6 +156,30 @@ def test_stopped_by_signals_with_workers(tiny_data: Path, tmp_path: Path, refere
         expected = rf"stopped by {name} in epoch {epoch + 1} at step {update} of 2; it is saved, and the same command"
         assert re.fullmatch(rf"{expected} resumes there\n", err), err
     train(arguments_of(run, tiny_data, workers=0))
+    assert_same_end(run, reference)
+
+
+def test_stopped_by_a_deadline(
+    tiny_data: Path, tmp_path: Path, reference: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is reached before the first step, inside epoch 1, and after its last step; then there is time."""
+    torch.set_num_threads(1)
+    run = RunFolder(tmp_path / "run")
+    arguments = [*arguments_of(run, tiny_data, workers=0), "--hours", "11"]
+    ended = []
+    for looks in (0, 1, 2):
+        left = iter([True] * looks)
+        monkeypatch.setattr(Deadline, "leaves", lambda _, left=left: next(left, False))
+        with pytest.raises(OutOfTime) as stop:
+            train(arguments)
+        ended.append(str(stop.value))
+    monkeypatch.undo()
+    assert ended == [
+        "stopped by HOURS=11 before fold 0; the same command resumes there",
+        "stopped by HOURS=11 in epoch 1 at step 1 of 2; it is saved, and the same command resumes there",
+        "stopped by HOURS=11 in epoch 2 at step 1 of 2; it is saved, and the same command resumes there",
+    ]
+    train(arguments)
     assert_same_end(run, reference)
 
 

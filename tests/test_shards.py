@@ -8,7 +8,9 @@ from threading import Timer
 import pytest
 import torch
 
+from competition.command import OutOfTime
 from competition.data_folder import Photo
+from competition.deadline import Deadline
 from competition.files import claimed
 from competition.settings.schema import Inference
 from inference.shards import ShardedJob, facts_of, key_of, run_shards
@@ -81,6 +83,27 @@ def test_a_shard_that_another_process_finishes_is_waited_for(
     run_shards(tmp_path, PHOTOS, 4, work, "test")
     later.join()
     assert done == ["4.jpg", "8.jpg"]
+
+
+def test_a_deadline_keeps_whole_shards(
+    tmp_path: Path, work: Callable[..., None], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second shard is not begun: less time is left than the first one took."""
+    clock = iter([100.0, 130.0])  # the first shard takes 30 seconds
+    monkeypatch.setattr("inference.shards.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(Deadline, "leaves", lambda _, seconds: seconds < 20)
+    with pytest.raises(OutOfTime) as stop:
+        run_shards(tmp_path, PHOTOS, 4, work, "predict", deadline=Deadline(11))
+    line = "stopped by HOURS=11; predict: 4 of 10 images are done, and the same command resumes there"
+    assert str(stop.value) == line
+    monkeypatch.undo()
+    run_shards(tmp_path, PHOTOS, 4, work, "predict", deadline=Deadline(11))
+    assert done == ["0.jpg", "4.jpg", "8.jpg"]
+
+
+def test_a_deadline_ends_no_complete_prediction(tmp_path: Path, work: Callable[..., None]) -> None:
+    files = run_shards(tmp_path, PHOTOS, 4, work, "predict")
+    assert run_shards(tmp_path, PHOTOS, 4, work, "predict", deadline=Deadline(1e-9)) == files
 
 
 def test_a_key_depends_on_all_facts_and_not_on_their_order() -> None:

@@ -10,7 +10,9 @@ fold<n>/pseudo.csv.gz               the pseudo-labels in the training set, if an
 oof.csv.gz, oof_scores.csv, cv.json out-of-fold masks, their scores, and the cross-validation score
 submission.csv.gz, submission.json  the masks of the test set, and how they were predicted
 pseudo/fold<n>.csv.gz               pseudo-labels of the test set by the networks of each fold
+oof/, shards/, pseudo/shards/       finished parts of a score, submission or pseudo-labels that are not complete
 report.html
+README.md, SHA256SUMS               of a packed run: model card and checksums
 """
 
 from dataclasses import dataclass
@@ -110,6 +112,36 @@ class RunFolder:
     def learned_pseudo(self, number: int) -> Path:
         """The pseudo-labels in a fold's training set, a copy: training resumes with the same labels."""
         return self.fold(number) / "pseudo.csv.gz"
+
+    @property
+    def oof_shards(self) -> Path:
+        """The finished parts of a score that is not complete."""
+        return self.root / "oof"
+
+    @property
+    def submission_shards(self) -> Path:
+        """The finished parts of a submission that is not complete."""
+        return self.root / "shards"
+
+    @property
+    def pseudo_shards(self) -> Path:
+        """The finished parts of pseudo-labels that are not complete."""
+        return self.root / "pseudo" / "shards"
+
+    @property
+    def model_card(self) -> Path:
+        """The description of a packed run."""
+        return self.root / "README.md"
+
+    @property
+    def checksums(self) -> Path:
+        """The SHA-256 of each file of a packed run."""
+        return self.root / "SHA256SUMS"
+
+    @property
+    def packed(self) -> Path:
+        """The zip file that ``make pack`` writes."""
+        return self.root.with_name(f"{self.name}.zip")
 
     @property
     def report(self) -> Path:

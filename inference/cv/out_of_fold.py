@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from competition import rle
 from competition.data_folder import DataFolder, Photo
+from competition.deadline import Deadline
 from competition.files import sha256
 from competition.run.folder import RunFolder
 from competition.settings.schema import Inference
@@ -93,9 +94,17 @@ class OutOfFoldJob:
         settings: of the run.
         data: the photos and their masks.
         members: the runs that predict together.
+        deadline: when to stop.
     """
 
-    def __init__(self, run: RunFolder, settings: Inference, data: DataFolder, members: Sequence[RunFolder]) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        settings: Inference,
+        data: DataFolder,
+        members: Sequence[RunFolder],
+        deadline: Deadline | None = None,
+    ) -> None:
         self.settings = settings
         self.data = data
         self.by_fold = photos_by_fold(run.folds, data.train)
@@ -111,7 +120,9 @@ class OutOfFoldJob:
             "masks": data.masks_fingerprint,  # the numbers beside the shards are scores against them
             "numbers": ["dice", "kept"],
         }
-        self.job = ShardedJob(run.root / "oof", facts, self.digests, settings=settings, device=device)
+        self.job = ShardedJob(
+            run.oof_shards, facts, self.digests, settings=settings, device=device, deadline=deadline
+        )
 
     def predict(self, choices: Choices, mixtures: Sequence[Mixture] = ()) -> OutOfFold:
         """Predict all folds with their choices, and measure other mixtures of the same components.
