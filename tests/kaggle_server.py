@@ -20,15 +20,17 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
 
-from competition.kaggle import calls, client
+from competition.kaggle import calls, client, credentials
 
 USER, KEY, TOKEN = "me", "good-key-0123456789", "good-token-0123456789"
 SIGNATURE = "signature-of-a-signed-url"
 STORAGE = "http://storage.invalid"
+LOGIN = "http://login.invalid"
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Fault:
     Args:
         status: reply with this status, and with the message as JSON.
         after: break the connection after that many bytes of an upload (read) or of a download (written).
+        body: reply with these bytes, and with status 200 unless there is another one.
         lost: process the request, then break the connection instead of replying.
         hang: do not reply.
     """
@@ -46,6 +49,7 @@ class Fault:
     message: str = "no"
     headers: dict[str, str] = field(default_factory=dict)
     after: int | None = None
+    body: bytes | None = None
     lost: bool = False
     hang: bool = False
 
@@ -70,6 +74,7 @@ class KaggleServer:
         uploads: token to SHA-256 of each upload.
         files: name to bytes of the competition's data.
         seen: name of a call to the number of requests.
+        login: the page at LOGIN.
         starts: the offset at which each download of a file started, in bytes.
     """
 
@@ -83,6 +88,7 @@ class KaggleServer:
         self.files: dict[str, bytes] = {}
         self.seen: Counter[str] = Counter()
         self.starts: list[int] = []
+        self.login = b"<html>Log in</html>"
         self.released = threading.Event()
         server = self
 
@@ -225,6 +231,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         kaggle = self.kaggle
+        if self.path.startswith(LOGIN):
+            self.reply(200, kaggle.login, {"Content-Type": "text/html"})
+            return
         content = kaggle.files[urlsplit(self.path).path.split("/")[-1]]
         start = 0
         if wanted := self.headers.get("Range"):
@@ -255,9 +264,11 @@ class Handler(BaseHTTPRequestHandler):
         if fault.hang:
             self.kaggle.released.wait(30)
             self.close_connection = True
+        elif fault.body is not None:
+            self.reply(fault.status or 200, fault.body, fault.headers)
         elif fault.status:
             self.reply_json(fault.status, {"code": fault.status, "message": fault.message}, fault.headers)
-        return fault.hang or bool(fault.status)
+        return fault.hang or bool(fault.status) or fault.body is not None
 
     def reply_json(self, status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         self.reply(status, json.dumps(content).encode(), {"Content-Type": "application/json", **(headers or {})})
@@ -307,7 +318,8 @@ def in_process(server: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """
 
     def run_call(call: str, arguments: dict[str, str], seconds: float) -> dict[str, Any]:
-        with redirect_stdout(io.StringIO()):  # the client prints
+        environment = credentials.cleaned(os.environ)
+        with patch.dict(os.environ, environment, clear=True), redirect_stdout(io.StringIO()):  # the client prints
             return json.loads(json.dumps(calls.reply_to(call, arguments)))
 
     monkeypatch.setattr(client, "run_call", run_call)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kaggle_server import KEY, SIGNATURE, Fault, KaggleServer, until
+from kaggle_server import KEY, LOGIN, SIGNATURE, Fault, KaggleServer, until
 from submittable import NAMES, SubmittableRun
 
 from competition.command import INTERRUPTION, run_command
@@ -219,6 +219,42 @@ def test_a_submission_that_was_not_listed_is_found_later(server: KaggleServer, w
     status, out, _ = work.submit()
     assert (status, "Kaggle lists this file already as ref 1000" in out) == (0, True)
     assert (len(server.submissions), len(work.entries)) == (1, 1)
+
+
+REDIRECT = Fault(302, body=b"", headers={"Location": f"{LOGIN}/"})
+NO_LIST = {
+    "redirect to a page": (REDIRECT, b"<html>Log in</html>"),
+    "redirect to JSON": (REDIRECT, b"{}"),
+    "page": (Fault(body=b"<html>Log in</html>"), b""),
+    "no key": (Fault(body=b'{"message": "Log in"}', headers={"Content-Type": "application/json"}), b""),
+    "null": (Fault(body=b'{"submissions": null}'), b""),
+}
+
+
+@pytest.mark.parametrize(("reply", "login"), NO_LIST.values(), ids=NO_LIST)
+def test_only_a_list_without_the_file_leads_to_an_upload(
+    server: KaggleServer, work: Workplace, reply: Fault, login: bytes
+) -> None:
+    """The first command submits and does not hear of it; until the list can be read, no other one uploads."""
+    server.login = login
+    server.faults = {"CreateSubmission": [Fault(lost=True)], "ListSubmissions": [Fault(), *([reply] * 9)]}
+    for _ in range(3):
+        status, _, error = work.submit()
+        assert (status, "Kaggle's reply cannot be read (" in error) == (1, True)
+        assert (len(server.submissions), server.seen["upload"], work.entries) == (1, 1, [])
+    server.faults = {}
+    status, out, _ = work.submit()
+    assert (status, "Kaggle lists this file already as ref 1000" in out) == (0, True)
+    assert (len(server.submissions), server.seen["upload"], len(work.entries)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("call", ["CreateSubmission", "StartSubmissionUpload", "GetSubmissionLimits"])
+def test_a_login_page_during_the_upload_costs_one_submission(
+    server: KaggleServer, work: Workplace, call: str
+) -> None:
+    server.faults = {call: [REDIRECT]}
+    assert work.submit()[0] == 0
+    assert len(server.submissions) == len(work.entries) == 1
 
 
 @pytest.mark.parametrize("reply", [Fault(), Fault(lost=True)], ids=["reply", "lost reply"])

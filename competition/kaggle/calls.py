@@ -20,10 +20,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from competition.command import os_reason
+from competition.kaggle.credentials import KEY, KEY_FILE, TOKEN_FILE
 from competition.kaggle.errors import (
     NO_CREDENTIALS,
     PAGE,
@@ -34,8 +36,10 @@ from competition.kaggle.errors import (
     link_error,
     network_error,
     rejected_credentials,
+    unreadable_reply,
     upload_error,
 )
+from competition.kaggle.replies import Replies, content_length, field
 
 COMPETITION = "carvana-image-masking-challenge"
 PAGE_SIZE = 100
@@ -58,48 +62,29 @@ class StorageStatus(logging.Handler):
 
 
 def submissions() -> list[Reply]:
-    """Every submission of the team, as in Kaggle's JSON.
-
-    The raw responses are read, because the client fails on a list with a status that it does not know.
-    """
-    api = _authenticated()
-    from kaggle.api.kaggle_api_extended import KaggleApi
+    """Every submission of the team, as in Kaggle's JSON."""
+    api, replies = _authenticated()
     from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
 
-    responses: list[Any] = []
-    found: dict[int, Reply] = {}
-    with KaggleApi.build_kaggle_client_with_params(
-        api.args,
-        username=api.config_values.get("username"),
-        password=api.config_values.get("key"),
-        api_token=api.config_values.get("token"),
-        response_processor=responses.append,
-    ) as client:
+    with api.build_kaggle_client() as client:
         request = ApiListSubmissionsRequest()
         request.competition_name = COMPETITION
         request.page_size = PAGE_SIZE
-        while True:
-            with suppress(KeyError):
-                client.competitions.competition_api_client.list_submissions(request)
-            page = responses[-1].json()
-            new = {int(listed["ref"]): listed for listed in page.get("submissions") or [] if listed.get("ref")}
-            if not new.keys() - found.keys():
-                return list(found.values())
-            found |= new
-            if not page.get("nextPageToken"):
-                return list(found.values())
-            request.page_token = page["nextPageToken"]
+        service = client.competitions.competition_api_client
+        listed = replies.listed(request, service.list_submissions, "submissions")
+        return list({int(field(each, "ref")): each for each in listed}.values())
 
 
 def allowance() -> Reply:
     """The number of submissions made today, made in total, and allowed now."""
-    limits = _authenticated().competition_get_submission_limits(COMPETITION)
+    api, _ = _authenticated()
+    limits = api.competition_get_submission_limits(COMPETITION)
     return {"today": limits.num_today, "total": limits.num_total, "left": limits.num_allowed_now}
 
 
 def push(file: str, description: str) -> int:
     """Upload and submit a file; returns the ref of the submission, 0 if Kaggle returned none."""
-    api = _authenticated()
+    api, _ = _authenticated()
     with _storage_status() as storage:
         response = api.competition_submit(file, description, COMPETITION, quiet=not sys.stderr.isatty())
     if response.ref <= 0 and response.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
@@ -109,25 +94,24 @@ def push(file: str, description: str) -> int:
 
 def files() -> dict[str, int]:
     """The competition's files: name to size in bytes."""
-    api = _authenticated()
-    sizes: dict[str, int] = {}
-    token: str | None = None
-    while True:
-        page = api.competition_list_files(COMPETITION, page_token=token, page_size=PAGE_SIZE)
-        new = {file.name: int(file.total_bytes) for file in page.files}
-        sizes |= new
-        token = page.next_page_token
-        if not token or not new:
-            return sizes
+    api, replies = _authenticated()
+    from kagglesdk.competitions.types.competition_api_service import ApiListDataFilesRequest
+
+    with api.build_kaggle_client() as client:
+        request = ApiListDataFilesRequest()
+        request.competition_name = COMPETITION
+        request.page_size = PAGE_SIZE
+        listed = replies.listed(request, client.competitions.competition_api_client.list_data_files, "files")
+        return {str(field(each, "name")): int(field(each, "totalBytes")) for each in listed}
 
 
-def download(name: str, path: str) -> None:
+def download(name: str, path: str, size: str) -> None:
     """Download one file of the competition, or the rest of it if the beginning is there already.
 
     Kaggle's client only provides the link, a new one for each call. Its own download is not used: if the link has
-    expired, it writes the text of the error into the file.
+    expired, it writes the text of the error into the file. What has another size than the file is not written either.
     """
-    api = _authenticated()
+    api, _ = _authenticated()
     import requests
     from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFileRequest
 
@@ -137,7 +121,7 @@ def download(name: str, path: str) -> None:
         request.file_name = name
         linked = client.competitions.competition_api_client.download_data_file(request)
         linked.close()  # requested again below, with an offset and timeouts
-        total = int(linked.headers["Content-Length"])
+        total = content_length(linked, name, int(size))
         offset = _resume_offset(Path(path), linked.headers, total)
         if offset == total:
             return
@@ -148,8 +132,9 @@ def download(name: str, path: str) -> None:
         if response.status_code in range(400, 500):
             raise link_error(response.status_code)
         response.raise_for_status()
-        whole = response.status_code != requests.codes.partial_content
-        _save(response, Path(path), 0 if whole else offset, total, name)
+        start = offset if response.status_code == requests.codes.partial_content else 0
+        content_length(response, name, total - start)
+        _save(response, Path(path), start, total, name)
 
 
 CALLS: dict[str, Callable[..., Any]] = {
@@ -200,16 +185,17 @@ def _storage_status() -> Iterator[StorageStatus]:
         log.removeHandler(storage)
 
 
-def _authenticated() -> Any:
-    """Kaggle's client, signed in. The import signs in too, but hides most errors."""
-    try:
-        from kaggle.api.kaggle_api_extended import KaggleApi
+def _authenticated() -> tuple[Any, Replies]:
+    """Kaggle's client, signed in, and the replies to it. The import signs in too, but hides most errors."""
+    from kaggle.api.kaggle_api_extended import KaggleApi
 
-        api = KaggleApi()
+    api, replies = KaggleApi(), Replies()
+    api.get_response_processor = lambda: replies
+    try:
         api.authenticate()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # kaggle.json is damaged, for example
+    except (AttributeError, KeyError) as error:  # the file of `kaggle auth login` is damaged, for example
         raise KaggleError(UNREADABLE_CREDENTIALS) from error
-    return api
+    return api, replies
 
 
 def reply_to(call: str, arguments: dict[str, str]) -> Reply:
@@ -224,34 +210,32 @@ def reply_to(call: str, arguments: dict[str, str]) -> Reply:
     except ImportError as raised:
         error = KaggleError(f"the Python package {raised.name or raised} is missing; make setup installs it")
     except Exception as raised:
-        error = _kaggle_error(raised, arguments.get("path", ""))
+        error = _kaggle_error(raised, call, arguments.get("path", ""))
     return {"error": {"message": str(error), **vars(error)}}
 
 
-def _kaggle_error(error: Exception, path: str) -> KaggleError:
-    """The KaggleError for an exception of the client; ``path`` is the file that the call writes."""
+def _kaggle_error(error: Exception, call: str, path: str) -> KaggleError:
+    """The KaggleError for an exception of the client in a call; ``path`` is the file that the call writes."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        redirected = bool(error.response.history)  # from Kaggle to the storage
-        return link_error(error.response.status_code) if redirected else _http_error(error.response)
+        return _status_error(error.response, call)
     if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
         return network_error(repr(error))
     if isinstance(error, OSError) and error.errno and not isinstance(error, requests.RequestException):
         return KaggleError(f"cannot write {error.filename or path}: {os_reason(error)}")
-    if isinstance(error, requests.exceptions.InvalidHeader | UnicodeEncodeError):  # a header contains the token
-        return KaggleError(UNREADABLE_CREDENTIALS)
     name = type(error).__name__
     if isinstance(error, ValueError | KeyError | TypeError | AttributeError):
-        return KaggleError(
-            f"Kaggle's reply cannot be read ({name}); check whether a proxy or a login page replies instead; "
-            f"see {PAGE}"
-        )
+        return unreadable_reply(name)
     return KaggleError(f"unexpected error in Kaggle's client ({name}); see {PAGE}")
 
 
-def _http_error(response: Any) -> KaggleError:
-    """The error for a failed response; Kaggle may give the status and a message in the body."""
+def _status_error(response: Any, call: str) -> KaggleError:
+    """The error for a failed response to a call; Kaggle may give the status and a message in the body."""
+    if response.history and call == "download":  # Kaggle leads to the storage
+        return link_error(response.status_code)
+    if response.history:
+        return unreadable_reply(f"it leads to {urlsplit(response.url).hostname}")
     status, message = int(response.status_code), ""
     with suppress(ValueError, AttributeError, TypeError):
         body = response.json()
@@ -274,9 +258,8 @@ def _seconds(retry_after: str | None) -> float:
 
 def _credentials() -> Credentials:
     token, token_source = _token()
-    if token_source == "access_token":
-        token_source = "~/.kaggle/access_token"
-    key_source = "KAGGLE_KEY" if "KAGGLE_KEY" in os.environ else "kaggle.json"
+    token_source = os.environ.get(TOKEN_FILE) or token_source
+    key_source = os.environ.get(KEY_FILE) or (KEY if KEY in os.environ else "kaggle.json")
     has_key = {"username", "key"} <= _config().keys()
     return Credentials(token_source if token else None, key_source if has_key else None)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from competition.kaggle.credentials import cleaned
 from competition.kaggle.errors import KaggleError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,7 +97,9 @@ class Kaggle:
         while True:
             before = _size(path)
             try:
-                self.with_retries(lambda: self._call("download", size, name=name, path=str(path.absolute())))
+                self.with_retries(
+                    lambda: self._call("download", size, name=name, path=str(path.absolute()), size=str(size))
+                )
                 return
             except KaggleError as error:
                 if not error.transient or _size(path) <= before:
@@ -120,9 +123,9 @@ class Kaggle:
                 self.log(f"{error}; attempt {attempt + 1} of {self.policy.attempts} in {pause:.0f} s")
             time.sleep(pause)
 
-    def _call(self, call: str, size: int = 0, **arguments: str) -> Any:
-        """Make a call that transfers ``size`` bytes, and return its result."""
-        reply = run_call(call, arguments, self.policy.deadline + size / SLOWEST)
+    def _call(self, call: str, transfer: int = 0, /, **arguments: str) -> Any:
+        """Make a call that transfers that many bytes, and return its result."""
+        reply = run_call(call, arguments, self.policy.deadline + transfer / SLOWEST)
         if "error" in reply:
             raise KaggleError(**reply["error"])
         return reply["result"]
@@ -174,8 +177,9 @@ def retry_policy(options: Namespace) -> RetryPolicy:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment (credentials, proxies) without VERBOSE, which makes the client print them."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBOSE")}
+    """This process's environment (proxies, clean credentials) without VERBOSE: the client would print them."""
+    given = {name: value for name, value in os.environ.items() if not name.startswith("VERBOSE")}
+    environment = cleaned(given)
     paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     return environment | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 

@@ -12,8 +12,8 @@ NO_CREDENTIALS = (
     "`kaggle auth login`"
 )
 UNREADABLE_CREDENTIALS = (
-    "the Kaggle credentials cannot be read: KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_KEY or "
-    f"~/.kaggle/kaggle.json is damaged; replace it by a new token from {TOKENS}"
+    "the Kaggle credentials in ~/.kaggle/credentials.json cannot be read; run `kaggle auth login` again, or create a "
+    f"token on {TOKENS}"
 )
 
 
@@ -99,6 +99,15 @@ def upload_error(status: int | None) -> KaggleError:
 def link_error(status: int) -> KaggleError:
     """The error for a download link that the storage rejects, most likely because it has expired."""
     return KaggleError(f"Kaggle's storage rejected the download link ({status}); a new link is needed", retry=True)
+
+
+def unreadable_reply(reason: str) -> KaggleError:
+    """The error for a reply that is not Kaggle's: what it says is unknown, not empty."""
+    return KaggleError(
+        f"Kaggle's reply cannot be read ({reason}); check whether a proxy or a login page replies instead: open "
+        f"{PAGE} in a browser",
+        retry=True,
+    )
 
 
 def network_error(description: str) -> KaggleError:
