@@ -26,8 +26,8 @@ MODULES = {
 OURS = {*MAY_IMPORT, "tests"}
 # Only competition/run/folder.py spells the names of these JSON files, and only competition/run/records.py their keys.
 NAMES = "cv", "submission"
-# These files parse JSON that is no record of a run: Kaggle's replies and credentials, the state of a download, of the studio or of
-# shards, settings in the metadata of weights, results of benchmarks.
+# These files parse JSON that is no record of a run: Kaggle's replies and credentials, the state of a download, of the
+# studio or of shards, settings in the metadata of weights, results of benchmarks.
 PARSE_JSON = {
     "benchmarks.ablation",
     "competition.files",
