@@ -292,7 +292,7 @@ def test_a_damaged_ledger_or_no_allowance_is_found_before_the_upload(server: Kag
     assert (status, error, work.entries) == (1, expected, [])
     work.ledger.write_text("mine\n")
     status, _, error = work.submit()
-    assert (status, "the columns are not" in error) == (1, True)
+    assert (status, "the header is 'mine', not" in error) == (1, True)
     assert (server.seen["StartSubmissionUpload"], work.ledger.read_text()) == (0, "mine\n")
 
 
