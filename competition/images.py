@@ -249,15 +249,16 @@ def _require_end(path: Path, content: bytes) -> None:
 def _decode_other(path: Path, content: bytes) -> Pixels:
     """The stored pixels of a photo that OpenCV does not read as a JPEG.
 
-    Pillow decodes all but TIFFs, because libpng prints warnings if OpenCV calls it, and libtiff if Pillow calls it.
+    Pillow decodes most, because libpng prints warnings if OpenCV calls it. But libtiff prints them if Pillow calls
+    it, and Pillow confuses some BMPs of few gray levels.
     """
     try:
         with _opened(path, io.BytesIO(content)) as image:
             if image.format == "PNG":
                 _verify(content)
             _require_photo(path, image)
-            if isinstance(image, TiffImageFile):
-                return _decode_tiff(path, content, image)
+            if isinstance(image, TiffImageFile) or image.format == "BMP":
+                return _decode_tiff_or_bmp(path, content, image)
             # Pillow keeps 16 bits of gray, which `convert` would clip. It reduces 16 bits of color to 8 itself.
             if image.mode.startswith("I"):
                 return np.dstack([(np.asarray(image) >> 8).astype(np.uint8)] * 3)
@@ -266,14 +267,15 @@ def _decode_other(path: Path, content: bytes) -> Pixels:
         raise unreadable(path, error) from error
 
 
-def _decode_tiff(path: Path, content: bytes, image: TiffImageFile) -> Pixels:
-    """The stored pixels of a TIFF. OpenCV and Pillow turn them by its orientation, whether asked or not."""
+def _decode_tiff_or_bmp(path: Path, content: bytes, image: Image.Image) -> Pixels:
+    """The stored pixels. OpenCV and Pillow turn those of a TIFF by its orientation, whether asked or not."""
     orientation = orientation_in(image, io.BytesIO(content))
-    if 2 in image.tag_v2.get(TIFF_EXTRA_SAMPLES, ()):  # OpenCV would blend transparent pixels with black
+    # OpenCV would blend the transparent pixels of a TIFF with black.
+    if isinstance(image, TiffImageFile) and 2 in image.tag_v2.get(TIFF_EXTRA_SAMPLES, ()):
         return turned_back(np.asarray(image.convert("RGB")), orientation)
     displayed = _decode_with_opencv(content, cv2.IMREAD_COLOR)
     if displayed is None:
-        raise Failure(f"{path} is damaged or {OTHER_KINDS[-1][1]}; copy it again, or save it as JPEG or PNG")
+        raise Failure(f"{path} is damaged or of an unusual kind; copy it again, or save it as JPEG or PNG")
     return turned_back(displayed, orientation)
 
 

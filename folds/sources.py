@@ -16,6 +16,7 @@ from competition.data_folder import DataFolder, Photo
 from competition.mask_table import read_rows
 from competition.run.folder import RunFolder, run_at
 from competition.run.open import SOURCES
+from competition.settings.resolve import load_yaml, resolve
 from competition.settings.schema import Network, Settings, flat
 from folds import ranks
 from folds.checkpoint import load_weights
@@ -86,6 +87,12 @@ def pseudo_label_file(run: RunFolder, settings: Settings, fold: int) -> Path | N
     if source is None:
         return None
     require_same_split(run, source, PSEUDO)
+    theirs, ours = resolve(load_yaml(source.settings)).data.orientation, settings.data.orientation
+    if theirs != ours:  # the labels of a photo with an EXIF orientation would not fit it
+        raise Failure(
+            f"data.orientation is {ours}, but {theirs} in {source.root}, which {PSEUDO} names; set "
+            f"SET=data.orientation={theirs} to use its pseudo-labels"
+        )
     if not source.pseudo(fold).is_file():
         raise Failure(f"no pseudo-labels {source.pseudo(fold)}; make them first: make pseudo RUN={source.called}")
     return source.pseudo(fold)

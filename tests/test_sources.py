@@ -13,7 +13,7 @@ from competition.settings.resolve import load_yaml, merge, resolve
 from competition.settings.schema import Settings
 from folds.begin import main as begin
 from folds.checkpoint import load_state, load_weights
-from folds.sources import split_source, starting_weights
+from folds.sources import pseudo_label_file, split_source, starting_weights
 from folds.split import photos_by_fold
 from folds.train import main as train
 from folds.train import make_trainer
@@ -133,6 +133,16 @@ def test_starting_weights_only_need_the_same_architecture(source: RunFolder, run
     changes = {"network": {"init_from": str(source.root), "weights": "hub", "freeze": 2}}
     assert starting_weights(run, resolve(merge(settings.model_dump(), changes)), 0)
     assert starting_weights(run, settings, 0) is None
+
+
+def test_pseudo_labels_of_another_orientation_are_rejected(source: RunFolder, run: RunFolder) -> None:
+    run.root.mkdir()
+    run.folds.write_bytes(source.folds.read_bytes())
+    settings = resolve({"data": {"pseudo": str(source.root), "orientation": "stored"}})
+    with pytest.raises(
+        Failure, match=r"data\.orientation is stored, but auto in .*; set SET=data\.orientation=auto to"
+    ):
+        pseudo_label_file(run, settings, 0)
 
 
 def test_sources_of_different_splits_are_rejected(source: RunFolder, run: RunFolder) -> None:

@@ -94,7 +94,8 @@ def require_same_data(run: RunFolder, data: DataFolder) -> None:
     if made_from.fingerprint != data.fingerprint:
         raise Failure(
             f"the training photos in {data.root} are not those that run {run.name} was made from "
-            f"({made_from.data}): names or file sizes differ; name that folder with DATA=..., or use another RUN"
+            f"({made_from.data}): names, file sizes or EXIF orientations differ; name that folder with DATA=..., "
+            "or use another RUN"
         )
 
 
