@@ -419,8 +419,7 @@ def test_damage_anywhere_is_a_failure_or_an_image(
                 except Failure as failure:
                     assert str(path) in str(failure)
     assert not caught
-    printed = capfd.readouterr().err.splitlines()
-    assert [line for line in printed if not line.startswith("Corrupt JPEG data")] == []
+    assert suffix == "jpg" or capfd.readouterr() == ("", "")
 
 
 def test_a_file_that_was_replaced_has_its_new_size(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
