@@ -21,7 +21,7 @@ from benchmarks.stand_ins import Computing, true_logits
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.run.folder import run_at
-from competition.settings.resolve import load_yaml, resolve
+from competition.settings.resolve import load_settings
 from competition.settings.schema import TTA, Precision, Settings
 from folds.device import pick_device, resolve_precision
 from folds.frame import Frame
@@ -60,7 +60,7 @@ def finish_on(device: torch.device) -> None:
 def trained(name: str) -> Case:
     """All folds of a run."""
     run = run_at(name)
-    settings = resolve(load_yaml(run.settings))
+    settings = load_settings(run.settings)
     chosen = settings.inference
     paths = sorted(run.root.glob("fold*/best.safetensors"))
     ensembles = load_ensembles(paths, chosen, device=pick_device())

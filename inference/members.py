@@ -15,7 +15,7 @@ from competition.files import held
 from competition.run.folder import RunFolder, run_at
 from competition.run.open import add_run_arguments, open_run
 from competition.run.records import Environment, read_history
-from competition.settings.resolve import load_yaml, resolve
+from competition.settings.resolve import load_settings
 from competition.settings.schema import Settings
 from folds import ranks
 from folds.leakage import require_held_out
@@ -72,7 +72,7 @@ def one_at_a_time(run: RunFolder) -> AbstractContextManager[None]:
 def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None:
     """Print which folds have weights of a training that is not finished."""
     for member in members:
-        epochs = resolve(load_yaml(member.settings)).train.epochs
+        epochs = load_settings(member.settings).train.epochs
         for fold in folds:
             done = len(read_history(member.history(fold)))
             if done < epochs:

@@ -1,15 +1,25 @@
 import re
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from test_csv_file import edits, mutated
 
 from competition.command import Failure
+from competition.settings import strict_yaml
 from competition.settings.__main__ import main
 from competition.settings.describe import listing, table
 from competition.settings.resolve import (
+    PRESETS,
+    Tree,
     load_preset,
+    load_settings,
     load_yaml,
     merge,
     parse_assignments,
@@ -18,6 +28,9 @@ from competition.settings.resolve import (
     to_yaml,
 )
 from competition.settings.schema import Settings, flat
+
+EPOCHS = "spaces separate settings, so write it without: train.epochs=5"
+TAGS = "tags (!) are not supported; remove it, or put the value in quotes"
 
 
 def test_set_beats_file_beats_preset_beats_default() -> None:
@@ -53,15 +66,30 @@ def test_preset_names() -> None:
         ("train.epochs=", "train.epochs=None is not allowed: a whole number, at least 1"),
         ("train.batch_size=true", "train.batch_size=True is not allowed: auto or a whole number, at least 1"),
         ("loss.targets=round", "loss.targets='round' is not allowed: one of soft, hard"),
-        ("train.workers=yes", "train.workers=True is not allowed: a whole number, at least 0, at most 64"),
+        ("train.workers=yes", "train.workers='yes' is not allowed: a whole number, at least 0, at most 64"),
+        ("train.workers=true", "train.workers=True is not allowed: a whole number, at least 0, at most 64"),
         ("network.stem=3", "network.stem=3 is not allowed: one of 1, 2, 4"),
-        ("train.lr=nan", "train.lr=nan is not allowed: a number, above 0, at most 10"),
+        ("train.lr=nan", "train.lr='nan' is not allowed: a number, above 0, at most 10"),
+        ("train.lr=.inf", "train.lr='.inf' is not allowed: a number, above 0, at most 10"),
+        ("train.lr=1e999", "train.lr=inf is not allowed: a number, above 0, at most 10"),
+        *(
+            (f"train.batch_size={text}", f"train.batch_size='{text}' is not allowed: auto or a whole number, at lea")
+            for text in ("0x10", "0o17", "0b1", "1:30", "16px", "1,5", "2026-11-24", "016.5.1")
+        ),
+        ("train.epochs=5,", "train.epochs='5,' is not allowed: a whole number, at least 1; separate settings by spa"),
+        ("train.epochs=5,train.lr=1", "train.epochs='5,train.lr=1' is not allowed: a whole number, at least 1; sep"),
+        ("train.lr=1e-4s", "train.lr='1e-4s' is not allowed: a number, above 0, at most 10; write numbers like 16"),
+        ("train.epochs==5", "train.epochs='=5' is not allowed: a whole number, at least 1; separate settings by spa"),
+        ("Train.Epochs=5", "unknown setting Train; did you mean train?"),
+        ("train.Epochs=5", "unknown setting train.Epochs; did you mean train.epochs?"),
+        ("--train.epochs=5", "unknown setting --train; did you mean train?"),
+        (f"train.epochs={'x' * 999}", f"train.epochs='{'x' * 76}... is not allowed: a whole number, at least 1"),
         ("train.ema=1", "train.ema=1 is not allowed: a number, at least 0, below 1"),
         ("input.height=100", "input.height=100 is not allowed: a whole number, at least 32, at most 4096, a mult"),
         ("data.hq=maybe", "data.hq='maybe' is not allowed: true or false"),
         ("network.weights=[1]", "network.weights=['1'] is not allowed: text"),
         ("network={weights: 1}", 'network.weights=1 is not allowed: text; put it in quotes, such as "2"'),
-        ("data={pseudo: 2026-11-24}", "data.pseudo=datetime.date(2026, 11, 24) is not allowed: text; put it in"),
+        ("data={pseudo: 016}", 'data.pseudo=16 is not allowed: text; put it in quotes, such as "2"'),
         ("inference.threshold=0", "inference.threshold=0 is not allowed: auto or a number, above 0, below 1"),
         ("inference.member_weights=best", "inference.member_weights='best' is not allowed: one of auto, equal or"),
         ("inference.member_weights=[0, 0]", "inference.member_weights=[0.0, 0.0] gives every run weight 0"),
@@ -101,6 +129,16 @@ def test_name_that_is_not_text(tree: dict[str, Any]) -> None:
     ("assignment", "name", "value"),
     [
         ("train.lr=1e-4", "train.lr", 1e-4),
+        ("train.batch_size=016", "train.batch_size", 16),
+        ("train.batch_size='016'", "train.batch_size", 16),
+        ("train.batch_size=1_000", "train.batch_size", 1000),
+        ("train.epochs=1e3", "train.epochs", 1000),
+        ("train.epochs=+5", "train.epochs", 5),
+        ("data.hq=True", "data.hq", True),
+        ("data.hq=off", "data.hq", False),
+        ("data={pseudo: no}", "data.pseudo", "no"),
+        ("data={pseudo: 2026-11-24}", "data.pseudo", "2026-11-24"),
+        ("data={leave_out: [0123x, 'null']}", "data.leave_out", ["0123x", "null"]),
         ("data.hq=yes", "data.hq", True),
         ("train.batch_size=auto", "train.batch_size", "auto"),
         ("inference.threshold=0.4", "inference.threshold", 0.4),
@@ -123,16 +161,48 @@ def test_value_of_an_assignment(assignment: str, name: str, value: object) -> No
 @pytest.mark.parametrize(
     ("assignments", "reason"),
     [
-        (["train.epochs"], "SET takes section.name=value, not 'train.epochs'"),
-        (["=5"], "SET takes section.name=value"),
-        (["train.epochs=["], r"the value in 'train.epochs=\[' is not YAML"),
-        (["train.epochs=2020-13-45"], "the value in 'train.epochs=2020-13-45' is not YAML: month"),
-        (["train.epochs=1", "train.epochs.x=1"], "an earlier assignment gives it a value"),
+        (["train.epochs"], "SET takes section.name=value, not 'train.epochs'; for example train.epochs=50"),
+        (["=5"], "SET takes section.name=value, not '=5'; for example train.epochs=50"),
+        (["train.epochs:5"], "SET takes section.name=value, not 'train.epochs:5'; did you mean train.epochs=5?"),
+        (["train.lr=1", "5"], "SET takes section.name=value, not '5'; for example train.epochs=50"),
+        (["train.lr=1", "train.epochs", "=", "5"], f"SET takes section.name=value, not 'train.epochs'; {EPOCHS}"),
+        (["train.epochs", "=5"], f"SET takes section.name=value, not 'train.epochs'; {EPOCHS}"),
+        (["train.epochs=", "5"], f"SET takes section.name=value, not '5'; {EPOCHS}"),
+        (
+            ["augment.crop=[64,", "64]", "train.lr=1"],
+            "the value in 'augment.crop=[64,' is not YAML: expected the node content, but "
+            "found its end; spaces separate settings, so write it without: augment.crop=[64,64]",
+        ),
+        (
+            ["data.leave_out=[my", "car,", "x]"],
+            "the value in 'data.leave_out=[my' is not YAML: expected ',' or ']', but got "
+            "its end; spaces separate settings; a value with spaces belongs in a YAML file: SETTINGS=more.yaml",
+        ),
+        (
+            ["input={height:", "64}"],
+            "the value in 'input={height:' is not YAML: expected the node content, but found "
+            "its end; spaces separate settings, so name each one: train.epochs=50 train.batch_size=16",
+        ),
+        (
+            ["train.epochs=["],
+            "the value in 'train.epochs=[' is not YAML: expected the node content, but found "
+            "its end; for example train.epochs=50",
+        ),
+        (["data.hq=!!bool maybe"], f"the value in 'data.hq=!!bool maybe' is not YAML: {TAGS}; for example train"),
+        (["train.epochs=1", "train.epochs.x=1"], "'train.epochs.x=1' and an earlier assignment give a section and a"),
+        (["train={lr: 1}", "train=5"], "'train=5' and an earlier assignment give a section and a value; remove one"),
     ],
 )
 def test_malformed_assignments(assignments: list[str], reason: str) -> None:
-    with pytest.raises(Failure, match=reason):
+    with pytest.raises(Failure) as failure:
         parse_assignments(assignments)
+    assert str(failure.value).startswith(reason)
+
+
+def test_assignments_to_one_section_are_merged() -> None:
+    for order in (1, -1):
+        tree = parse_assignments(["train.lr=0.5", "train={epochs: 2}"][::order])
+        assert tree == {"train": {"lr": 0.5, "epochs": 2}}
 
 
 @pytest.mark.parametrize(
@@ -162,27 +232,68 @@ def test_preset_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"a: [", "is not YAML"),
-        (b"- 1", "must contain settings by section"),
-        (b"\xff\xfe\x00", "is not YAML"),
-        (b"a: 2020-13-45", "is not YAML"),
+        (b"a: [", " line 1: expected the node content, but found its end"),
+        (b"- 1", " must contain settings by section, such as `train: {epochs: 20}`"),
+        (b"train.epochs=5\ntrain.lr=1", " must contain settings by section, such as `train: {epochs: 20}`"),
+        (b"\xff\xfe\x00", " is not UTF-8 text; save it as UTF-8"),
+        ("# Größe".encode("latin-1"), " is not UTF-8 text; save it as UTF-8"),
+        (b"train:\n  epochs: 5\n  lr: 1\n  epochs: 6\n", " line 4: epochs is given twice; remove one of them"),
+        (b"train:\n  epochs: 5\ntrain.epochs: 6\n", " gives train.epochs twice; remove one of them"),
+        (b"train.epochs: 5\ntrain: 6\n", " gives train twice; remove one of them"),
+        (
+            b"train:\n\tepochs: 5",
+            " line 2: found character '\\t' that cannot start any token; YAML is indented with spaces, not tabs",
+        ),
+        (b"#" * 600_000, " is larger than 500 kB, too large for settings; name another file"),
     ],
 )
 def test_bad_and_empty_yaml_files(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
-    with pytest.raises(Failure, match=f"{path} {reason}"):
+    with pytest.raises(Failure) as failure:
         load_yaml(path)
+    assert str(failure.value) == f"{path}{reason}"
     path.write_text("# nothing\n")
     assert load_yaml(path) == {}
+    path.write_bytes(b"\xef\xbb\xbftrain.epochs: 016\r\ntrain:\r\n  lr: 1e-4\r\n")
+    assert load_yaml(path) == {"train": {"epochs": 16, "lr": 1e-4}}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1e5", "no", "null", "2026-11-24", "# a", "ä: 'b' \"c\"", " x ", "\u2028", "[1]"]
+    "text",
+    [
+        "",
+        "1e5",
+        "016",
+        "08",
+        "1:30",
+        "0x10",
+        "+.5",
+        "5.",
+        "no",
+        "~",
+        "=",
+        "<<",
+        "!a",
+        "null",
+        "2026-11-24",
+        "# a",
+        "ä: 'b' \"c\"",
+        " x ",
+        "\u2028",
+        "[1]",
+    ],
 )
 def test_settings_survive_yaml(text: str) -> None:
     made = resolve({"train": {"lr": 1e-12}, "inference": {"threshold": 0.1 + 0.2}, "network": {"weights": text}})
-    assert resolve(yaml.safe_load(to_yaml(made))) == made
+    assert resolve(yaml.safe_load(to_yaml(made))) == resolve(strict_yaml.parse(to_yaml(made))) == made
+
+
+def test_the_settings_of_a_run_name_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("train: {epoch: 5}")
+    with pytest.raises(Failure, match=rf"^{path}: unknown setting train.epoch; .*; use the version of this project"):
+        load_settings(path)
 
 
 def test_table_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,3 +324,51 @@ def test_listing_is_wrapped() -> None:
     words = " ".join(text.split())
     assert "training [a whole number, at least 0, at most 2147483647] data.hq=false read" in words
     assert "None [" not in words
+
+
+def settings_or_failure(make: Callable[[], Tree]) -> Settings | None:
+    """The settings, which survive their file; or None, and the error is a Failure of moderate length."""
+    try:
+        made = resolve(make())
+    except Failure as failure:
+        assert len(str(failure)) < 2000
+        return None
+    assert resolve(strict_yaml.parse(to_yaml(made))) == made
+    return made
+
+
+NAMES = [*flat(Settings()), "train", "train.", ".", "train.epochs.x", "x"]
+number_like = st.text("0123456789_+-.eEx:~!&*'\"[]{}#, \n", max_size=6)
+values = (
+    number_like | st.text(max_size=6) | st.sampled_from(["true", "yes", "None", "auto", "[1, 2]", "{a: 1}", "016"])
+)
+steady = hypothesis.settings(derandomize=True, deadline=None)
+
+
+@hypothesis.settings(steady, max_examples=150)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(NAMES), st.sampled_from(["=", "==", ":", ""]), values).map("".join), max_size=4
+    )
+)
+def test_any_assignments_give_settings_or_one_failure(words: list[str]) -> None:
+    settings_or_failure(lambda: parse_assignments(words))
+
+
+@hypothesis.settings(steady, max_examples=150)
+@given(number_like)
+def test_a_number_is_read_in_base_ten_or_rejected(text: str) -> None:
+    made = settings_or_failure(lambda: parse_assignments([f"train.epochs={text}"]))
+    if made:
+        plain = re.sub(r"\s#.*", "", text).strip().strip("'\"").strip()
+        assert made.train.epochs == Decimal(plain)
+
+
+@hypothesis.settings(steady, max_examples=80)
+@given(st.sampled_from(preset_names()), edits)
+def test_any_file_gives_settings_or_one_failure(
+    tmp_path_factory: pytest.TempPathFactory, name: str, changes: list[tuple[str, int, bytes]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(mutated((PRESETS / f"{name}.yaml").read_bytes(), changes))
+    settings_or_failure(lambda: load_yaml(path))

@@ -7,7 +7,15 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.run.folder import DEFAULT_DATA, RunFolder, run_at
 from competition.run.records import Environment
-from competition.settings.resolve import Tree, load_preset, load_yaml, merge, parse_assignments, resolve
+from competition.settings.resolve import (
+    Tree,
+    load_preset,
+    load_settings,
+    load_yaml,
+    merge,
+    parse_assignments,
+    resolve,
+)
 from competition.settings.schema import Settings, flat
 
 # Settings that name another run to learn from, which must have the same split.
@@ -54,16 +62,8 @@ def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[R
 
 def settings_of_existing_run(run: RunFolder, arguments: Namespace) -> Settings:
     """Return the settings of a run that exists; those that the command line names may differ only if changeable."""
-    stored = load_yaml(run.settings)
-    if not stored:
-        raise Failure(f"{run.settings} is empty; restore it from a copy, or use another RUN")
-    try:
-        own = resolve(stored)
-    except Failure as problem:
-        raise Failure(
-            f"{run.settings}: {problem}; use the version of this project that made the run, or another RUN"
-        ) from problem
-    base = load_preset(arguments.preset) if arguments.preset else stored
+    own = load_settings(run.settings)
+    base = load_preset(arguments.preset) if arguments.preset else own.model_dump()
     named = resolve(merge(base, _overrides(arguments)))
     if named.train.batch_size == "auto":  # the run has chosen the number
         named = named.with_batch_size(own.train.batch_size)
@@ -84,7 +84,7 @@ def data_of(run: RunFolder, named: Path | None, settings: Settings | None = None
     if named is None and run.environment.is_file():
         named = Path(Environment.read(run.environment).data)
     if settings is None:
-        settings = resolve(load_yaml(run.settings) if run.settings.is_file() else {})
+        settings = load_settings(run.settings) if run.settings.is_file() else Settings()
     return DataFolder(named or DEFAULT_DATA, settings.data)
 
 

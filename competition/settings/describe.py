@@ -3,7 +3,6 @@
 import difflib
 import textwrap
 from collections.abc import Mapping
-from datetime import date
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -20,15 +19,19 @@ def error_messages(error: ValidationError) -> list[str]:
         if name in messages:
             continue
         if detail["type"] in ("extra_forbidden", "invalid_key"):
-            messages[name] = f"unknown setting {name}; {_hint(name)}"
+            messages[name] = f"unknown setting {name[:60]}; {_hint(name)}"
         elif detail["type"] == "value_error":
             messages[name] = detail["msg"].removeprefix("Value error, ")
         else:
-            # YAML has read text such as 0123 as a number. This happens in files only, see parse_assignments.
-            number = detail["type"] == "string_type" and isinstance(detail["input"], int | float | date)
-            quotes = '; put it in quotes, such as "2"' if number else ""
-            messages[name] = f"{name}={detail['input']!r} is not allowed: {_allowed(name)}{quotes}"
+            allowed, value = _allowed(name), detail["input"]
+            messages[name] = f"{name}={shown(value)} is not allowed: {allowed}{_advice(value, allowed)}"
     return list(messages.values())
+
+
+def shown(value: object) -> str:
+    """A value for a message, shortened if it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def is_text(name: str) -> bool:
@@ -58,9 +61,22 @@ def table(settings: Settings) -> str:
     return "\n".join(rows)
 
 
+def _advice(value: object, allowed: str) -> str:
+    """What to do about usual mistakes in a value."""
+    if isinstance(value, int | float) and allowed.endswith("text"):
+        return '; put it in quotes, such as "2"'  # in files only, see parse_assignments
+    if isinstance(value, str) and ("=" in value or value.endswith((",", ";"))):
+        return "; separate settings by spaces only"
+    if isinstance(value, str) and value[:1] in "+-.0123456789" and "number" in allowed:
+        return "; write numbers like 16, 0.5 or 1e-4"
+    return ""
+
+
 def _hint(name: str) -> str:
     """Suggest known names for an unknown one."""
     names, sections = list(flat(Settings())), list(Settings.model_fields)
+    if name in names:  # a dotted name in a dict that no file has given
+        return f"give {name.replace('.', ' and ')} as nested names"
     near = [known for known in names if known.split(".")[-1] == name]
     near = near or difflib.get_close_matches(name, [*names, *sections], n=1)
     if near:

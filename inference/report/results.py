@@ -10,7 +10,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.run.folder import SCORE_COLUMNS, RunFolder, run_at
 from competition.run.records import CV, Environment, Epoch, read_history
-from competition.settings.resolve import load_yaml, resolve
+from competition.settings.resolve import load_settings
 from competition.settings.schema import Settings
 
 # The columns of a table of epochs. An epoch without validation has a Dice of NaN, a gap in the curve.
@@ -122,7 +122,7 @@ def _members(run: RunFolder, cv: CV) -> list[Member]:
 def _member(run: RunFolder, environment: Environment, weight: float, cv: CV) -> Member:
     histories = {fold.fold: read_history(run.history(fold.fold)) for fold in cv.folds}
     tables = {fold: _table(epochs) for fold, epochs in histories.items() if epochs}
-    return Member(run, weight, resolve(load_yaml(run.settings)), environment, tables)
+    return Member(run, weight, load_settings(run.settings), environment, tables)
 
 
 def _described(data: DataFolder) -> pd.DataFrame:
