@@ -122,7 +122,7 @@ def test_from_kaggles_archives_to_a_valid_submission(
 
     screen = "\n".join(output_of(cell) for cell in notebook.cells)
     assert "error" not in screen.lower(), screen
-    for line in ("64 training photos with masks", "fold 1 resumes in epoch 1", "2 of 2 folds are trained"):
+    for line in ("64 training photos with masks", "fold 1 resumes in epoch 1"):
         assert line in screen, screen
     run = RunFolder(work / "carvana" / "runs" / "first")
     assert run.best(1).read_bytes() == trained_once.run.best(1).read_bytes(), "as without an interruption"
