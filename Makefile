@@ -15,6 +15,8 @@
 ##  MESSAGE       description of the submission on Kaggle
 ##  FROM          folder with Kaggle's zip files, or what is in them: `make data` takes the data from there
 ##  ONLY          train: `make data` leaves out the test photos
+##  IMAGES, MASKS, TEST  folders of photos, their masks and photos to predict, for `make adopt`
+##  SHEET         PNG that `make check` writes: photos with the outlines of their masks; ALL=1 lists every problem
 ##  CARS, TEST_CARS, SEED, SIZE  of the generated data  (20, 4, 1, 1918x1280)
 ##  SYSTEM        1: use the packages of PYTHON, not those of VENV  (a notebook)
 ##  VENV          environment with the packages        (.venv)
@@ -34,8 +36,8 @@ ifndef CARVANA_STARTED
 export CARVANA_STARTED := $(shell date +%s)
 endif
 
-TARGETS := help setup demo test lint format bench bench-setup ablation data synthetic check settings folds train cv score \
-	predict pseudo validate submit submissions masks report pack unpack clean-demo
+TARGETS := help setup demo test lint format bench bench-setup ablation data synthetic adopt check settings folds train cv \
+	score predict pseudo validate submit submissions masks report pack unpack clean-demo
 .PHONY: $(TARGETS)
 
 # The variables of each target. Others are ignored in the environment and are errors in the command line.
@@ -51,9 +53,12 @@ $(call takes,validate masks,FILE)
 $(call takes,pack unpack,RUN FILE)
 $(call takes,pack,STATE)
 $(call takes,submit,MESSAGE DRY_RUN FORCE)
-$(call takes,data check synthetic bench,DATA)
+$(call takes,data adopt check synthetic bench,DATA)
 $(call takes,data,FROM ONLY)
 $(call takes,data check,HQ)
+$(call takes,adopt check,SET)
+$(call takes,adopt,IMAGES MASKS TEST)
+$(call takes,check,ALL SHEET)
 $(call takes,synthetic demo,CARS TEST_CARS SEED SIZE)
 $(call takes,demo,SETTINGS SET FOLDS)
 $(call takes,settings,PRESET)
@@ -88,7 +93,8 @@ OPTIONS = $(call text,RUN,--run) $(call list,RUNS,--runs) $(call text,DATA,--dat
 	$(SETTING) $(call text,FOLD,--fold) $(call text,FILE,--file) $(call text,MESSAGE,--message) $(call switch,HQ,--hq) \
 	$(call text,FROM,--from) $(call text,ONLY,--only) \
 	$(call switch,DRY_RUN,--dry-run) $(call switch,FORCE,--force) $(call switch,STATE,--state) \
-	$(call text,HOURS,--hours) $(call text,MINUTES,--minutes) \
+	$(call text,IMAGES,--images) $(call text,MASKS,--masks) $(call text,TEST,--test) $(call text,SHEET,--sheet) \
+	$(call switch,ALL,--all) $(call text,HOURS,--hours) $(call text,MINUTES,--minutes) \
 	$(call list,VARIANTS,--variants) $(call list,WEIGHTS,--weights) $(STUDIO)
 
 PY = $(if $(call switch,SYSTEM,1),$(PYTHON),$(VENV)/bin/python)
@@ -170,7 +176,8 @@ $(BENCH_STAMP): $(STAMP)
 # Most targets run one module with the variables as its options.
 data: MODULE = competition.kaggle.download ## download and verify Carvana into DATA (HQ=1: the hq photos; FROM, ONLY)
 synthetic: MODULE = competition.studio ## write generated cars in Carvana's format into DATA (CARS, TEST_CARS, SEED, SIZE)
-check: MODULE = competition.check ## read every file in DATA and list every problem (HQ=1: the hq photos)
+adopt: MODULE = competition.adopt ## make DATA from photos in IMAGES and masks in MASKS with other names or values (TEST)
+check: MODULE = competition.check ## read every file in DATA, list every problem, sum up what is there (SHEET, ALL=1)
 settings: MODULE = competition.settings ## every setting: default or value in PRESET, meaning, allowed values
 folds: MODULE = folds.begin ## divide the training cars of RUN into folds
 
@@ -195,7 +202,7 @@ report: MODULE = inference.report ## one HTML page about RUN
 pack: MODULE = competition.run.pack ## write RUN as one zip file with a model card (STATE=1: to resume elsewhere)
 unpack: MODULE = competition.run.unpack ## make a run of FILE, a packed run
 ablation: MODULE = benchmarks.ablation --markdown ## train variants of a preset alike, compare (MINUTES, VARIANTS, WEIGHTS)
-data synthetic check settings folds validate submit submissions masks report pack unpack ablation: $(READY)
+data synthetic adopt check settings folds validate submit submissions masks report pack unpack ablation: $(READY)
 	@$(PY) -m $(MODULE) $(OPTIONS)
 
 clean-demo: ## remove the demo's data and run

@@ -27,7 +27,7 @@ from competition.grouping import Groups, car_and_view, groups
 from competition.images import PHOTO_TYPES, Pixels, read_halved, read_rgb, shape_of
 from competition.layout_advice import advice_without
 from competition.listing import Listing, few, list_images
-from competition.mask_file import MASK_TYPES, read_mask
+from competition.mask_file import MASK_TYPES, MaskFile, read_mask
 from competition.mask_table import MaskRow, read_rows, read_table
 from competition.mask_values import MaskValues
 from competition.names import canonical, is_utf8, mask_key, without_suffix
@@ -157,8 +157,12 @@ class DataFolder:
 
     def read_mask(self, photo: Photo, file: Path) -> Pixels:
         """The mask in a file as (H, W) uint8 of 0 and 1, turned to fit the photo, whose size it must have."""
-        self.require_size(photo, file)
-        return turned(self.mask_values.mask(read_mask(file)), self._turn(photo, file))
+        return self.fitted(photo, read_mask(file))
+
+    def fitted(self, photo: Photo, file: MaskFile) -> Pixels:
+        """The mask in a file that has been read, like ``read_mask``."""
+        self.require_size(photo, file.path)
+        return turned(self.mask_values.mask(file), self._turn(photo, file.path))
 
     def require_size(self, photo: Photo, file: Path) -> None:
         """Fail unless a mask file fits its photo; reads only the headers."""

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CARS, TEST_CARS, TINY_SHAPE, save_mask, tiny_car, write_rows
+from PIL import Image
 
-from competition import check
+from competition import check, rle
 from competition.check import problems
 from competition.command import Failure
 from competition.data_folder import DataFolder, Photo
@@ -70,7 +71,7 @@ def test_every_problem_is_listed_exactly_once(own_data: Path, command: Command) 
         f"{test / 'new_01.jpg'} is not in sample_submission.csv",
         f"{own_data / 'metadata.csv'} has no column `id`",
     ]
-    printed = done.stdout.splitlines()
+    printed = done.stdout.partition("\n\n")[0].splitlines()
     for start_of_line in expected:
         assert sum(text.startswith(start_of_line) for text in printed) == 1, start_of_line
     assert len(printed) == len(expected)
@@ -139,11 +140,76 @@ def test_implausible_masks_are_problems(own_data: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["train", "test"])
-def test_a_missing_folder_is_one_problem(own_data: Path, kind: str) -> None:
-    shutil.rmtree(own_data / kind)
+def test_a_missing_train_folder_is_one_problem(own_data: Path) -> None:
+    shutil.rmtree(own_data / "train")
     found = list(problems(DataFolder(own_data)))
     assert len(found) == 1
-    assert found[0].startswith(f"{own_data} has no folder {kind} or {kind}_hq; ")
+    assert found[0].startswith(f"{own_data} has no folder train or train_hq; ")
     with pytest.raises(Failure, match=f"{own_data}: 1 problem, listed above"):
         check.main(["--data", str(own_data)])
+
+
+def test_a_missing_test_folder_is_no_problem(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(own_data / "test")
+    check.main(["--data", str(own_data)])
+    assert "test set     none; `make predict` will need photos in test/\n" in capsys.readouterr().out
+
+
+def test_summary(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own_data / "notes.txt").write_text("")
+    name = f"{NAMES[0]}.jpg"
+    exif = Image.Exif()
+    exif[274] = 3
+    with Image.open(own_data / "train" / name) as image:
+        image.save(own_data / "train" / name, exif=exif)
+    check.main(["--data", str(own_data)])
+    areas = sorted(
+        (rle.area(DataFolder(own_data).truth_spans(photo)) / 6144, photo.img) for photo in DataFolder(own_data).train
+    )
+    small, middle, large = areas[0], areas[5], areas[-1]
+    assert capsys.readouterr().out.splitlines() == [
+        "photos       10 to train, 4 to predict",
+        "formats      jpg (14)",
+        "sizes        96 x 64 (14)",
+        "orientation  EXIF orientation of 1 photos ignored (1 x 3)",
+        "cars         10 photos of 5 cars, 2 of each (data.cars=auto)",
+        "masks        10 files, 10 rows of train_masks.csv",
+        "values       0/255 in 10 files, 255 is car",
+        f"areas        smallest  {100 * small[0]:.1f} % {small[1]}",
+        f"             median    {100 * middle[0]:.1f} % {middle[1]}",
+        f"             largest   {100 * large[0]:.1f} % {large[1]}",
+        "test set     4 photos, 4 in sample_submission.csv",
+        f"{own_data} is in order: 10 training photos of 5 cars with their masks, 4 test photos",
+    ]
+
+
+def test_the_summary_comes_after_problems_too(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (own_data / "train").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(Failure, match="10 problems, listed above"):
+        check.main(["--data", str(own_data), "--sheet", str(own_data / "sheet.png")])
+    assert "\nsizes        96 x 64 (4)\n" in capsys.readouterr().out
+    assert not (own_data / "sheet.png").exists(), "there is no photo to show"
+
+
+def test_of_many_problems_of_one_kind_ten_are_shown(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own_data / "train" / f"{NAMES[0]}.jpg").write_bytes(b"")
+    with (own_data / "train_masks.csv").open("a") as file:
+        file.writelines(f"stranger_{number:02d}.jpg,\n" for number in range(25))
+    for options, shown in (([], 10), (["--all"], 25)):
+        with pytest.raises(Failure, match="26 problems, listed above"):
+            check.main(["--data", str(own_data), *options])
+        printed = capsys.readouterr().out
+        assert printed.count("there is no photo stranger") == shown
+        assert "jpg is empty" in printed
+        assert ("... and 15 more like these; ALL=1 (--all) lists them" in printed) is (shown == 10)
+
+
+def test_settings_of_the_data(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check.main(["--data", str(own_data), "--set", "data.cars=photo", "--sheet", str(own_data / "sheet.png")])
+    assert "cars         10 photos of 10 cars, 1 of each (data.cars=photo)" in capsys.readouterr().out
+    assert Image.open(own_data / "sheet.png").format == "PNG"
+    with pytest.raises(Failure, match=r"only settings of the section data count here, .*; omit train.epochs=5"):
+        check.main(["--data", str(own_data), "--set", "train.epochs=5"])
+    with pytest.raises(Failure, match=r"data.car"):
+        check.main(["--data", str(own_data), "--set", "data.car=photo"])

@@ -50,6 +50,11 @@ def passed(folder: Path, *arguments: str, **environment: str) -> list[list[str]]
         ("train FOLDS=3 SET='seed=2 a.b=1'", ["folds.train --fold 0 --set split.folds=3 --set seed=2 a.b=1"]),
         ("cv DATA=d", ["folds.train --all --data=d", "inference.score --data=d"]),
         ("check DATA='~/my cars'", [f"competition.check --data={Path.home()}/my cars"]),
+        (
+            "check SET=data.cars=photo ALL=1 SHEET=s.png",
+            ["competition.check --set data.cars=photo --sheet=s.png --all"],
+        ),
+        ("adopt IMAGES='a b' MASKS=m TEST=t DATA=d", ["competition.adopt --data=d --images=a b --masks=m --test=t"]),
         ("cv NPROC=2", ["folds.launch --nproc 2 folds.train --all", "folds.launch --nproc 2 inference.score"]),
         ("score RUNS='a b' DATA=d", ["inference.score --runs a b --data=d"]),
         ("predict RUNS='a b' RUN=both", ["inference.predict --run=both --runs a b"]),

@@ -1,0 +1,1 @@
+"""``make adopt``: a data folder from photos and masks in another layout."""
