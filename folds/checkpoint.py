@@ -81,7 +81,7 @@ def load_weights(path: Path) -> tuple[nn.Module, Settings, Provenance]:
     provenance = _provenance(path, metadata)
     try:
         settings = resolve(json.loads(metadata["settings"]))
-    except Failure as problem:
+    except (Failure, ValueError, RecursionError) as problem:  # ValueError: not JSON
         raise Failure(f"{path}: {problem}; use the version that wrote it, or train its fold again") from problem
     network = make_network(settings, pretrained=False)
     try:

@@ -101,6 +101,8 @@ def test_missing_files_are_rejected(tmp_path: Path) -> None:
             {"settings": '{"network": {"wings": 2}}'},
             r"unknown setting network.wings; .*use the version that",
         ),
+        ({"settings": '{"seed": '}, "use the version that wrote it, or train its fold again"),
+        ({"settings": "[1]"}, "settings are sections with names, not .*; use the version that wrote it, or train"),
         ({"provenance": '{"fold": 0}'}, "was written by another version of this project; train its fold again"),
         ({}, "does not fit the network it describes"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from conftest import full_disk
 
 from competition.command import Failure
-from competition.files import claimed, held, replacing, write_json, write_text
+from competition.files import claimed, held, read_json, replacing, write_json, write_text
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,6 +68,16 @@ def test_json_is_readable_and_an_error_leaves_the_old_file(tmp_path: Path) -> No
     with pytest.raises(TypeError):
         write_json(path, {"path": path})
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"[" * 100_000, b"\xff\xfe{", b'{"a": ' + b"9" * 5000 + b"}"])
+def test_damaged_json_is_a_failure(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(Failure, match=f"^{path} is not JSON: .*; write it again$"):
+        read_json(path, "write it again")
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n')
+    assert read_json(path) == {"a": 1}
 
 
 def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ def test_history_survives_a_file(tmp_path: Path) -> None:
     assert read_history(tmp_path / "history.jsonl") == []
     write_history(tmp_path / "history.jsonl", EPOCHS)
     assert read_history(tmp_path / "history.jsonl") == EPOCHS
+    content = (tmp_path / "history.jsonl").read_bytes()
+    (tmp_path / "history.jsonl").write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n") + b"\r\n")
+    assert read_history(tmp_path / "history.jsonl") == EPOCHS
 
 
 @pytest.mark.parametrize("damage", [b'{"epoch": 3', b"{}", b"[]", b"\x00", b'{"epoch": 3, "views": 1}', b"\xff\xfe"])

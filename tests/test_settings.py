@@ -125,6 +125,13 @@ def test_name_that_is_not_text(tree: dict[str, Any]) -> None:
         resolve(tree)
 
 
+@pytest.mark.parametrize("tree", [[1], 5, None, "train.epochs=5"])
+def test_settings_that_are_no_sections(tree: Any) -> None:
+    """The metadata of weights may hold any JSON."""
+    with pytest.raises(Failure, match="settings are sections with names, not "):
+        resolve(tree)
+
+
 @pytest.mark.parametrize(
     ("assignment", "name", "value"),
     [

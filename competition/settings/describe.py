@@ -22,6 +22,8 @@ def error_messages(error: ValidationError) -> list[str]:
             messages[name] = f"unknown setting {name[:60]}; {_hint(name)}"
         elif detail["type"] == "value_error":
             messages[name] = detail["msg"].removeprefix("Value error, ")
+        elif not location:
+            messages[name] = f"settings are sections with names, not {shown(detail['input'])}"
         else:
             allowed, value = _allowed(name), detail["input"]
             messages[name] = f"{name}={shown(value)} is not allowed: {allowed}{_advice(value, allowed)}"
