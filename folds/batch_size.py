@@ -11,6 +11,7 @@ from folds import ranks
 from folds.device import describe_device, does_not_fit, pick_device, resolve_precision
 from folds.losses import batch_loss
 from folds.networks.build import make_network
+from folds.networks.suitable import why_not_one
 from folds.optimizer import make_optimizer
 
 AT_MOST = {"cuda": 64, "cpu": 8}
@@ -43,15 +44,16 @@ def automatic_batch_size(settings: Settings, photos: int) -> int:
 
 def largest_that_fits(settings: Settings, device: torch.device, at_most: int) -> int:
     """The largest batch that a device can train with, or 0; its memory and the random states stay as they were."""
+    smallest = 1 if why_not_one(settings) is None else 2
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        found = largest_power_of_two(lambda images: fits_memory(settings, device, images), at_most)
+        found = largest_power_of_two(lambda images: fits_memory(settings, device, images), at_most, smallest)
     torch.cuda.empty_cache()
     return found
 
 
-def largest_power_of_two(fits: Callable[[int], bool], at_most: int) -> int:
+def largest_power_of_two(fits: Callable[[int], bool], at_most: int, smallest: int = 1) -> int:
     """The largest power of two up to a limit that fits, or 0; the search stops at the first that does not."""
-    found, size = 0, 1
+    found, size = 0, smallest
     while size <= at_most and fits(size):
         found, size = size, 2 * size
     return found

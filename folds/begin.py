@@ -4,17 +4,17 @@ The settings of a run never change. A run that was created with impossible setti
 So everything is checked first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from competition import files
 from competition.command import Failure, parser, printable, run_command
 from competition.data_folder import DataFolder, Photo
 from competition.files import held
 from competition.mask_area import mask_area, mask_areas, require_plausible, require_plausible_in_run
+from competition.mask_table import read_rows
 from competition.run.create import record_run
 from competition.run.folder import RunFolder
 from competition.run.open import add_run_arguments, open_run, require_same_data
@@ -24,10 +24,14 @@ from folds.batch_size import automatic_batch_size
 from folds.device import default_preset, describe_device
 from folds.frame import Frame
 from folds.leave_out import require_known, without
+from folds.memory import available_memory, require_cache_fits
 from folds.networks.build import make_network
+from folds.networks.suitable import require_batch, require_suitable
 from folds.samples import require_shareable
+from folds.shared_memory import require_shared_memory, shared_memory
 from folds.sources import pseudo_label_file, split_source, starting_weights
 from folds.split import folds_text, photos_by_fold, read_folds, split_by_car
+from folds.workers import require_files
 
 
 def require_possible(run: RunFolder, settings: Settings, data: DataFolder, fold: int | None) -> None:
@@ -50,26 +54,6 @@ def require_trainable(settings: Settings, data: DataFolder) -> None:
     for photo in data.train:
         Frame.of(settings.input).require_room(photo)
     require_suitable(make_network(settings), settings)  # last, because the weights may have to be downloaded
-
-
-def require_suitable(network: torch.nn.Module, settings: Settings) -> None:
-    """Raise a Failure if a network cannot take the sizes of training and validation; some encoders have a fixed size.
-
-    The network is moved to the meta device, where a forward pass computes only shapes.
-    """
-    network.to("meta")
-    for height, width in dict.fromkeys([settings.sample_size, (settings.input.height, settings.input.width)]):
-        try:
-            with torch.device("meta"), torch.no_grad():
-                network(torch.zeros(2, 3, height, width, dtype=torch.uint8))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            chosen = settings.network
-            name = f"encoder={chosen.encoder}" if chosen.name == "timm_unet" else f"name={chosen.name}"
-            reason = str(error).partition("\n")[0][:120]
-            raise Failure(
-                f"network.{name} cannot take {width} x {height} ({reason}); choose another network, or the size that "
-                "it is made for"
-            ) from error
 
 
 def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[int, list[Photo]]:
@@ -101,7 +85,9 @@ def create_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
         require_plausible(data, areas)
         split = None if run.folds.is_file() else new_split(settings, data, areas)
     if split is not None:
-        settings = settings.with_folds(split.folds)
+        settings = settings.with_folds(len(split.by_fold))
+        for fold in split.by_fold:
+            require_fold(run, settings, split.by_fold, fold)
     with held(run.root / ".lock"):  # processes that train different folds may start at the same time
         record_run(run, settings, data, describe_device())
         if split is not None and not run.folds.is_file():
@@ -110,10 +96,29 @@ def create_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
 
 
 class NewSplit(NamedTuple):
-    """The content of folds.csv, and its number of folds, which may differ from that of the settings."""
+    """The content of folds.csv, and the photos of its folds, which may be more or fewer than the settings say."""
 
     content: bytes
-    folds: int
+    by_fold: dict[int, list[Photo]]
+
+
+def require_fold(run: RunFolder, settings: Settings, by_fold: Mapping[int, Sequence[Photo]], fold: int) -> None:
+    """Raise a Failure if the photos of a fold, or the memory or files of this machine, do not suffice to train it."""
+    others = (photo for other, photos in by_fold.items() if other != fold for photo in photos)
+    learned = len(without(others, settings.data.leave_out)) + _pseudo_labels(run, settings, fold)
+    require_batch(settings, learned, fold)
+    require_files(settings.train.workers)
+    require_shared_memory(settings, learned, len(by_fold[fold]), shared_memory())
+    require_cache_fits(settings, learned, available_memory())
+
+
+def _pseudo_labels(run: RunFolder, settings: Settings, fold: int) -> int:
+    """The number of pseudo-labels that a fold learns from."""
+    try:
+        file = pseudo_label_file(run, settings, fold)
+    except Failure:  # only the folds that are trained now need them, which ``require_possible`` checks
+        return 0
+    return sum(1 for _ in read_rows(file)) if file else 0
 
 
 def new_split(settings: Settings, data: DataFolder, areas: Sequence[float]) -> NewSplit:
@@ -123,8 +128,11 @@ def new_split(settings: Settings, data: DataFolder, areas: Sequence[float]) -> N
         for warning in data.groups.warnings:
             print(f"warning: {printable(warning)}", flush=True)
         fold_of = split_by_car(data.train, areas, settings.split.folds, settings.seed)
-        return NewSplit(folds_text(data.train, fold_of).encode(), settings.split.folds)
-    return NewSplit(source.folds.read_bytes(), len(photos_by_fold(source.folds, data.train)))
+        by_fold: dict[int, list[Photo]] = {fold: [] for fold in range(settings.split.folds)}
+        for photo, fold in zip(data.train, fold_of, strict=True):
+            by_fold[fold].append(photo)
+        return NewSplit(folds_text(data.train, fold_of).encode(), by_fold)
+    return NewSplit(source.folds.read_bytes(), photos_by_fold(source.folds, data.train))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

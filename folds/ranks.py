@@ -35,6 +35,11 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def world_here() -> int:
+    """The number of processes on this machine."""
+    return min(world(), int(os.environ.get("LOCAL_WORLD_SIZE", world())))
+
+
 def local_rank() -> int:
     """The number of this process on its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0"))
@@ -65,7 +70,7 @@ def joined() -> Iterator[None]:
         try:
             yield
         except (Exception, KeyboardInterrupt) as error:
-            if _is_lost_peer(error) or not _is_first_report(reports):
+            if is_lost_peer(error) or not _is_first_report(reports):
                 sys.exit(_status_of(error))
             raise
     # Not after an error: it would wait for ranks that are still busy.
@@ -131,6 +136,12 @@ def entered_by_first(context: AbstractContextManager[None]) -> Iterator[None]:
         yield
 
 
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone; torch has no error type for that."""
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("by peer" in text or "broken pipe" in text)
+
+
 def _terminate_with_launcher() -> None:
     """Ask Linux to send SIGTERM to this process when the launcher dies.
 
@@ -145,12 +156,6 @@ def _is_first_report(reports: Store) -> bool:
         return int(reports.add("errors", 1)) == 1
     except RuntimeError:  # the process with the store is gone
         return False
-
-
-def _is_lost_peer(error: BaseException) -> bool:
-    """Whether an error only says that another process is gone; torch has no error type for that."""
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("by peer" in text or "broken pipe" in text)
 
 
 def _status_of(error: BaseException) -> int:

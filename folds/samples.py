@@ -1,6 +1,5 @@
 """Training samples, a photo and its soft target with random changes, and the batches of an epoch."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -135,12 +134,3 @@ def require_shareable(batch_size: int, world: int) -> None:
 def sample_seed(*parts: int) -> int:
     """A 31-bit hash of whole numbers; neighboring numbers give unrelated seeds."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0]) >> 1
-
-
-def start_process_group(_worker: int) -> None:
-    """Move a DataLoader worker to its own process group.
-
-    Ctrl-C, `timeout` and many schedulers signal the whole group, but workers must run until the trainer has saved.
-    Workers end by themselves when their trainer is gone.
-    """
-    os.setpgrp()

@@ -15,7 +15,7 @@ from competition.run.open import add_run_arguments, open_run, settings_of_existi
 from competition.run.records import Epoch
 from competition.settings.schema import Settings
 from folds import ranks
-from folds.begin import ensure_split, require_possible
+from folds.begin import ensure_split, require_fold, require_possible
 from folds.device import default_preset, describe_device, keep_freed_memory, pick_device, resolve_precision
 from folds.frame import Frame
 from folds.history import best_of_finished
@@ -26,6 +26,7 @@ from folds.samples import Samples
 from folds.sources import starting_weights, with_pseudo_labels
 from folds.trainer import Trainer
 from folds.validation import Validation
+from folds.workers import lack_explained
 
 Folds = Mapping[int, list[Photo]]
 
@@ -56,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_possible(run, settings, data, options.fold)
     by_fold = ensure_split(run, settings, data)
     settings = settings_of_existing_run(run, options)  # as stored: train.batch_size=auto is a number there
-    for fold in by_fold if options.all else [options.fold]:
+    chosen = list(by_fold) if options.all else [options.fold]
+    for fold in chosen:
+        if fold in by_fold and not best_of_finished(run, settings, fold):
+            require_fold(run, settings, by_fold, fold)
+    for fold in chosen:
         train_fold(run, settings, data, by_fold, fold, deadline=deadline)
     print(f"next: make {'score' if options.all else 'cv'} RUN={run.called}")
 
@@ -94,7 +99,8 @@ def fit(
         trainer.write_results()
     else:
         print(describe(trainer), flush=True)
-        trainer.fit(deadline)
+        with lack_explained(fold):
+            trainer.fit(deadline)
     assert trainer.best is not None
     return trainer.best
 

@@ -22,10 +22,11 @@ from folds.device import out_of_memory, resolve_precision
 from folds.losses import batch_loss
 from folds.optimizer import learning_rate
 from folds.progress import epoch_line, event_writer, step_bar, write_events
-from folds.samples import Batches, Samples, start_process_group
+from folds.samples import Batches, Samples
 from folds.signals import StopSignal
 from folds.training_state import TrainingState
 from folds.validation import Validation
+from folds.workers import start_worker
 
 
 class Trainer:
@@ -71,7 +72,7 @@ class Trainer:
             num_workers=train.workers,
             persistent_workers=train.workers > 0,
             pin_memory=device.type == "cuda",
-            worker_init_fn=start_process_group,
+            worker_init_fn=start_worker,
             # A separate generator: starting a loader draws a number, and the global generator is the network's.
             generator=torch.Generator().manual_seed(settings.seed),
         )

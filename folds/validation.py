@@ -18,7 +18,7 @@ from folds import ranks
 from folds.device import autocast, out_of_memory
 from folds.frame import Frame
 from folds.leakage import held_out_key
-from folds.samples import start_process_group
+from folds.workers import start_worker
 
 HALF = 128  # the level of probability 0.5
 
@@ -60,7 +60,7 @@ class Validation:
             HeldOut(self.photos, frame),
             batch_size=batch_size,
             num_workers=workers,
-            worker_init_fn=start_process_group,
+            worker_init_fn=start_worker,
             generator=torch.Generator(),  # separate: starting a loader draws a number
         )
         with ThreadPoolExecutor() as pool:

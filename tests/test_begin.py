@@ -11,8 +11,9 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.run.folder import RunFolder
 from competition.settings.resolve import load_yaml, resolve
-from folds.begin import ensure_split, main, require_suitable
+from folds.begin import ensure_split, main
 from folds.networks.build import make_network
+from folds.networks.suitable import require_suitable
 from folds.train import main as train
 
 SMALL = [
@@ -73,15 +74,23 @@ def test_make_folds_creates_the_run(
         (["network={depth: 6, stem: 4}"], "input.height=32 is not a multiple of 256"),
         ([TIMM + "encoder: resnet10t, weights: none.pth}"], "there is no file none.pth"),
         (
-            [TIMM + "encoder: swin_tiny_patch4_window7_224}"],
-            r"network.encoder=swin_tiny_patch4_window7_224 cannot take 64 x 32 \(.*224",
+            [TIMM + "encoder: mixer_s16_224}"],
+            r"network.encoder=mixer_s16_224 cannot take 64 x 32 \(.*224",
         ),
         (
-            ["input={height: 256, width: 448}", "augment.crop=[224, 224]", TIMM + "encoder: maxvit_tiny_tf_224}"],
-            r"network.encoder=maxvit_tiny_tf_224 cannot take 448 x 256 \(.*window",
+            ["input={height: 256, width: 448}", "augment.crop=[160, 160]", TIMM + "encoder: test_maxvit}"],
+            r"network.encoder=test_maxvit cannot take 448 x 256 \(.*window",
+        ),
+        (
+            ["input.width=32", "network={depth: 4}", "train.batch_size=1"],
+            r"name=unet cannot be trained on one photo of 32 x 32 at a time .*, and train.batch_size=1; use 2, ",
         ),
         (["input.fit=pad"], r"_01\.jpg is .*, larger than the frame of 64 x 32 that input.fit=pad"),
         ([f"data.leave_out=[{','.join(CARS)}]"], r"data\.leave_out=.* leaves no photo to learn from"),
+        (
+            ["split.folds=2", f"data.leave_out=[{','.join(CARS[:4])}]"],
+            r"data\.leave_out=.* leaves no photo to learn from",
+        ),
         (["data.leave_out=[other]"], r"data.leave_out names other, which is no image or car"),
     ],
 )

@@ -1,17 +1,14 @@
 """timm's encoders, with pretrained weights from the hub, from a file, or none."""
 
 import difflib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import timm
-import torch
 from huggingface_hub import constants, get_session
-from torch import Tensor, nn
 
 from competition.command import Failure
+from folds.networks.matching import load_file
 
 HUB_TIMEOUT = 30  # seconds
 
@@ -26,7 +23,7 @@ def make_encoder(name: str, weights: str) -> Any:
     if ":" in name or (weights == "hub" and timm.is_model(name)):  # hf-hub:OWNER/NAME
         return _from_hub(name, weights)
     try:
-        encoder = timm.create_model(name, features_only=True, pretrained=False)
+        encoder = _create(name, pretrained=False)
     except (RuntimeError, ValueError, AttributeError) as error:
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5))
         raise Failure(
@@ -34,8 +31,19 @@ def make_encoder(name: str, weights: str) -> Any:
             + (f"; similar names: {near}" if near else "; timm.list_models() lists them")
         ) from error
     if weights != "none":
-        _load(encoder, name, Path(weights))
+        load_file(encoder, name, Path(weights))
     return encoder
+
+
+def _create(name: str, pretrained: bool) -> Any:
+    """A timm model that returns its features; of any input size, if the model can."""
+    config = None if ":" in name else timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if config is not None and config.fixed_input_size:
+        try:
+            return timm.create_model(name, features_only=True, pretrained=pretrained, dynamic_img_size=True)
+        except TypeError:  # the model has no such argument
+            pass
+    return timm.create_model(name, features_only=True, pretrained=pretrained)
 
 
 def _from_hub(name: str, weights: str) -> Any:
@@ -49,7 +57,7 @@ def _from_hub(name: str, weights: str) -> Any:
         )
     try:
         _require_hub(name)
-        return timm.create_model(name, features_only=True, pretrained=weights == "hub")
+        return _create(name, pretrained=weights == "hub")
     except Exception as error:  # the hub's client, its HTTP library and timm have many error types
         reason = str(error).split("\n")[0][:200]
         if weights == "none":
@@ -89,81 +97,3 @@ def _require_pretrained(name: str) -> None:
             f"timm has no pretrained weights for network.encoder={name} ({reason}); "
             + (f"similar names: {near}" if near else "name a file with SET=network.weights=FILE, or none")
         )
-
-
-def _load(encoder: nn.Module, name: str, path: Path) -> None:
-    """Load a file of weights, with timm's names, or with another library's names in the same order."""
-    weights = _learned(read_weights(path))
-    wanted = _learned(encoder.state_dict())
-    if not _named_alike(weights, wanted):
-        model = timm.create_model(name, pretrained=False)
-        weights = match_weights(weights, _learned(model.state_dict()), path, name)
-        if not _named_alike(weights, wanted):
-            raise Failure(
-                f"{path} fits {name}, but not the part of {name} that computes features; choose another encoder"
-            )
-    flat = _flat(weights)
-    encoder.load_state_dict({key: flat[key.replace(".", "_")] for key in wanted}, strict=False)
-
-
-def _learned(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without integers, such as ``num_batches_tracked``, which older files lack."""
-    return {key: value for key, value in weights.items() if value.is_floating_point()}
-
-
-def _flat(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under flat names: with ``features_only``, timm renames stages.0 to stages_0."""
-    return {key.replace(".", "_"): value for key, value in weights.items()}
-
-
-def _named_alike(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
-    """Whether weights contain all tensors of an encoder; they may also have a head."""
-    flat = _flat(weights)
-    return all(key in flat and flat[key].shape == value.shape for key, value in _flat(wanted).items())
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors or PyTorch file; nothing else is unpickled."""
-    if not path.is_file():
-        raise Failure(f"there is no file {path}; network.weights is hub, none, or a file")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged archives raise many types
-        reason = str(error).partition("\n")[0].partition(". ")[0][:120] or type(error).__name__
-        raise Failure(
-            f"{path} is not a readable file of weights ({reason}); network.weights takes a state dict of tensors, as "
-            "torch.save or safetensors writes it"
-        ) from error
-    for wrapping in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapping), Mapping):
-            content = content[wrapping]
-    tensors = dict(content) if isinstance(content, Mapping) else {}
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise Failure(
-            f"{path} does not contain a state dict of tensors; network.weights is hub, none, or a file of weights"
-        )
-    return tensors
-
-
-def match_weights(
-    weights: Mapping[str, Tensor], model: Mapping[str, Tensor], path: Path, name: str
-) -> dict[str, Tensor]:
-    """Weights under the model's own names.
-
-    Tensors are matched by name if all names agree, else by position: then the file must have as many tensors as the
-    model, with the same shapes in the same order, as torchvision's files of the same architecture have.
-    """
-    if all(key in weights and weights[key].shape == model[key].shape for key in model):
-        return {key: weights[key] for key in model}
-    pairs = list(zip(weights.items(), model.items(), strict=False))
-    for (theirs, value), (ours, wanted) in pairs:
-        if value.shape != wanted.shape:
-            raise Failure(
-                f"{path} does not fit {name}: its {theirs} has shape {tuple(value.shape)}, where {ours} has "
-                f"{tuple(wanted.shape)}; is it the file of another encoder?"
-            )
-    if len(weights) != len(model):
-        raise Failure(f"{path} does not fit {name}: it has {len(weights)} tensors, and the encoder {len(model)}")
-    return {ours: value for (_, value), (ours, _) in pairs}

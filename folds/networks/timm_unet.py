@@ -46,7 +46,10 @@ class TimmUNet(nn.Module):
         self.encoder: Any = make_encoder(encoder, weights)
         config = self.encoder.pretrained_cfg
         self.normalize = Normalize(tuple(config["mean"]), tuple(config["std"]))
-        channels = dict(zip(self.encoder.feature_info.reduction(), self.encoder.feature_info.channels(), strict=True))
+        self.channels_come_last = getattr(self.encoder, "output_fmt", "NCHW") == "NHWC"
+        reductions = self.encoder.feature_info.reduction()
+        _require_halvings(encoder, reductions)
+        channels = dict(zip(reductions, self.encoder.feature_info.channels(), strict=True))
         self.coarsest = max(channels)
         self.stem = stem
         _require_levels(encoder, self.coarsest, len(decoder), stem, detail)
@@ -77,10 +80,29 @@ class TimmUNet(nn.Module):
             self.encoder.get_submodule(name).training = False
         return self
 
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The encoder's features of normalized images, fine to coarse, each (N, C, H, W).
+
+        Some encoders, such as Swin, compute in (N, H, W, C).
+        """
+        features: list[Tensor] = self.encoder(image)
+        return [x.permute(0, 3, 1, 2) for x in features] if self.channels_come_last else features
+
+    def require_true_reductions(self, image: Tensor) -> None:
+        """Raise a ValueError if a feature does not have the size that timm names, for example without padding."""
+        height, width = image.shape[2:]
+        info = self.encoder.feature_info
+        for size, channels, x in zip(info.reduction(), info.channels(), self.features(image), strict=True):
+            if x.shape[1:] != (channels, height // size, width // size):
+                raise ValueError(
+                    f"its feature at 1/{size} of the size has shape {tuple(x.shape[1:])}, not "
+                    f"{(channels, height // size, width // size)}"
+                )
+
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 RGB to (N, 1, H, W) logits."""
         image = self.normalize(pixels)
-        features = self.encoder(image)
+        features = self.features(image)
         skips = {size: [x] for size, x in zip(self.encoder.feature_info.reduction(), features, strict=True)}
         unshuffled = F.pixel_unshuffle(image, self.stem)
         # In the dtype of the features: concatenating float32 would convert the finest level.
@@ -96,6 +118,16 @@ class TimmUNet(nn.Module):
         if self.beyond > 1:
             logits = F.interpolate(logits, scale_factor=float(self.beyond), mode="bilinear", align_corners=False)
         return logits
+
+
+def _require_halvings(encoder: str, reductions: list[int]) -> None:
+    """Raise a Failure unless an encoder's features have 1/2, 1/4, 1/8 ... of the size of the image."""
+    for reduction in reductions:
+        if reduction & (reduction - 1):
+            raise Failure(
+                f"network.encoder={encoder} has a feature at 1/{reduction} of the size, but the decoder only doubles "
+                "sizes and needs 1/2, 1/4, 1/8 and so on; choose another encoder"
+            )
 
 
 def _require_levels(encoder: str, coarsest: int, levels: int, stem: int, detail: int) -> None:
