@@ -4,6 +4,7 @@ Nothing in a file is run: of Python objects only tensors, plain values and ``arg
 """
 
 import argparse
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ FOREIGN = (
     (b"\x93NUMPY", "an array of NumPy", "use the file for PyTorch"),
 )
 ZIP, TAR, TAR_AT = b"PK\x03\x04", b"ustar", 257
+ALLOWED = [argparse.Namespace]  # of the arguments in checkpoints of timm
 STATES = ("optim", "scaler", "sched")  # the states of other parts of a training have tensors, too
 
 
@@ -50,7 +52,11 @@ def read_weights(path: Path) -> WeightFile:
         if _is_safetensors(start):
             return WeightFile({"": safetensors.torch.load_file(path)}, "")
         # As an open file: torch decides by the name of a path.
-        with path.open("rb") as opened, torch.serialization.safe_globals([argparse.Namespace]):
+        with (
+            path.open("rb") as opened,
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals(ALLOWED),
+        ):
             content: Any = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged archives raise many types
         raise Failure(_unreadable(path, error)) from error
