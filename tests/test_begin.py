@@ -20,7 +20,7 @@ SMALL = [
     *("split.folds=3", "input={height: 32, width: 64}", "network={width: 4, depth: 1, stem: 2}"),
     "train={epochs: 2, batch_size: 2, workers: 0}",
 ]
-TIMM = "network={name: timm_unet, width: 32, max_width: 256, stem: 1, decoder: [8], "
+TIMM = "network={name: timm_unet, width: 32, max_width: 256, depth: 4, stem: 1, decoder: [8], "
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ FOREIGN = (
     (b"\x93NUMPY", "an array of NumPy", "use the file for PyTorch"),
 )
 ZIP, TAR, TAR_AT = b"PK\x03\x04", b"ustar", 257
-ALLOWED = [argparse.Namespace]  # of the arguments in checkpoints of timm
+ALLOWED: list[Any] = [argparse.Namespace]  # of the arguments in checkpoints of timm
 STATES = ("optim", "scaler", "sched")  # the states of other parts of a training have tensors, too
 
 
