@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from competition.command import Failure
 from competition.images import Pixels
 from competition.lossless import Decoded, decode
-from competition.mask_edges import has_smooth_edges, plateaus
+from competition.mask_edges import Plateaus, has_smooth_edges, plateaus
 
 MASK_TYPES = (".gif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 ADVICE = "write masks of two values, such as 0 and 255 for car"
@@ -128,34 +128,44 @@ def _labels_of_palette(indices: Pixels, palette: Pixels) -> tuple[Pixels, Values
     used = np.unique(indices)
     colors = palette[used]
     if len(np.unique(colors, axis=0)) < len(used):  # the colors do not show all values
-        raise _several([str(index) for index in used])
+        raise _several([str(index) for index in used], len(used))
     gray = (colors == colors[:, :1]).all()
     return _labels_of_levels(palette[:, 0][indices]) if gray else _labels_of_rgb(palette[indices])
 
 
 def _labels_of_rgb(colors: Levels, lossy: bool = False) -> tuple[Pixels, Values]:
     """The brightness is that of the brightest channel."""
-    if (colors == colors[..., :1]).all():
-        return _labels_of_levels(colors[..., 0], lossy)
-    brightness = np.ascontiguousarray(colors.max(axis=2))
-    is_first = (colors == colors[0, 0]).all(axis=2)
+    red, green, blue = np.moveaxis(colors, 2, 0)
+    if np.array_equal(red, green) and np.array_equal(green, blue):
+        return _labels_of_levels(red, lossy)
+    numbers = _numbers(colors)
+    is_first = numbers == numbers[0, 0]
     first, second = colors[0, 0], colors[np.unravel_index(int(is_first.argmin()), is_first.shape)]
     if is_first.all():
         return np.zeros(is_first.shape, np.uint8), Values(_name(first), None)
-    if (is_first | (colors == second).all(axis=2)).all():
+    if (is_first | (numbers == _numbers(second))).all():
         if first.max() == second.max():
             raise NoMask(f"has two colors of the same brightness, {_name(first)} and {_name(second)}")
         if first.max() > second.max():
-            return is_first.astype(np.uint8), Values(_name(second), _name(first))
-        return (~is_first).astype(np.uint8), Values(_name(first), _name(second))
+            return is_first.view(np.uint8), Values(_name(second), _name(first))
+        return (~is_first).view(np.uint8), Values(_name(first), _name(second))
+    brightness = np.maximum(np.maximum(red, green), blue)
     found = plateaus(brightness)
-    low, high = (np.median(colors[brightness == level], axis=0) for level in found)
-    if found.low == found.high or not has_smooth_edges(
-        brightness, found, lossy=lossy, other=_off_ramp(colors, low, high)
-    ):
-        raise _several([_name(color) for color in np.unique(colors.reshape(-1, 3), axis=0)], "colors")
-    background, car = _name(low.astype(colors.dtype)), _name(high.astype(colors.dtype))
-    return (2 * brightness.astype(np.int32) >= sum(found)).astype(np.uint8), Values(background, car, smooth=True)
+    if found.low < found.high and has_smooth_edges(brightness, found, lossy=lossy):
+        low, high = (np.median(colors[brightness == level], axis=0) for level in found)
+        if has_smooth_edges(brightness, found, lossy=lossy, other=_off_ramp(colors, low, high)):
+            background, car = _name(low.astype(colors.dtype)), _name(high.astype(colors.dtype))
+            return _at_middle(brightness, found), Values(background, car, smooth=True)
+    examples = np.unique(numbers, return_index=True)[1]
+    raise _several([_name(color) for color in colors.reshape(-1, 3)[examples[:FEW]]], len(examples), "colors")
+
+
+def _numbers(colors: Levels) -> Levels:
+    """A whole number for each color."""
+    wide = colors.astype(np.uint64)
+    bits = np.uint64(8 * colors.dtype.itemsize)
+    numbers: Levels = (wide[..., 0] << 2 * bits) | (wide[..., 1] << bits) | wide[..., 2]
+    return numbers
 
 
 def _off_ramp(colors: Levels, low: Levels, high: Levels) -> NDArray[np.bool_]:
@@ -180,10 +190,16 @@ def _labels_of_levels(levels: Levels, lossy: bool = False) -> tuple[Pixels, Valu
         scaled = np.rint((levels.astype(np.float64) - low) * (65535 / (float(high) - float(low)))).astype(np.uint16)
     found = plateaus(scaled)
     if not has_smooth_edges(scaled, found, lossy=lossy):
-        raise _several([f"{level:g}" for level in np.unique(levels)])
+        different = np.unique(levels)
+        raise _several([f"{level:g}" for level in different[:FEW]], len(different))
     if scaled is levels:
         low, high = found
-    return (2 * scaled.astype(np.int32) >= sum(found)).astype(np.uint8), Values(f"{low:g}", f"{high:g}", smooth=True)
+    return _at_middle(scaled, found), Values(f"{low:g}", f"{high:g}", smooth=True)
+
+
+def _at_middle(levels: Levels, found: Plateaus) -> Pixels:
+    """1 at or above the middle of two plateaus: at 128 for 0 and 255."""
+    return (levels >= (found.low + found.high + 1) // 2).view(np.uint8)
 
 
 def _name(color: Levels) -> str:
@@ -193,11 +209,11 @@ def _name(color: Levels) -> str:
     return "#" + "".join(f"{channel:0{2 * color.dtype.itemsize}x}" for channel in color.tolist())
 
 
-def _several(names: list[str], what: str = "values") -> NoMask:
-    """The error for more than two values that are no smooth edge."""
-    if len(names) > FEW:
+def _several(names: list[str], count: int, what: str = "values") -> NoMask:
+    """The error for so many values, of which some are named, that are no smooth edge."""
+    if count > FEW:
         return NoMask(
-            f"has {len(names)} {what} that are not the smooth edge of a mask, like a photo or a map of probabilities"
+            f"has {count} {what} that are not the smooth edge of a mask, like a photo or a map of probabilities"
         )
-    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    shown = ", ".join(names[:SHOWN]) + (", ..." if count > SHOWN else "")
     return NoMask(f"looks like a mask of several classes ({what} {shown}); this project segments car or not")
