@@ -6,7 +6,7 @@ background of the other files, and full if it is their car.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -43,36 +43,51 @@ class MaskValues:
         if file.values.car is not None:
             self._require_agreement(file)
             return file.labels
-        values = self._first.values if self._first else BLACK
+        path, values = self._first or (None, BLACK)
         background, car = _meaning(values)
         if file.values.background == background:
             return file.labels
         if file.values.background in (car, values.car):
             return np.ones_like(file.labels)
-        seen = f"{self._first.path} has {self._first.values}" if self._first else "no other mask has two values"
+        seen = f"{path} has {values}" if path else "no other mask has two values"
         raise Failure(
             f"{file.path} has the value {file.values.background} only, which may be background or car: {seen}; write "
             "masks of the same two values, and 0 for an empty one"
         )
 
     def _require_agreement(self, file: MaskFile) -> None:
-        if self._first is not None and _meaning(file.values) != _meaning(self._first.values):
-            raise Failure(
-                f"{file.path} has the values {file.values}, but {self._first.path} has {self._first.values}, as if "
-                f"masks of several classes; this project segments car or not; {ADVICE}"
-            )
+        """Fail if a file and the first one differ; the error names the one that differs from most files."""
+        if self._first is None or _meaning(file.values) == _meaning(self._first[1]):
+            return
+        path, usual = self._usual
+        other, values = self._first if _meaning(file.values) == _meaning(usual) else (file.path, file.values)
+        raise Failure(
+            f"{other} has the values {values}, but {path} has {usual}, as if masks of several classes; this project "
+            f"segments car or not; {ADVICE}"
+        )
 
     @cached_property
-    def _first(self) -> MaskFile | None:
-        """The first file of two values, without its labels; files that cannot be read are reported elsewhere."""
+    def _first(self) -> tuple[Path, Values] | None:
+        """The first file of two values."""
+        return next(self._pairs(), None)
+
+    @cached_property
+    def _usual(self) -> tuple[Path, Values]:
+        """The first file with the values of most files. All files are read, but only if they do not agree."""
+        pairs = list(self._pairs())
+        [(meaning, _)] = Counter(_meaning(values) for _, values in pairs).most_common(1)
+        return next((path, values) for path, values in pairs if _meaning(values) == meaning)
+
+    def _pairs(self) -> Iterator[tuple[Path, Values]]:
+        """The files of two values. Files that cannot be read are reported elsewhere."""
         for path in self.files:
             try:
-                file = read_mask(path)
+                values = self.found.get(path) or read_mask(path).values
             except Failure:
                 continue
-            if file.values.car is not None:
-                return file._replace(labels=np.empty((0, 0), np.uint8))
-        return None
+            self.found[path] = values
+            if values.car is not None:
+                yield path, values
 
 
 def describe_values(found: Iterable[Values]) -> list[str]:

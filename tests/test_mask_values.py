@@ -85,6 +85,23 @@ def test_different_values_are_several_classes(tmp_path: Path, levels: dict[str, 
         read_all(folder(tmp_path, **levels))
 
 
+def test_the_file_that_differs_from_most_is_named(tmp_path: Path) -> None:
+    """By all files, so that each list of problems has one line for it."""
+    for name in "ac":
+        data = folder(tmp_path, **{"a": (0, 20), "b": (0, 20), "c": (0, 20)} | {name: (0, 2)})
+        messages = set()
+        for path in data.files:
+            try:
+                data.mask(read_mask(path))
+            except Failure as failure:
+                messages.add(str(failure))
+        [message] = messages
+        usual = "b" if name == "a" else "a"
+        assert message.startswith(
+            f"{tmp_path / name}.png has the values 0/2, but {tmp_path / usual}.png has 0/20, as"
+        )
+
+
 def test_a_smooth_mask_is_black_and_white(tmp_path: Path) -> None:
     data = folder(tmp_path, a=(0, 255), b=(0, 1))
     smooth = np.zeros((40, 40), np.uint8)
