@@ -91,9 +91,9 @@ def test_photos_of_a_phone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert np.abs(photo.read().astype(int) - pixels).mean() < 3
         assert photo.path.is_symlink()
     printed = capsys.readouterr().out
-    assert "pairs    8 of a photo and its mask, such as " in printed
-    assert "values  0/20 in 8 files, 20 is car\n" in printed
-    assert "no mask  1, left out: Red Kia/IMG 9.JPG" in printed
+    assert "pairs     8 of a photo and its mask, such as " in printed
+    assert "values    0/20 in 8 files, 20 is car\n" in printed
+    assert "no mask   1, left out: Red Kia/IMG 9.JPG" in printed
     assert f"{data.root} is in order: 8 training photos of 2 cars with their masks, 0 test photos" in printed
     assert f"next: make train DATA={data.root} PRESET=cpu RUN=mine SET=data.cars=folder\n" in printed
     assert Image.open(data.root / "check.png").format == "PNG"
@@ -182,6 +182,23 @@ def test_photos_and_masks_in_one_folder(tmp_path: Path) -> None:
     adopt.main(["--images", str(tmp_path), "--data", str(tmp_path / "mine")])
     assert [photo.img for photo in DataFolder(tmp_path / "mine").train] == ["0.png", "1.png"]
     adopt.main(["--images", str(tmp_path), "--data", str(tmp_path / "mine")])  # does not adopt what it wrote
+
+
+def test_folders_behind_links_are_read(phone: Path, run: Adopt) -> None:
+    (phone / "Photos" / "blue bmw").rename(phone / "elsewhere")
+    (phone / "Photos" / "blue bmw").symlink_to(phone / "elsewhere")
+    (phone / "elsewhere" / "loop").symlink_to(phone / "Photos")
+    run()
+    assert len(DataFolder(phone / "mine", Data(cars="folder")).train) == 8
+
+
+@pytest.mark.parametrize(
+    ("images", "message"), [("Photo", "no folder .*Photo"), ("x.zip", "x.zip is a file, not a folder")]
+)
+def test_a_source_that_is_no_folder(phone: Path, run: Adopt, images: str, message: str) -> None:
+    (phone / "x.zip").write_bytes(b"")
+    with pytest.raises(Failure, match=message):
+        run(images=images)
 
 
 def test_nothing_pairs(phone: Path, run: Adopt) -> None:

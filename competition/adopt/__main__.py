@@ -15,9 +15,9 @@ from competition.data_folder import DataFolder
 from competition.mask_values import describe_values
 from competition.orientation import applies
 from competition.settings.schema import Data
-from competition.summary import aligned
 
-SHOWN = 3
+SHOWN = 3  # names in a line
+COLUMN = 10  # the width of the names of the lines
 SHEET = "check.png"
 
 
@@ -32,13 +32,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments.parse_args(argv)
     if options.images is None or options.data is None:
         arguments.error("name the folders: make adopt IMAGES=photos MASKS=masks DATA=data/mine")
+    if options.data.name in ("", ".."):  # DATA=.
+        options.data = absolute(options.data)
     settings, given = data_settings(options), list(options.set)
 
     written = [options.data, options.data.with_name(f"{options.data.name}.part")]
     source = find(options.images, options.masks or options.images, written)
     pairing = pair(source.photo_files, source.mask_files)
     tests = photos_in(options.test, written) if options.test else []
-    print("\n".join(aligned(paired(source, pairing))), flush=True)
+    print("\n".join(paired(source, pairing)), flush=True)
     if not pairing.pairs:
         raise Failure(f"no mask has the name of a photo; {_saw(source)} (docs/your-photos.md)")
     rule = cars_rule([found.photo for found in pairing.pairs]) if settings.cars == "auto" else settings.cars
@@ -49,19 +51,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     masks = Masks(adopted)
     require_all(adopted, masks)
     done = write(options.data, adopted, masks)
-    print("\n".join(aligned(("values", text) for text in describe_values(masks.found))))
+    for text in describe_values(masks.found):
+        print(f"{'values':{COLUMN}}{text}")
     print(f"{options.data}: {done}\n", flush=True)
     check(DataFolder(options.data, settings), sheet=options.data / SHEET)
     print(f"next: {_next(options.data, given)}")
 
 
-def paired(source: Source, pairing: Pairing) -> list[tuple[str, str]]:
+def paired(source: Source, pairing: Pairing) -> list[str]:
     """What was paired and what is left over, in lines of a name and a text."""
     example = f", such as {pairing.pairs[0].photo} with {pairing.pairs[0].mask}" if pairing.pairs else ""
-    lines = [("pairs", printable(f"{len(pairing.pairs):,} of a photo and its mask{example}"))]
+    lines = [f"{'pairs':{COLUMN}}{printable(f'{len(pairing.pairs):,} of a photo and its mask{example}')}"]
     left_over = {"no mask": pairing.photos, "no photo": pairing.masks, "not read": source.unreadable}
-    lines += [(name, f"{len(paths):,}, left out: {_few(paths)}") for name, paths in left_over.items() if paths]
-    return lines
+    return lines + [
+        f"{name:{COLUMN}}{len(paths):,}, left out: {_few(paths)}" for name, paths in left_over.items() if paths
+    ]
 
 
 def _adopted(source: Source, pairing: Pairing, settings: Data) -> list[Adopted]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from competition.adopt.pairing import is_mask
-from competition.command import Failure
+from competition.command import Failure, os_reason
 from competition.images import PHOTO_TYPES, UNREADABLE_TYPES
 from competition.listing import is_hidden
 from competition.mask_file import MASK_TYPES
@@ -75,18 +75,27 @@ def absolute(path: Path) -> Path:
 
 def _folder(folder: Path) -> Path:
     if not folder.is_dir():
-        raise Failure(f"no folder {folder}" if not folder.exists() else f"{folder} is no folder")
+        raise Failure(f"{folder} is a file, not a folder" if folder.is_file() else f"no folder {folder}")
     return absolute(folder)
 
 
 def _files(root: Path, without: Sequence[Path]) -> list[Path]:
     hidden = {absolute(folder) for folder in without} - {root}
     found: list[Path] = []
-    for where, folders, names in os.walk(root):
+    seen: set[str] = set()  # a link may lead to a folder that holds it
+    for where, folders, names in os.walk(root, onerror=_fail, followlinks=True):
+        if os.path.realpath(where) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(where))
         folder = Path(where)
         folders[:] = [name for name in folders if not is_hidden(name) and folder / name not in hidden]
         found += [(folder / name).relative_to(root) for name in names if not is_hidden(name)]
     return sorted(found)
+
+
+def _fail(error: OSError) -> None:
+    raise Failure(f"cannot list {error.filename}: {os_reason(error)}") from error
 
 
 def _unreadable(files: Sequence[Path]) -> list[Path]:
