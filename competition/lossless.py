@@ -49,7 +49,8 @@ def _decode(path: Path, content: bytes) -> Decoded:
         if getattr(image, "is_animated", False):
             raise Failure(f"{path} holds several pictures, frames or pages; save one of them alone")
         lossy = image.format == "JPEG" or (image.format == "WEBP" and b"VP8L" not in content)
-        if image.mode in ("RGB", "RGBA", "LA") and image.tile and "16" in str(image.tile[0].args):
+        # The field has a name only from Pillow 11 on.
+        if image.mode in ("RGB", "RGBA", "LA") and image.tile and "16" in str(image.tile[0][3]):
             if image.format != "PNG":
                 raise Failure(f"{path} has colors of 16 bits; save it as gray PNG")
             decoded = _decode_with_opencv(content)
@@ -124,5 +125,5 @@ def _unlike(pixels: Levels, key: Any) -> Pixels:
 def _scale(image: ImageFile.ImageFile) -> int:
     if image.mode == "1":
         return 255
-    coding = str(image.tile[0].args) if image.tile else ""
+    coding = str(image.tile[0][3]) if image.tile else ""
     return {"L;2": 85, "L;4": 17}.get(coding, 1)
