@@ -51,7 +51,8 @@ UNREADABLE_TYPES = (
     *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw"),
     *(".rwl", ".3fr", ".iiq", ".x3f", ".kdc", ".dcr", ".mrw", ".erf"),
 )
-# Phones and cameras have at most 200 megapixels. A photo of 250 takes 0.75 GB as RGB, in each worker that reads one.
+# Phones and cameras have at most 200 megapixels. A photo of 250 takes 0.75 GB as RGB, in each worker that reads one;
+# while Pillow decodes it, up to three times as much.
 MOST_PIXELS = 250_000_000
 
 START_OF_JPEG = b"\xff\xd8"
@@ -262,7 +263,7 @@ def _decode_other(path: Path, content: bytes) -> Pixels:
             # Pillow keeps 16 bits of gray, which `convert` would clip. It reduces 16 bits of color to 8 itself.
             if image.mode.startswith("I"):
                 return np.dstack([(np.asarray(image) >> 8).astype(np.uint8)] * 3)
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except DAMAGE as error:
         raise unreadable(path, error) from error
 

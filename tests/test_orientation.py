@@ -42,7 +42,8 @@ def add(root: Path, name: str, car: NDArray[np.uint8], orientation: int, drawn_o
     options = {"exif": exif(orientation)} if orientation > 1 else {}
     Image.fromarray(np.dstack([car * 255] * 3)).save(root / "train" / f"{name}.png", **options)
     if drawn_on == "own":
-        Image.fromarray(car * 255).save(root / "train_masks" / f"{name}_mask.png", **options)
+        suffix = "tif" if orientation == 5 else "png"
+        Image.fromarray(car * 255).save(root / "train_masks" / f"{name}_mask.{suffix}", **options)
     elif drawn_on:
         save_mask(
             root / "train_masks" / f"{name}_mask.gif", turned(car, orientation) if drawn_on == "displayed" else car
