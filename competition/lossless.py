@@ -48,6 +48,7 @@ def _decode(path: Path, content: bytes) -> Decoded:
             _verify(content)
         if getattr(image, "is_animated", False):
             raise Failure(f"{path} holds several pictures, frames or pages; save one of them alone")
+        orientation = orientation_in(image, io.BytesIO(content))  # Pillow forgets that of a TIFF when it decodes
         lossy = image.format == "JPEG" or (image.format == "WEBP" and b"VP8L" not in content)
         # The field has a name only from Pillow 11 on.
         if image.mode in ("RGB", "RGBA", "LA") and image.tile and "16" in str(image.tile[0][3]):
@@ -59,7 +60,6 @@ def _decode(path: Path, content: bytes) -> Decoded:
         else:
             decoded = _decode_with_pillow(path, image)
         if isinstance(image, TiffImageFile):  # Pillow has turned it
-            orientation = orientation_in(image, io.BytesIO(content))
             pixels, palette, alpha, _ = decoded
             decoded = Decoded(
                 turned_back(pixels, orientation), palette, None if alpha is None else turned_back(alpha, orientation)
