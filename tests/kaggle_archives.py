@@ -5,8 +5,8 @@ import zipfile
 
 import numpy as np
 
-TRAIN = [f"{car}_{view:02d}" for car in ("0cdf5b5d0ce1", "f00d") for view in (1, 2)]
-TEST = [f"beef_{view:02d}" for view in range(1, 7)]
+TRAIN = [f"{car}_{view:02d}" for car in ("0cdf5b5d0ce1", "f00df00df00d") for view in (1, 2)]
+TEST = [f"beefbeefbeef_{view:02d}" for view in range(1, 7)]
 RANDOM = np.random.default_rng(7)
 
 

@@ -136,7 +136,7 @@ def broken_crc() -> bytes:
     return packed.replace(CONTENT["test.zip"][f"test/{TEST[2]}.jpg"][:50], b"\0" * 50)
 
 
-MISSING = "it has 5 files, and sample_submission.csv names 6; beef_06.jpg is missing"
+MISSING = "it has 5 files, and sample_submission.csv names 6; beefbeefbeef_06.jpg is missing"
 SURPLUS = "it has 7 files, and sample_submission.csv names 6; x.jpg is not in the table"
 
 
@@ -144,7 +144,7 @@ SURPLUS = "it has 7 files, and sample_submission.csv names 6; x.jpg is not in th
     ("content", "reason"),
     [
         (ARCHIVES["test.zip"][:-1000], "File is not a zip file"),
-        (broken_crc(), "Bad CRC-32 for file 'beef_03.jpg'"),
+        (broken_crc(), "Bad CRC-32 for file 'beefbeefbeef_03.jpg'"),
         (zipped(photos("test", TEST[:-1])), MISSING),
         (zipped(photos("test", [*TEST, "x"])), SURPLUS),
     ],
@@ -154,7 +154,7 @@ def test_a_damaged_archive_is_removed_and_the_old_content_stays(
     kaggle: KaggleServer, root: Path, content: bytes, reason: str
 ) -> None:
     (root / "test").mkdir()
-    (root / "test" / "old.jpg").write_bytes(b"old")
+    (root / "test" / "aaaaaaaaaaaa_01.jpg").write_bytes(b"old")
     before = data_in(root)
     kaggle.files["test.zip"] = content
     with pytest.raises(Failure, match=re.escape(f"test.zip from Kaggle is damaged: {reason}")):
@@ -227,7 +227,7 @@ def test_after_a_kill_while_files_are_moved_nothing_is_downloaded_again(
     kaggle: KaggleServer, root: Path, monkeypatch: pytest.MonkeyPatch, killed: tuple[object, str, str]
 ) -> None:
     (root / "test").mkdir()
-    (root / "test" / "old.jpg").write_bytes(b"old")
+    (root / "test" / "aaaaaaaaaaaa_01.jpg").write_bytes(b"old")
     (root / "downloaded.json").write_text(json.dumps({"test.zip": {"bytes": 1, "unpacked": 3}}))
     with monkeypatch.context() as patched:
         where, attribute, name = killed

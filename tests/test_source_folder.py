@@ -180,7 +180,7 @@ def damage_crc(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (damage_crc, "Bad CRC-32 for file 'f00d_01.jpg'"),
+        (damage_crc, "Bad CRC-32 for file 'f00df00df00d_01.jpg'"),
         (lambda path: path.write_bytes(ARCHIVES["train.zip"][:-500]), "File is not a zip file"),
         (lambda path: path.write_bytes(b""), "File is not a zip file"),
         (
@@ -195,14 +195,14 @@ def test_a_damaged_zip_file_is_named_and_leaves_nothing(
     source: Path, root: Path, change: Callable[[Path], object], reason: str
 ) -> None:
     (root / "train").mkdir(parents=True)
-    (root / "train" / "old.jpg").write_bytes(b"old")
+    (root / "train" / "aaaaaaaaaaaa_01.jpg").write_bytes(b"old")
     change(source / "train.zip")
     with pytest.raises(
         Failure, match=re.escape(f"{source / 'train.zip'} is damaged or incomplete: ") + ".*" + reason
     ):
         take(source, root, "--only", "train")
     assert data_in(root) == expected(["train_masks.csv.zip", "metadata.csv.zip", "train_masks.zip"]) | {
-        "train/old.jpg": b"old"
+        "train/aaaaaaaaaaaa_01.jpg": b"old"
     }
     assert not list((root / ".unpack").iterdir())
 
@@ -347,7 +347,7 @@ def test_an_interruption_at_any_step_is_continued(source: Path, root: Path, monk
         last += 1
         step = 0
         (root / "train").mkdir(parents=True)
-        (root / "train" / "old.jpg").write_bytes(b"old")
+        (root / "train" / "aaaaaaaaaaaa_01.jpg").write_bytes(b"old")
         with monkeypatch.context() as patched:
             for change in changes:
                 patched.setattr(Path, change, interrupting(getattr(Path, change)))
@@ -358,7 +358,7 @@ def test_an_interruption_at_any_step_is_continued(source: Path, root: Path, monk
                 pass
         # There is the old content, or the new one, or none.
         there = {path.name for path in (root / "train").iterdir()} if (root / "train").is_dir() else set()
-        assert there in (set(), {"old.jpg"}, {f"{name}.jpg" for name in TRAIN})
+        assert there in (set(), {"aaaaaaaaaaaa_01.jpg"}, {f"{name}.jpg" for name in TRAIN})
         take(source, root, "--only", "train")
         assert data_in(root) == expected(["train.zip", "train_masks.csv.zip", "train_masks.zip"])
         assert {path.name for path in root.iterdir() if path.name.startswith(".")} == {".download.lock"}
@@ -375,3 +375,15 @@ def test_a_read_only_source_needs_neither_credentials_nor_the_client(source: Pat
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
     assert data_in(root) == expected(PLAIN)
+
+
+@pytest.mark.parametrize("name", ["train/IMG 1.jpg", "train/0cdf5b5d0ce1_17.jpg", "train_masks/notes.txt"])
+def test_files_of_others_are_not_replaced(source: Path, root: Path, name: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(
+        Failure, match=f"{path.parent} holds 1 files that are not Kaggle's, such as {path.name}; name"
+    ):
+        take(source, root)
+    assert path.read_bytes() == b"mine"

@@ -12,7 +12,7 @@ import pytest
 from competition.kaggle.unpack import Damaged, list_members, missing_bytes, unpack, unpack_and_shrink
 
 SIZE = 10_000
-PHOTOS = {f"beef_{view:02d}.jpg": np.random.default_rng(view).bytes(SIZE) for view in range(1, 7)}
+PHOTOS = {f"beefbeefbeef_{view:02d}.jpg": np.random.default_rng(view).bytes(SIZE) for view in range(1, 7)}
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_unpacking_needs_the_space_only_once_and_resumes(
 def test_a_member_that_was_unpacked_and_is_missing(archive: Path, tmp_path: Path) -> None:
     members = list_members(archive, ".jpg")
     unpack_and_shrink(archive, members, tmp_path / "test")
-    (tmp_path / "test" / "beef_03.jpg").unlink()
-    with pytest.raises(Damaged, match=r"beef_03\.jpg does not have 10,000 bytes"):
+    (tmp_path / "test" / "beefbeefbeef_03.jpg").unlink()
+    with pytest.raises(Damaged, match=r"beefbeefbeef_03\.jpg does not have 10,000 bytes"):
         unpack_and_shrink(archive, members, tmp_path / "test")
 
 
@@ -137,13 +137,13 @@ def test_an_archive_that_is_only_read_stays_and_unpacking_it_resumes(archive: Pa
     unpack(archive, members, folder)
     assert (photos_in(folder), archive.read_bytes()) == (PHOTOS, before)
     assert missing_bytes(members, folder) == 0
-    first = (folder / "beef_01.jpg").stat().st_mtime_ns
-    (folder / "beef_03.jpg").unlink()
-    (folder / "beef_04.jpg").write_bytes(b"cut off")
+    first = (folder / "beefbeefbeef_01.jpg").stat().st_mtime_ns
+    (folder / "beefbeefbeef_03.jpg").unlink()
+    (folder / "beefbeefbeef_04.jpg").write_bytes(b"cut off")
     assert missing_bytes(members, folder) == 2 * 3 * 4096
     unpack(archive, members, folder)
     assert photos_in(folder) == PHOTOS
-    assert (folder / "beef_01.jpg").stat().st_mtime_ns == first
+    assert (folder / "beefbeefbeef_01.jpg").stat().st_mtime_ns == first
 
 
 def test_windows_paths_and_hidden_files(tmp_path: Path) -> None:

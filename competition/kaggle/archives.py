@@ -8,6 +8,7 @@ from pathlib import Path
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.mask_table import read_rows
+from competition.orientation import CARVANA
 
 # Number of images, by the table that names them.
 ROWS = {"train_masks.csv": 5_088, "sample_submission.csv": 100_064}
@@ -36,6 +37,10 @@ class Archive:
     def ending(self) -> str:
         """What follows the stem of a photo in the names of the files."""
         return "_mask.gif" if self.suffix == ".gif" else self.suffix
+
+    def names(self, file: str) -> bool:
+        """Whether a file of images has a name as Kaggle's have, such as ``0cdf5b5d0ce1_01_mask.gif``."""
+        return file.endswith(self.ending) and CARVANA.fullmatch(file.removesuffix(self.ending)) is not None
 
 
 def archives(hq: bool, only_train: bool = False) -> list[Archive]:

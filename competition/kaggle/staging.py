@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from competition.command import Failure
+from competition.command import Failure, printable
 from competition.files import read_json, write_json
 from competition.kaggle.archives import Archive, find_problem
 from competition.kaggle.unpack import Damaged
+from competition.listing import visible
 
 WORK_FOLDERS = DOWNLOAD, UNPACK = (
     ".download",
@@ -141,10 +142,24 @@ def complete(source: Source, wanted: Sequence[Archive]) -> None:
     # Tables first: whether the images are complete is known once the tables are there.
     for suffixes in ({".csv"}, {".gif"}, {".jpg"}):
         waiting = [each for each in wanted if each.suffix in suffixes and not source.is_complete(each)]
+        for archive in waiting:
+            _require_kaggles(source.staging.root / archive.target, archive)
         _require_space(source, waiting)
         for archive in waiting:
             source.fetch(archive)
     source.staging.remove_leftovers(wanted)
+
+
+def _require_kaggles(target: Path, archive: Archive) -> None:
+    """Fail if a folder that would be replaced holds files that are not Kaggle's: they would be lost."""
+    if archive.suffix == ".csv" or target.is_symlink() or not target.is_dir():
+        return
+    others = sorted(entry.name for entry in visible(target) if not archive.names(entry.name))
+    if others:
+        raise Failure(
+            f"{target} holds {len(others):,} files that are not Kaggle's, such as {printable(others[0])}; name "
+            "another folder with DATA=..., or move them away"
+        )
 
 
 def bytes_in(target: Path, suffix: str = "") -> int:
