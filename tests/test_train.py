@@ -138,9 +138,12 @@ def test_after_a_full_disk_the_next_call_resumes(
 def test_missing_permission_is_reported(tiny_data: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is simulated, because root may write anywhere."""
 
-    def deny(self: Path, _content: object) -> int:
-        raise PermissionError(13, "Permission denied", str(self))
+    def deny(self: Path, content: bytes) -> int:
+        if "fold0" in self.parts:
+            raise PermissionError(13, "Permission denied", str(self))
+        return write(self, content)
 
+    write = Path.write_bytes
     monkeypatch.setattr(Path, "write_bytes", deny)
     with pytest.raises(Failure, match=r"cannot write .*fold0/.*permission denied"):
         train(arguments_of(run, tiny_data))
