@@ -2,7 +2,7 @@
 
 Anti-aliasing, resizing, blurring and JPEG compression put levels between background and car at the outline, where
 they change from pixel to pixel. A class is an area of one level. The limits were measured on Carvana's masks, made
-smooth in 74 ways, and on maps of classes drawn on them (docs/your-photos.md).
+smooth in 67 ways, and on maps of classes drawn on them (docs/your-photos.md).
 """
 
 from typing import Any, NamedTuple
