@@ -50,8 +50,7 @@ def _decode(path: Path, content: bytes) -> Decoded:
             raise Failure(f"{path} holds several pictures, frames or pages; save one of them alone")
         orientation = orientation_in(image, io.BytesIO(content))  # Pillow forgets that of a TIFF when it decodes
         lossy = image.format == "JPEG" or (image.format == "WEBP" and b"VP8L" not in content)
-        # The field has a name only from Pillow 11 on.
-        if image.mode in ("RGB", "RGBA", "LA") and image.tile and "16" in str(image.tile[0][3]):
+        if image.mode in ("RGB", "RGBA", "LA") and ";16" in _coding(image):
             if image.format != "PNG":
                 raise Failure(f"{path} has colors of 16 bits; save it as gray PNG")
             decoded = _decode_with_opencv(content)
@@ -125,5 +124,10 @@ def _unlike(pixels: Levels, key: Any) -> Pixels:
 def _scale(image: ImageFile.ImageFile) -> int:
     if image.mode == "1":
         return 255
-    coding = str(image.tile[0][3]) if image.tile else ""
-    return {"L;2": 85, "L;4": 17}.get(coding, 1)
+    return {"L;2": 85, "L;4": 17}.get(_coding(image), 1)
+
+
+def _coding(image: ImageFile.ImageFile) -> str:
+    """Pillow's name of the coding of the pixels in the file, such as ``RGB;16B``."""
+    args = image.tile[0][3] if image.tile else ""  # the field has a name only from Pillow 11 on
+    return str(args[0] if isinstance(args, tuple) else args)

@@ -85,6 +85,11 @@ def test_16_bits_are_not_reduced_to_8(tmp_path: Path, mask: Pixels, low: int, hi
     assert reads_as(tmp_path / "a.png", mask, f"{low}/{high}")
 
 
+def test_rows_of_16_bytes_are_not_16_bits(tmp_path: Path, mask: Pixels) -> None:
+    part = mask[40:60, 28:33]
+    assert reads_as(save(tmp_path / "a.bmp", np.dstack([part * 255] * 3)), part, "0/255")
+
+
 @pytest.mark.parametrize("suffix", ["gif", "png", "tif", "bmp"])
 @pytest.mark.parametrize("white_first", [False, True])
 @pytest.mark.parametrize("inside", [0, 1])
