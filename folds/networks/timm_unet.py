@@ -89,11 +89,12 @@ class TimmUNet(nn.Module):
         return [x.permute(0, 3, 1, 2) for x in features] if self.channels_come_last else features
 
     def require_true_reductions(self, image: Tensor) -> None:
-        """Raise a ValueError if a feature does not have the size that timm names, for example without padding."""
+        """Raise a ValueError if a feature that is used does not have the size that timm names, as without padding."""
         height, width = image.shape[2:]
         info = self.encoder.feature_info
         for size, channels, x in zip(info.reduction(), info.channels(), self.features(image), strict=True):
-            if x.shape[1:] != (channels, height // size, width // size):
+            used = size >= self.coarsest >> len(self.blocks)
+            if used and x.shape[1:] != (channels, height // size, width // size):
                 raise ValueError(
                     f"its feature at 1/{size} of the size has shape {tuple(x.shape[1:])}, not "
                     f"{(channels, height // size, width // size)}"
