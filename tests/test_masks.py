@@ -78,7 +78,7 @@ def test_a_folder_for_each_car(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for names in (["audi/front.jpg", "bmw/front.jpg"], ["bmw/front.jpg"]):
         submission(tmp_path, dict.fromkeys(names, "1 3"))
         masks.main(["--run", f"{tmp_path}", "--data", f"{tmp_path / 'data'}"])
-    assert read_mask(tmp_path / "masks" / "audi" / "front_mask.png").sum() == 3
+    assert read_mask(tmp_path / "masks" / "audi" / "front_mask.png").labels.sum() == 3
     assert capsys.readouterr().out.endswith("1 masks of other submissions, such as audi/front_mask.png\n")
 
 
