@@ -51,6 +51,7 @@ def require_possible(run: RunFolder, settings: Settings, data: DataFolder, fold:
 def require_trainable(settings: Settings, data: DataFolder) -> None:
     """Raise a Failure if no network can be made from the settings, or it cannot be trained on the data."""
     without(data.train, settings.data.leave_out)
+    data.require_masks(data.train)
     for photo in data.train:
         Frame.of(settings.input).require_room(photo)
     require_suitable(make_network(settings), settings)  # last, because the weights may have to be downloaded

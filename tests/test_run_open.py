@@ -128,4 +128,4 @@ def test_hq_is_a_setting_of_the_run(own_data: Path) -> None:
     (own_data / "train").rename(own_data / "train_hq")
     (own_data / "train").mkdir()
     create(own_data, "--set", "data.hq=true")
-    assert open_run(parse(), "demo")[2].hq
+    assert open_run(parse(), "demo")[2].settings.hq

@@ -146,10 +146,10 @@ def _resume_offset(path: Path, headers: Mapping[str, str], total: int) -> int:
     """The number of bytes that are there already; the beginning of another file is removed."""
     etag = path.with_name(f"{path.name}.etag")
     identity = f"{headers.get('ETag') or headers.get('Last-Modified') or ''} {total}"
-    if path.is_file() and etag.is_file() and etag.read_text() == identity and path.stat().st_size <= total:
+    if path.is_file() and etag.is_file() and etag.read_bytes() == identity.encode() and path.stat().st_size <= total:
         return path.stat().st_size
     path.unlink(missing_ok=True)
-    etag.write_text(identity)
+    etag.write_bytes(identity.encode())
     return 0
 
 
