@@ -27,6 +27,11 @@ VIEWS = (1, 9)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes have no place in the name of a test: a packed file contains the time at which it was packed."""
+    return "bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data folder in Kaggle's layout: 5 training and 2 test cars, 2 views each, 96 x 64 pixels.
