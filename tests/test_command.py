@@ -120,7 +120,7 @@ def test_error_during_imports_shows_the_traceback(tmp_path: Path) -> None:
     done = start_with(tmp_path, "raise ImportError('a broken installation')", "competition.check")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
-    assert done.stderr.endswith("ImportError: a broken installation\n")
+    assert "ImportError: a broken installation" in done.stderr
 
 
 @pytest.mark.parametrize("body", ["print('x' * 10**6)", "print('short')"])
