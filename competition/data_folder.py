@@ -25,7 +25,7 @@ from competition.command import Failure
 from competition.exif import UPRIGHT, turned
 from competition.grouping import Groups, car_and_view, groups
 from competition.images import PHOTO_TYPES, Pixels, read_halved, read_rgb, shape_of
-from competition.layout_advice import advice_without
+from competition.layout_advice import advice_without, packed
 from competition.listing import Listing, few, list_images
 from competition.mask_file import MASK_TYPES, MaskFile, read_mask
 from competition.mask_table import MaskRow, read_rows, read_table
@@ -273,7 +273,9 @@ class DataFolder:
         return next((name for name in names if (self.root / name).is_dir()), None)
 
     def _strangers(self) -> str:
-        """A note on masks without a photo, if there are any: they may have other names than their photos."""
+        """A note on masks in a zip file, or on masks without a photo: they may have other names than their photos."""
+        if advice := packed(self.root, (MASKS, self.masks_csv.name)):
+            return f"; {advice}"
         keys = {mask_key(photo.img) for photo in self.train}
         names = [path.name for key, path in self._mask_files.items() if key not in keys]
         return f"; {len(names):,} masks have no photo: {few(names)} (`make adopt` pairs other names)" if names else ""

@@ -79,7 +79,9 @@ def groups(car_of: Mapping[str, str], rule: str = "auto") -> Groups:
         smallest=min(sizes.values()),
         median=median(sizes.values()),
         largest=max(sizes.values()),
-        warnings=[warning for warning in (_numbered(car_of, rule), _large(sizes), _single(sizes, rule)) if warning],
+        warnings=[
+            warning for warning in (_numbered(car_of, rule), _large(sizes, rule), _single(sizes, rule)) if warning
+        ],
     )
 
 
@@ -105,10 +107,11 @@ def _numbered(car_of: Mapping[str, str], rule: str) -> str | None:
     )
 
 
-def _large(sizes: Counter[str]) -> str | None:
-    """One car has most photos."""
+def _large(sizes: Counter[str], rule: str) -> str | None:
+    """One car has most photos, or there are one or two cars, whose names may be those of cameras: IMG and DSC."""
     [(car, size)] = sizes.most_common(1)
-    if len(sizes) == 1 or size <= sizes.total() / 2:
+    cameras = rule == "auto" and len(sizes) <= 2 and size > 1
+    if not cameras and (len(sizes) == 1 or size <= sizes.total() / 2):
         return None
     return (
         f"car {car} has {size:,} of the {sizes.total():,} photos; if they show several cars, set data.cars "

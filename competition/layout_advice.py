@@ -19,14 +19,15 @@ def advice_without(root: Path, wanted: Sequence[str]) -> str:
     """
     names = sorted(path.name for path in root.iterdir() if not is_hidden(path.name))
     folders = [name for name in names if (root / name).is_dir()]
-    found = _packed(root, wanted, names) or _misnamed(wanted, names) or _elsewhere(root, wanted, folders)
+    found = packed(root, wanted) or _misnamed(wanted, names) or _elsewhere(root, wanted, folders)
     if not found and wanted[0] == "train":
         found = _other_layout(root, names, folders)
     return found or "DATA must be in Kaggle's layout (docs/your-photos.md)"
 
 
-def _packed(root: Path, wanted: Sequence[str], names: Sequence[str]) -> str | None:
-    zips = [f"{name}.zip" for name in wanted if f"{name}.zip" in names]
+def packed(root: Path, wanted: Sequence[str]) -> str | None:
+    """How to unpack the first zip file of something ``wanted`` that is not there in unpacked form."""
+    zips = [f"{name}.zip" for name in wanted if (root / f"{name}.zip").is_file() and not (root / name).exists()]
     unpacks = f"make data FROM={shlex.quote(str(root))} DATA={shlex.quote(f'{root}-unpacked')}"
     return f"{zips[0]} is there: `{unpacks}` unpacks Kaggle's zip files; unpack others yourself" if zips else None
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import MASKS, DataFolder, Photo
+from competition.layout_advice import packed
 from competition.listing import few
 from competition.mask_area import implausible
 from competition.mask_file import Values, read_mask
@@ -77,9 +78,11 @@ def problems(data: DataFolder, facts: Facts | None = None, workers: int = 4) -> 
 
 
 def notes(data: DataFolder) -> list[str]:
-    """What is in the folders besides images, one line each."""
+    """What is in the folders besides images, and what is not unpacked, one line each."""
     others = {folder: [path.name for path in data.listing(folder).others] for folder in data.folders}
-    return [
+    tables = (data.masks_csv.name, "sample_submission.csv", "metadata.csv")
+    zips = [packed(data.root, (name,)) for name in (MASKS, "test", *tables)]
+    return [line for line in zips if line] + [
         f"{data.root / folder} has entries that are no images and are not read ({len(names):,}): {few(names)}"
         for folder, names in others.items()
         if names

@@ -25,6 +25,15 @@ def test_a_folder_in_order(tiny_data: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.endswith(expected)
 
 
+def test_zip_files_that_are_not_unpacked_are_noted(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(own_data / "test")
+    for name in ("test", "train", "sample_submission.csv"):
+        (own_data / f"{name}.zip").touch()
+    check.main(["--data", str(own_data)])
+    assert "note: test.zip is there: `make data FROM=" in capsys.readouterr().out
+    assert [line.split(" is there")[0] for line in check.notes(DataFolder(own_data))] == ["test.zip"]
+
+
 def test_every_problem_is_listed_exactly_once(own_data: Path, command: Command) -> None:
     train, masks, test = (own_data / name for name in ("train", "train_masks", "test"))
     content = (train / f"{NAMES[0]}.jpg").read_bytes()

@@ -113,6 +113,15 @@ def test_a_photo_without_a_mask_is_named(own_data: Path) -> None:
             look()
 
 
+def test_masks_in_a_zip_file_are_mentioned(own_data: Path) -> None:
+    (own_data / "train_masks.csv").unlink()
+    shutil.rmtree(own_data / "train_masks")
+    (own_data / "train_masks.zip").touch()
+    data = DataFolder(own_data)
+    with pytest.raises(Failure, match=r"remove the photo; train_masks.zip is there: `make data FROM="):
+        data.require_masks(data.train)
+
+
 def test_a_mask_of_another_size_is_named_with_both_sizes(own_data: Path) -> None:
     save_mask(own_data / "train_masks" / f"{FIRST}_mask.gif", np.zeros((64, 95), dtype=np.uint8))
     data = DataFolder(own_data)

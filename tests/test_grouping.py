@@ -62,6 +62,8 @@ CARVANA = [name for car in ("aa", "bb", "cc") for name in numbered(car, 16)]
         ([*numbered("IMG", 17), *numbered("DSC", 19)], "auto", "and 1 more such names"),
         ([*numbered("IMG", 5), "IMG_2041"], "auto", "IMG_2041.jpg has a number that is no view"),
         ([*numbered("a", 16), *numbered("b", 5)], "auto", "car a has 16 of the 21 photos"),
+        ([*numbered("IMG", 8), *numbered("DSC", 8)], "auto", "car IMG has 8 of the 16 photos"),
+        (numbered("car", 6), "auto", "car car has 6 of the 6 photos"),
         (
             [f"IMG_{number}" for number in range(2041, 2047)],
             "auto",
