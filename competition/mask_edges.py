@@ -1,8 +1,9 @@
 """Whether the levels of an image are those of a mask with smooth edges, rather than several classes or a photo.
 
 Anti-aliasing, resizing, blurring and JPEG compression put levels between background and car at the outline, where
-they change from pixel to pixel. A class is an area of one level. The limits were measured on Carvana's masks, made
-smooth in 67 ways, and on maps of classes drawn on them (docs/your-photos.md).
+they change from pixel to pixel. A class is an area of one level. The limits were chosen on Carvana's masks, made
+smooth in many ways, and on maps of classes drawn on them; ``benchmarks.mask_edges`` counts the errors that remain
+(docs/your-photos.md).
 """
 
 from typing import Any, NamedTuple

@@ -20,6 +20,7 @@ from inference.evaluate import evaluate
 NOTHING = ["--images", "4", "--repeats", "1"]
 MINIATURES = {
     "rle": (["--masks", "3", "--repeats", "1"], {"milliseconds", "spans", "peer"}),
+    "mask_edges": (["--masks", "1"], {"masks", "smooth", "classes"}),
     "host_path": ([*NOTHING, "--preset", "demo"], {"images_per_second", "times_as_fast", "stages", "reading"}),
     "loader": (
         ["--presets", "demo", "--images", "20", "--epochs", "1", "--steps", "1"],
