@@ -16,6 +16,7 @@ from statistics import median
 from competition.names import without_suffix
 
 VIEW = re.compile(r"(?P<car>.+)_(?P<view>0[1-9]|1[0-6])")
+CARVANA = re.compile(r"[0-9a-f]{12}")  # cars in the competition
 NUMBER = re.compile(r"(?P<car>.+)_\d+")
 BEFORE, BEFORE_LAST = "before:", "before_last:"
 RULES = "auto, photo, folder, before:S or before_last:S with a separator S"
@@ -110,7 +111,7 @@ def _numbered(car_of: Mapping[str, str], rule: str) -> str | None:
 def _large(sizes: Counter[str], rule: str) -> str | None:
     """One car has most photos, or there are one or two cars, whose names may be those of cameras: IMG and DSC."""
     [(car, size)] = sizes.most_common(1)
-    cameras = rule == "auto" and len(sizes) <= 2 and size > 1
+    cameras = rule == "auto" and len(sizes) <= 2 and size > 1 and not CARVANA.fullmatch(car)
     if not cameras and (len(sizes) == 1 or size <= sizes.total() / 2):
         return None
     return (

@@ -71,6 +71,7 @@ CARVANA = [name for car in ("aa", "bb", "cc") for name in numbered(car, 16)]
         ),
         (["a-1", "b-1"], "before:_", "each of the 2 photos is a car of its own"),
         (CARVANA, "auto", None),
+        ([*numbered("0cdf5b5d0ce1", 2), *numbered("08a646be6b30", 2)], "auto", None),
         (numbered("IMG", 40), "photo", None),
         (["a/1", "a/2", "b/1", "b/2"], "folder", None),
     ],
