@@ -131,7 +131,9 @@ def test_another_folder_is_not_touched(phone: Path, run: Adopt) -> None:
     assert not list((phone / "mine").iterdir())
 
 
-def test_an_interrupted_adoption_resumes(phone: Path, run: Adopt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_adoption_resumes(
+    phone: Path, run: Adopt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     written: list[str] = []
     write = writing._write_mask
 
@@ -150,6 +152,7 @@ def test_an_interrupted_adoption_resumes(phone: Path, run: Adopt, monkeypatch: p
     monkeypatch.setattr(writing, "_write_mask", write)
     run()
     assert not (phone / "mine.part").exists()
+    assert "the other masks were written by an earlier `make adopt`" in capsys.readouterr().out
     assert len(DataFolder(phone / "mine", Data(cars="folder")).train) == 8
     assert (phone / "mine" / first.relative_to(phone / "mine.part")).stat().st_ino == inode
 

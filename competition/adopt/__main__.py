@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     done = write(options.data, adopted, masks)
     for text in describe_values(masks.found):
         print(f"{'values':{COLUMN}}{text}")
+    if masks.found and len(masks.found) < len(pairing.pairs):  # resumed
+        print(f"{'':{COLUMN}}the other masks were written by an earlier `make adopt` that did not end")
     print(f"{options.data}: {done}\n", flush=True)
     check(DataFolder(options.data, settings), sheet=options.data / SHEET)
     print(f"next: {_next(options.data, given)}")
