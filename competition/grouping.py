@@ -63,7 +63,7 @@ class Groups:
         """Such as ``1,024 photos of 64 cars, 16 of each``."""
         each = f"{self.smallest} to {self.largest} (median {self.median:g})"
         each = str(self.smallest) if self.smallest == self.largest else each
-        return f"{self.photos:,} photos of {self.cars:,} cars, {each} of each"
+        return f"{self.photos:,} photos of {self.cars:,} car{'s' * (self.cars > 1)}, {each} of each"
 
 
 def groups(car_of: Mapping[str, str], rule: str = "auto") -> Groups:

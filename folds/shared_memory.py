@@ -10,7 +10,7 @@ from competition.command import Failure
 from competition.settings.schema import Settings
 from folds import ranks
 
-SHM = Path("/dev/shm")  # noqa: S108: not a temporary file, but the folder of shm_open on Linux
+SHM = Path("/dev/shm")  # the folder of shm_open on Linux
 PREFETCH = 2  # batches that each worker of torch's DataLoader prepares in advance
 PAGE = 4096  # bytes; a semaphore takes one
 MEGABYTE = 2**20
