@@ -41,7 +41,8 @@ class MaskValues:
         """The mask of a file of the data set, (H, W) uint8 of 0 and 1, 1 is car."""
         self.found[file.path] = file.values
         if file.values.car is not None:
-            self._require_agreement(file)
+            if not file.values.alpha:  # opaque is car, whatever the values of the other files
+                self._require_agreement(file)
             return file.labels
         path, values = self._first or (None, BLACK)
         background, car = _meaning(values)
@@ -79,14 +80,14 @@ class MaskValues:
         return next((path, values) for path, values in pairs if _meaning(values) == meaning)
 
     def _pairs(self) -> Iterator[tuple[Path, Values]]:
-        """The files of two values. Files that cannot be read are reported elsewhere."""
+        """The files of two values, without alpha channels. Files that cannot be read are reported elsewhere."""
         for path in self.files:
             try:
                 values = self.found.get(path) or read_mask(path).values
             except Failure:
                 continue
             self.found[path] = values
-            if values.car is not None:
+            if values.car is not None and not values.alpha:
                 yield path, values
 
 

@@ -85,6 +85,14 @@ def test_different_values_are_several_classes(tmp_path: Path, levels: dict[str, 
         read_all(folder(tmp_path, **levels))
 
 
+def test_cut_outs_may_lie_beside_labels(tmp_path: Path) -> None:
+    """An opaque pixel is car, whatever the values of the other files are."""
+    data = folder(tmp_path, b=(0, 20), c=20)
+    cut_out = np.dstack([np.arange(24, dtype=np.uint8).reshape(2, 4, 3), CAR * np.uint8(255)])
+    Image.fromarray(cut_out).save(tmp_path / "a.png")
+    assert read_all(MaskValues([tmp_path / "a.png", *data.files])) == [0.25, 0.25, 1]
+
+
 def test_the_file_that_differs_from_most_is_named(tmp_path: Path) -> None:
     """By all files, so that each list of problems has one line for it."""
     for name in "ac":

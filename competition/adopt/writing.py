@@ -68,7 +68,11 @@ def write(data: Path, adopted: Sequence[Adopted], masks: Masks, workers: int = 4
     part = data.with_name(f"{data.name}.part")
     _prepare(part, adopted, table)
     labelled = [photo for photo in adopted if photo.mask]
-    _all(labelled, lambda photo: _write_mask(part, photo, masks), workers, "mask")
+    try:
+        _all(labelled, lambda photo: _write_mask(part, photo, masks), workers, "mask")
+    except Failure:  # when the masks have been repaired, the values of all of them count anew
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     copied = sum(not _link(part, photo) for photo in adopted)
     part.rename(data)
     how = f"{copied:,} photos copied, because links are impossible there" if copied else "photos linked"
