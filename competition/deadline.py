@@ -7,7 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 
 from competition.command import Failure
 
-# Seconds since 1970 from which the hours count. make sets it to its own start, so that the commands of one `make cv`
+# The start of the hours, in seconds since 1970. make sets it to its own start, so that the commands of one `make cv`
 # share a deadline; a notebook sets it in its first cell.
 STARTED = "CARVANA_STARTED"
 

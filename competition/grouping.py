@@ -87,7 +87,7 @@ def groups(car_of: Mapping[str, str], rule: str = "auto") -> Groups:
 
 
 def _numbered(car_of: Mapping[str, str], rule: str) -> str | None:
-    """IMG_01 to IMG_40 are numbers of photos, of which 01 to 16 look like views."""
+    """Warn about numbers of photos that look like views: 01 to 16 of IMG_01 to IMG_40."""
     if rule != "auto":
         return None
     first: dict[str, str] = {}

@@ -15,7 +15,7 @@ def advice_without(root: Path, wanted: Sequence[str]) -> str:
 
     Args:
         root: the data folder.
-        wanted: such as train and train_hq, of which neither exists.
+        wanted: names of folders that do not exist, such as train and train_hq.
     """
     names = sorted(path.name for path in root.iterdir() if not is_hidden(path.name))
     folders = [name for name in names if (root / name).is_dir()]

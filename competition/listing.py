@@ -12,7 +12,7 @@ from competition.images import PHOTO_TYPES, UNREADABLE_TYPES
 from competition.names import canonical, mask_key, suffix, why_unusable, without_suffix
 
 IMAGE_TYPES = {*PHOTO_TYPES, *UNREADABLE_TYPES}
-# Files of Windows and folders of macOS that nobody sees; names that begin with a dot are hidden too.
+# System files of Windows and macOS that are not shown to users; names that begin with a dot are hidden too.
 SYSTEM = {"thumbs.db", "desktop.ini", "__macosx"}
 # Windows, macOS, GNOME and browsers name a second copy of `x` so: `x (1)`, `x - Copy`, `x copy 2`, `x (copy)`.
 COPY = re.compile(r"(?P<first>.+?)(?: ?\(\d+\)| - (?:Copy|Kopie)(?: \(\d+\))?| copy(?: \d+)?| \((?:copy|Kopie)\))")

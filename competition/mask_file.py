@@ -210,7 +210,7 @@ def _name(color: Levels) -> str:
 
 
 def _several(names: list[str], count: int, what: str = "values") -> NoMask:
-    """The error for so many values, of which some are named, that are no smooth edge."""
+    """The error for values that are not a smooth edge; it names the first few."""
     if count > FEW:
         return NoMask(
             f"has {count} {what} that are not the smooth edge of a mask, like a photo or a map of probabilities"

@@ -41,7 +41,7 @@ class MaskValues:
         """The mask of a file of the data set, (H, W) uint8 of 0 and 1, 1 is car."""
         self.found[file.path] = file.values
         if file.values.car is not None:
-            if not file.values.alpha:  # opaque is car, whatever the values of the other files
+            if not file.values.alpha:  # opaque pixels are car; the values of other files do not matter
                 self._require_agreement(file)
             return file.labels
         path, values = self._first or (None, BLACK)

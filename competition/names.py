@@ -3,7 +3,7 @@
 import posixpath
 import unicodedata
 
-# Names from which `.<name>_mask.png.part` can be made; file systems allow 255 bytes.
+# Bytes: file systems allow 255, and `.<name>_mask.png.part` must fit.
 LONGEST = 230
 
 

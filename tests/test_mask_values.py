@@ -86,7 +86,7 @@ def test_different_values_are_several_classes(tmp_path: Path, levels: dict[str, 
 
 
 def test_cut_outs_may_lie_beside_labels(tmp_path: Path) -> None:
-    """An opaque pixel is car, whatever the values of the other files are."""
+    """An opaque pixel is car; the values of the other files do not matter."""
     data = folder(tmp_path, b=(0, 20), c=20)
     cut_out = np.dstack([np.arange(24, dtype=np.uint8).reshape(2, 4, 3), CAR * np.uint8(255)])
     Image.fromarray(cut_out).save(tmp_path / "a.png")

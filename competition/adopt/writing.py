@@ -149,7 +149,7 @@ def _prepare(part: Path, adopted: Sequence[Adopted], table: str) -> None:
 
 
 def _write_mask(part: Path, photo: Adopted, masks: Masks) -> None:
-    """Write a mask, with the time of its source, by which later changes are seen."""
+    """Write a mask with the time of its source, so that a later change of the source is noticed."""
     target, source = part / MASKS / photo.mask_name, _pair(photo).mask
     if _is_current(target, source):
         return

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from competition.kaggle.errors import unreadable_reply
 
-# Keys of which a reply has one. Kaggle omits what is zero or an empty list, so that some replies may be ``{}``.
+# A reply has one of these keys. Kaggle omits zeros and empty lists, so some replies may be ``{}``.
 KEYS = {
     "ListSubmissions": {"submissions"},
     "ListDataFiles": {"files"},
