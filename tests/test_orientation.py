@@ -1,4 +1,4 @@
-"""EXIF orientation: photos and masks are turned alike, whatever the masks were drawn on."""
+"""EXIF orientation: a mask is turned to fit its photo, drawn on the stored or on the displayed pixels."""
 
 from pathlib import Path
 

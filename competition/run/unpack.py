@@ -23,7 +23,7 @@ from competition.run.folder import RunFolder, run_at
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 NAME = re.compile(r"[\w+-][\w.+-]*")  # of a run
 RATIO = 100  # of the unpacked to the packed size, at most; our own zips do not compress
-SMALL = 10_000  # packed bytes from which the ratio counts
+SMALL = 10_000  # bytes; a smaller packed file counts as this large
 SUMS = NAMES.checksums.as_posix()
 LONGEST_LIST = 50_000_000  # bytes of SHA256SUMS
 
