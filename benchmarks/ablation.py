@@ -21,9 +21,10 @@ from benchmarks.measure import report
 from benchmarks.variants import VARIANTS, Changes
 from competition import files
 from competition.command import Failure, one_line, parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.files import read_json, sha256
 from competition.mask_area import mask_areas
+from competition.photo import Photo
 from competition.run.folder import DEFAULT_DATA, RunFolder, run_at
 from competition.run.open import SOURCES, open_run
 from competition.run.records import read_history

@@ -23,9 +23,10 @@ from benchmarks.measure import Target, in_turns, median_ratio, print_rows, repor
 from benchmarks.stand_ins import Replay, true_logits
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.images import Pixels
 from competition.mask_table import read_rows
+from competition.photo import Photo
 from competition.run.folder import run_at
 from competition.settings.schema import Settings
 from folds.checkpoint import load_weights

@@ -13,8 +13,9 @@ from benchmarks.material import data_folder, first, settings_of
 from benchmarks.measure import Target, in_turns, medians, print_rows, report
 from benchmarks.stand_ins import made_up_weights
 from competition.command import parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.images import Pixels
+from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.settings.schema import Settings
 from folds.device import pick_device

@@ -16,9 +16,10 @@ import numpy as np
 from benchmarks.material import data_folder
 from benchmarks.measure import Target, print_rows, report
 from competition.command import parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.images import Pixels
 from competition.mask_edges import Levels, has_smooth_edges, plateaus
+from competition.photo import Photo
 
 Draw = Callable[[Pixels], Pixels]  # from a mask of 0 and 1
 CLASS = 128  # the level of a class, unless its row says otherwise

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.mask_table import read_rows
+from competition.photo import Photo
 from competition.settings.resolve import Tree, load_preset, merge, resolve
 from competition.settings.schema import Settings
 from competition.studio.data_set import Order, make

@@ -19,7 +19,8 @@ from benchmarks.material import data_folder, first, settings_of
 from benchmarks.measure import Target, in_turns, median_ratio, medians, peer, print_rows, report
 from benchmarks.stand_ins import Computing, true_logits
 from competition.command import parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
+from competition.photo import Photo
 from competition.run.folder import run_at
 from competition.settings.resolve import load_settings
 from competition.settings.schema import TTA, Precision, Settings

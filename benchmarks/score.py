@@ -15,8 +15,9 @@ from benchmarks.measure import Target, print_rows, report
 from benchmarks.watch import watch
 from competition import metrics, rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.mask_table import read_rows
+from competition.photo import Photo
 from competition.rle import Shape
 from inference.score import score_file
 from submissions import submission_file

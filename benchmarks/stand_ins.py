@@ -10,7 +10,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
+from competition.photo import Photo
 from folds.frame import Frame
 
 

@@ -14,7 +14,6 @@ import copy
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from competition import csv_file, orientation, rle
 from competition.command import Failure
 from competition.exif import UPRIGHT, turned
 from competition.grouping import Groups, car_and_view, groups
-from competition.images import PHOTO_TYPES, Pixels, read_halved, read_rgb, shape_of
+from competition.images import PHOTO_TYPES, Pixels
 from competition.layout_advice import advice_without, packed
 from competition.listing import Listing, few, list_images
 from competition.mask_file import MASK_TYPES, MaskFile, read_mask
@@ -32,38 +31,11 @@ from competition.mask_table import MaskRow, read_rows, read_table
 from competition.mask_values import MaskValues
 from competition.names import canonical, is_utf8, mask_key, without_suffix
 from competition.orientation import Drawn, Orientations, Pair
-from competition.rle import Shape, Spans
+from competition.photo import Photo
+from competition.rle import Spans
 from competition.settings.schema import Data
 
 MASKS = "train_masks"  # the folder of the mask files
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo: its name in the CSV files, the car and view in that name, and its file.
-
-    With ``upright``, its EXIF orientation is applied wherever its pixels or its shape are read. The mask of a photo,
-    in every table and of every command, belongs to the photo as it is read here.
-    """
-
-    img: str
-    car: str
-    view: int
-    path: Path
-    upright: bool = False
-
-    @property
-    def shape(self) -> Shape:
-        """(height, width) in pixels, read from the file's header and cached."""
-        return shape_of(self.path, upright=self.upright)
-
-    def read(self) -> Pixels:
-        """The photo as (H, W, 3) uint8 RGB."""
-        return read_rgb(self.path, upright=self.upright)
-
-    def read_halved(self, at_least: Shape) -> tuple[Pixels, int]:
-        """The photo at full or half size, and the divisor; see ``competition.images.read_halved``."""
-        return read_halved(self.path, at_least, upright=self.upright)
 
 
 class DataFolder:

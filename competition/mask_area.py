@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
+from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.run.records import Environment
 from competition.settings.schema import Data

@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure
-from competition.data_folder import MASKS, DataFolder, Photo
+from competition.data_folder import MASKS, DataFolder
 from competition.layout_advice import packed
 from competition.listing import few
 from competition.mask_area import implausible
 from competition.mask_file import Values, read_mask
 from competition.mask_table import BadRow, MaskRow, scan
+from competition.photo import Photo
 from competition.rle import Shape
 from competition.summary import Facts
 

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.exif import UPRIGHT
 from competition.files import replacing
 from competition.images import Pixels, orientation_of
+from competition.photo import Photo
 
 PHOTOS = 9
 COLUMNS = 3

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.mask_file import Values
 from competition.mask_values import describe_values
 from competition.names import suffix
+from competition.photo import Photo
 from competition.rle import Shape
 
 WIDTH = 100

@@ -11,10 +11,11 @@ import numpy as np
 
 from competition import files
 from competition.command import Failure, parser, printable, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.files import held
 from competition.mask_area import mask_area, mask_areas, require_plausible, require_plausible_in_run
 from competition.mask_table import read_rows
+from competition.photo import Photo
 from competition.run.create import record_run
 from competition.run.folder import RunFolder
 from competition.run.open import add_run_arguments, open_run, require_same_data

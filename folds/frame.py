@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from competition.command import Failure
-from competition.data_folder import Photo
 from competition.images import Pixels
+from competition.photo import Photo
 from competition.rle import Shape
-from competition.settings.schema import Input
+
+if TYPE_CHECKING:  # without torch, where an exported model runs, pydantic may be missing too
+    from competition.settings.schema import Input
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Frame:
     fit: Literal["resize", "pad"]
 
     @classmethod
-    def of(cls, settings: Input) -> "Frame":
+    def of(cls, settings: "Input") -> "Frame":
         """The frame of a run's settings."""
         return cls(settings.height, settings.width, settings.fit)
 

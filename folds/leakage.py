@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from competition.command import Failure
-from competition.data_folder import Photo
+from competition.photo import Photo
 from competition.run.folder import RunFolder
 from folds.checkpoint import load_provenance
 from folds.split import read_folds

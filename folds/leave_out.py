@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from competition.command import Failure
-from competition.data_folder import Photo
 from competition.names import canonical
+from competition.photo import Photo
 
 
 def without(photos: Iterable[Photo], leave_out: Sequence[str]) -> list[Photo]:

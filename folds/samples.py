@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.images import Pixels
+from competition.photo import Photo
 from competition.settings.schema import Augment
 from folds.augment import augmentation
 from folds.frame import Frame

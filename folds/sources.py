@@ -12,8 +12,9 @@ from torch import Tensor
 
 from competition import files
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.mask_table import read_rows
+from competition.photo import Photo
 from competition.run.folder import RunFolder, run_at
 from competition.run.open import SOURCES
 from competition.settings.resolve import load_yaml, resolve

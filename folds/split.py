@@ -16,7 +16,7 @@ import pandas as pd
 
 from competition import csv_file
 from competition.command import Failure
-from competition.data_folder import Photo
+from competition.photo import Photo
 from competition.run.folder import RunFolder
 
 COLUMNS = ["img", "car", "fold"]

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.deadline import Deadline, add_deadline_argument
 from competition.files import held
+from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.run.open import add_run_arguments, open_run, settings_of_existing_run
 from competition.run.records import Epoch

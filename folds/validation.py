@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from competition import metrics, rle
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.images import Pixels
 from competition.metrics import Scores
+from competition.photo import Photo
 from competition.rle import Spans
 from competition.settings.schema import Precision
 from folds import ranks

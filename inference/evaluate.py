@@ -6,8 +6,9 @@ from pathlib import Path
 
 from competition import metrics
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.metrics import Scores
+from competition.photo import Photo
 from competition.rle import Spans
 from competition.run.folder import RunFolder
 from competition.run.open import data_of

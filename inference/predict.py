@@ -5,9 +5,10 @@ from pathlib import Path
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo, fingerprint_of
+from competition.data_folder import DataFolder, fingerprint_of
 from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
+from competition.photo import Photo
 from competition.rle import Spans
 from competition.run.folder import RunFolder
 from competition.run.records import CV, SubmissionFacts, SubmissionRecord

@@ -13,10 +13,11 @@ import numpy as np
 
 from competition import rle
 from competition.command import Failure, parser, run_command
-from competition.data_folder import DataFolder, Photo, fingerprint_of
+from competition.data_folder import DataFolder, fingerprint_of
 from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
 from competition.images import Pixels
+from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.run.records import CV
 from competition.settings.schema import Inference, Settings

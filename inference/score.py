@@ -13,10 +13,11 @@ import pandas as pd
 
 from competition import files, mask_table
 from competition.command import parser, run_command
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.deadline import Deadline, add_deadline_argument
 from competition.mask_area import require_plausible_in_run
 from competition.mask_table import Truth
+from competition.photo import Photo
 from competition.run.folder import SCORE_COLUMNS, RunFolder
 from competition.run.open import require_same_data
 from competition.run.records import CV, Gain, ThresholdCurve, ThresholdTuning

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from competition.command import Failure, OutOfTime
-from competition.data_folder import Photo
 from competition.deadline import Deadline
 from competition.files import claimed, read_json, replacing, sha256, write_json
+from competition.photo import Photo
 from competition.settings.schema import Inference
 from folds import ranks
 from folds.device import cpu_threads, resolve_precision

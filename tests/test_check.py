@@ -12,7 +12,8 @@ from PIL import Image
 from competition import check, rle
 from competition.check import problems
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
+from competition.photo import Photo
 
 NAMES = sorted(f"{car}_{view}" for car in CARS for view in ("01", "09"))
 

@@ -13,8 +13,9 @@ from trained_run import SMALL, Trained, exchange
 
 from competition import metrics, rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.mask_table import read_rows
+from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.run.records import FoldScore
 from competition.settings.resolve import load_yaml, resolve

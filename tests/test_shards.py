@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from competition.command import OutOfTime
-from competition.data_folder import Photo
 from competition.deadline import Deadline
 from competition.files import claimed
+from competition.photo import Photo
 from competition.settings.schema import Inference
 from inference.shards import ShardedJob, facts_of, key_of, run_shards
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from competition.command import Failure
-from competition.data_folder import Photo, photo_at
+from competition.data_folder import photo_at
+from competition.photo import Photo
 from folds.split import folds_text, photos_by_fold, read_folds, split_by_car
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from competition import rle
 from competition.command import Failure
-from competition.data_folder import Photo, photo_at
+from competition.data_folder import photo_at
 from competition.images import Pixels
+from competition.photo import Photo
 from competition.settings.schema import Inference
 from folds.frame import Frame
 from folds.validation import to_levels

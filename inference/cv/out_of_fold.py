@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from competition import rle
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.deadline import Deadline
 from competition.files import sha256
+from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.settings.schema import Inference
 from folds import ranks

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from competition.data_folder import Photo
+from competition.photo import Photo
 from competition.rle import Shape, Spans
 from competition.settings.schema import Inference
 from folds.frame import Frame

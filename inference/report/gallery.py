@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from competition import metrics, rle
 from competition.command import Failure
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
 from competition.images import Pixels
 from competition.mask_table import read_rows
+from competition.photo import Photo
 from inference.report.mistakes import Window, count, mistakes, worst_windows
 from inference.report.results import ROUNDING, Results
 from inference.report.suspects import measure, suspects

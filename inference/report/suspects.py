@@ -16,7 +16,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from competition import rle
-from competition.data_folder import DataFolder, Photo
+from competition.data_folder import DataFolder
+from competition.photo import Photo
 from competition.rle import Mask, Shape
 
 PATCH = 1 / 80  # side of the smallest patch, as a part of the image height: 16 pixels of 1280
