@@ -97,7 +97,7 @@ def fit(
     """Train the remaining epochs of a fold; returns its best epoch."""
     trainer = make_trainer(run, settings, data, by_fold, fold)
     if trainer.finished:  # only files that follow from last.pt are missing
-        trainer.write_results()
+        trainer.write_results(trainer.state.state_dict())
     else:
         print(describe(trainer), flush=True)
         with lack_explained(fold):

@@ -17,8 +17,9 @@ from competition.run.folder import RunFolder
 from competition.run.records import Epoch, write_history
 from competition.settings.schema import Settings
 from folds import ranks
-from folds.checkpoint import Provenance, load_provenance, save_weights
+from folds.checkpoint import Provenance, State, load_provenance, save_state, save_weights
 from folds.device import out_of_memory, resolve_precision
+from folds.history import best_epoch
 from folds.losses import batch_loss
 from folds.optimizer import learning_rate
 from folds.progress import epoch_line, event_writer, step_bar, write_events
@@ -27,6 +28,7 @@ from folds.signals import StopSignal
 from folds.training_state import TrainingState
 from folds.validation import Validation
 from folds.workers import start_worker
+from folds.writer import Writer
 
 
 class Trainer:
@@ -79,6 +81,7 @@ class Trainer:
         self.accumulate = min(train.accumulate, len(self.batches))
         self.updates_per_epoch = len(self.batches) // self.accumulate
         self.finite_updates = torch.zeros((), dtype=torch.int64, device=device)
+        self.writer = Writer()
         if run.last(fold).is_file():
             self.state.resume(run.last(fold))
         self.network = network
@@ -101,20 +104,22 @@ class Trainer:
             Terminated: SIGTERM or Ctrl-C arrived, and the state was saved.
             OutOfTime: the deadline was reached, and the state was saved.
         """
-        self.write_results()  # the last process may have been killed before it could
+        self.write_results(self.state.state_dict())  # the last process may have been killed before it could
         deadline = deadline or Deadline()
         [over] = ranks.all_reduce_max(not deadline.leaves())
         if over:
             raise OutOfTime(f"stopped by {deadline} before fold {self.fold}; the same command resumes there")
         first_step = self.state.epoch * self.updates_per_epoch + 1
-        with StopSignal() as stop, event_writer(self.run.fold(self.fold) / "events", first_step) as events:
+        events_of_fold = event_writer(self.run.fold(self.fold) / "events", first_step)
+        with StopSignal() as stop, events_of_fold as events, self.writer:
             while not self.finished:
                 self.train_epoch(stop, deadline)
+                # Validation forks its workers, and a thread that is writing could hold a lock at that moment.
+                self.writer.wait()
                 epoch = self._validated_epoch()
                 self.state.finish_epoch(epoch)
                 write_events(events, epoch, self.state.epoch * self.updates_per_epoch)
                 self.save()
-                self.write_results()
                 print(epoch_line(self.fold, epoch, self.settings.train.epochs), flush=True)
         [number] = ranks.all_reduce_max(stop.number)
         if number:  # it arrived during the last validation; without this, the next fold would start
@@ -134,6 +139,7 @@ class Trainer:
         with step_bar(title, state.update, self.updates_per_epoch) as bar:
             now = saved = time.monotonic()
             while state.update < self.updates_per_epoch:
+                self.writer.check()
                 with self._out_of_memory():
                     state.loss_sum += self.train_step(batches)
                 self.finite_updates += torch.isfinite(state.loss_sum)  # on the device: no synchronization
@@ -148,6 +154,8 @@ class Trainer:
                     self.save()
                     saved = time.monotonic()
                 if number or over:
+                    self.writer.wait()
+                    ranks.barrier()
                     kind, cause = (Terminated, signal.Signals(number).name) if number else (OutOfTime, deadline)
                     raise kind(
                         f"stopped by {cause} in epoch {state.epoch + 1} at step {state.update} "
@@ -180,26 +188,31 @@ class Trainer:
         return ranks.all_reduce_mean(total)
 
     def save(self) -> None:
-        """Write last.pt, unless the loss or a weight is not finite; all ranks wait for it."""
+        """Start writing last.pt and the results, unless the loss or a weight is not finite."""
         self._require_finite()
         if ranks.first():
-            self.state.save(self.run.last(self.fold))
-        ranks.barrier()
+            self.writer.start(self.write, self.state.snapshot)
 
-    def write_results(self) -> None:
+    def write(self, state: State) -> None:
+        """Write last.pt, and the results that follow from it."""
+        save_state(self.run.last(self.fold), state)
+        self.write_results(state)
+
+    def write_results(self, state: State) -> None:
         """Write best.safetensors, unless it is up to date, and history.jsonl, both from the state in last.pt.
 
         The history is written last, so a complete history means that the fold is finished.
         """
-        state, best = self.state, self.state.best
-        if not ranks.first() or not state.history:
+        history = [Epoch.model_validate(epoch) for epoch in state["history"]]
+        if not ranks.first() or not history:
             return
-        if best and state.best_weights:
+        best = best_epoch(history)
+        if best and state["best"]:
             scores = best.model_dump(include={"epoch", "dice", "iou"})
-            provenance = Provenance(fold=self.fold, held_out=state.held_out, **scores)
+            provenance = Provenance(fold=self.fold, held_out=state["held_out"], **scores)
             if not self._has_written(provenance):
-                save_weights(self.run.best(self.fold), state.best_weights, self.settings, provenance)
-        write_history(self.run.history(self.fold), state.history)
+                save_weights(self.run.best(self.fold), state["best"], self.settings, provenance)
+        write_history(self.run.history(self.fold), history)
 
     def _has_written(self, provenance: Provenance) -> bool:
         try:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from competition.command import Failure
 from competition.run.records import Epoch
 from competition.settings.schema import Precision, Train
-from folds.checkpoint import State, load_state, save_state
+from folds.checkpoint import State, load_state
 from folds.history import best_epoch
 from folds.optimizer import make_optimizer
+from folds.writer import host_copy
 
 
 class TrainingState:
@@ -76,9 +77,10 @@ class TrainingState:
         finite = [torch.isfinite(parameter).all() for parameter in self.network.parameters()]
         return bool(torch.isfinite(self.loss_sum) & torch.stack(finite).all())
 
-    def save(self, path: Path) -> None:
-        """Write the state, atomically."""
-        save_state(path, self.state_dict())
+    def snapshot(self) -> State:
+        """The state now, on the CPU: it stays as it is while the training goes on."""
+        # The best weights are replaced, never changed, so they need no copy.
+        return {**host_copy({**self.state_dict(), "best": None}), "best": self.best_weights}
 
     def resume(self, path: Path) -> None:
         """Continue from a saved state of the same fold, split and network."""

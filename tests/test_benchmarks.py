@@ -26,6 +26,7 @@ MINIATURES = {
         ["--presets", "demo", "--images", "20", "--epochs", "1", "--steps", "1"],
         {"presets"},
     ),
+    "checkpoint": (["--preset", "demo", "--repeats", "1"], {"bytes", "stall_ms", "written_s"}),
     "predict": ([*NOTHING, "--presets", "demo", "--folds", "2"], {"cases", "peers", "against"}),
     "scale": (["--images", "260", "--kills", "0"], {"seconds", "peak_mb", "memory_mb", "kills", "identical"}),
     "score": (["--training", "40", "--images", "200"], {"score", "validate"}),

@@ -1,6 +1,9 @@
 """The trainer: its updates, what it keeps and which errors it raises."""
 
+import contextlib
+import copy
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,14 +20,14 @@ from competition.run.folder import RunFolder
 from competition.run.records import Epoch, read_history
 from competition.settings.resolve import merge, resolve
 from folds import losses
+from folds import trainer as trainer_module
 from folds.begin import ensure_split
-from folds.checkpoint import Provenance, load_provenance, load_state, load_weights, save_state
+from folds.checkpoint import Provenance, State, load_provenance, load_state, load_weights
 from folds.losses import segmentation_loss
 from folds.optimizer import learning_rate
 from folds.samples import Key
 from folds.train import make_trainer
 from folds.trainer import Trainer
-from folds.training_state import TrainingState
 from folds.validation import Validation
 
 SMALL: dict[str, Any] = {
@@ -168,13 +171,15 @@ def test_events_of_an_epoch_that_was_not_saved_are_replaced(
 ) -> None:
     trainer = trainer_of(tiny_data, tmp_path, epochs=3)
 
-    def save(state: TrainingState, path: Path) -> None:
-        if state.epoch == 2:
+    write = Trainer.write
+
+    def killed(self: Trainer, state: State) -> None:
+        if state["epoch"] == 2:
             raise KeyboardInterrupt
-        save_state(path, state.state_dict())
+        write(self, state)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(TrainingState, "save", save)
+        patched.setattr(Trainer, "write", killed)
         trainer.fit()
     resumed = trainer_of(tiny_data, tmp_path, epochs=3)
     assert (resumed.state.epoch, resumed.state.update) == (1, 0)
@@ -195,10 +200,10 @@ def test_best_weights_and_history_follow_from_the_saved_state(
     trainer = trainer_of(tiny_data, tmp_path, epochs=3)
     original = Trainer.write_results
 
-    def killed(self: Trainer) -> None:
-        if self.state.epoch == 2:
+    def killed(self: Trainer, state: State) -> None:
+        if state["epoch"] == 2:
             raise KeyboardInterrupt
-        original(self)
+        original(self, state)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Trainer, "write_results", killed)
@@ -232,6 +237,67 @@ def test_a_signal_in_the_last_validation_stops_before_the_next_fold(
     with pytest.raises(Terminated, match=f"stopped by {number.name}; fold 0 is finished"):
         trainer.fit()
     assert trainer_of(tiny_data, tmp_path, epochs=1).finished
+
+
+# Checkpoints are written in a thread.
+
+
+class Gate:
+    """Delays the writing of states until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = threading.Event()
+        write = Trainer.write
+
+        def delayed(trainer: Trainer, state: State) -> None:
+            assert self.open.wait(60)
+            write(trainer, state)
+
+        monkeypatch.setattr(Trainer, "write", delayed)
+
+
+def test_steps_go_on_while_a_state_is_written_and_do_not_change_it(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, trainer = Gate(monkeypatch), trainer_of(tiny_data, tmp_path)
+    before = copy.deepcopy(trainer.state.state_dict())
+    trainer.save()
+    trainer.network.train()
+    trainer.batches.epoch = 0
+    trainer.train_step(iter(trainer.loader))
+    assert not trainer.run.last(0).exists()
+    gate.open.set()
+    trainer.writer.wait()
+    saved = load_state(trainer.run.last(0))
+    for part in ("network", "ema"):
+        assert same_tensors(saved[part], before[part])
+        assert not same_tensors(saved[part], trainer.state.state_dict()[part])
+
+
+def test_the_end_of_the_training_waits_for_the_last_state(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, trainer = Gate(monkeypatch), trainer_of(tiny_data, tmp_path, epochs=1)
+    line = trainer_module.epoch_line
+
+    def last_line(*given: Any) -> str:
+        threading.Timer(0.1, gate.open.set).start()
+        return line(*given)
+
+    monkeypatch.setattr(trainer_module, "epoch_line", last_line)
+    trainer.fit()
+    assert (load_state(trainer.run.last(0))["epoch"], len(history_of(trainer))) == (1, 1)
+
+
+def test_a_state_that_cannot_be_written_ends_the_training_at_the_next_step(tiny_data: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_data, tmp_path, save_seconds=1000)
+    trainer.run.last(0).mkdir(parents=True)
+    trainer.save()
+    with contextlib.suppress(Failure):
+        trainer.writer._job.result()
+    with pytest.raises(Failure, match=r"cannot write .*last.pt: "):
+        trainer.fit()
+    assert trainer.state.update == 0
 
 
 # Errors.
@@ -278,6 +344,7 @@ def test_weights_that_are_not_finite_are_not_saved(
     """The loss is still finite, but its gradient is not."""
     trainer = trainer_of(tiny_data, tmp_path, save_seconds=0, clip=0)
     trainer.save()
+    trainer.writer.wait()
 
     def spoiled(*arguments: Any) -> Tensor:
         loss = segmentation_loss(*arguments)

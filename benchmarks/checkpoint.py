@@ -1,0 +1,72 @@
+"""How long a checkpoint stops the training: written in a thread, and written by the training itself.
+
+The state is that of a preset's training: network, moving average, AdamW and the best weights.
+"""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.material import settings_of
+from benchmarks.measure import Target, in_turns, median_ratio, medians, print_rows, report
+from competition.command import parser, run_command
+from folds.checkpoint import save_state
+from folds.device import pick_device
+from folds.losses import batch_loss
+from folds.networks.build import make_network
+from folds.training_state import TrainingState
+from folds.writer import Writer
+
+
+def state_of(preset: str) -> TrainingState:
+    """The state of a preset's training after one update, with best weights."""
+    settings = settings_of(preset, {"network": {"weights": "none", "freeze": 0}})
+    device = pick_device()
+    network = make_network(settings).to(device).to(memory_format=torch.channels_last)
+    state = TrainingState(network, settings.train, "fp32", fold=0, held_out="")
+    image = torch.zeros(2, 64, 64, 3, dtype=torch.uint8, device=device)
+    batch_loss(network, image, image[..., 0], settings.loss, "fp32").backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    state.best_weights = {name: value.cpu().clone() for name, value in state.evaluated.state_dict().items()}
+    return state
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    arguments = parser("Time how long a checkpoint stops the training.")
+    arguments.add_argument("--data", type=Path, help="not used: make bench gives it to every program")
+    arguments.add_argument("--preset", default="gpu")
+    arguments.add_argument("--repeats", type=int, default=5)
+    options = arguments.parse_args(argv)
+    state, writer = state_of(options.preset), Writer()
+    writing: list[float] = []
+    with tempfile.TemporaryDirectory(dir=".") as name:  # on the disk of the project, where the runs are
+        path = Path(name) / "last.pt"
+
+        def in_the_training() -> None:
+            save_state(path, state.state_dict())
+
+        def in_a_thread() -> None:
+            writer.start(lambda taken: save_state(path, taken), state.snapshot)
+
+        seconds: dict[str, list[float]] = {"in the training": [], "in a thread": []}
+        for _ in range(options.repeats):
+            once = in_turns({"in the training": in_the_training, "in a thread": in_a_thread}, 1)
+            start = time.perf_counter()
+            writer.wait()
+            writing.append(time.perf_counter() - start)
+            for way, values in once.items():
+                seconds[way] += values
+        size = path.stat().st_size
+    stall = {way: 1000 * value for way, value in medians(seconds).items()}
+    print_rows(f"preset {options.preset}, last.pt of {size / 1e6:.0f} MB: the training waits", stall, "ms", digits=0)
+    ratio = median_ratio(seconds["in the training"], seconds["in a thread"])
+    result = {"preset": options.preset, "bytes": size, "stall_ms": stall, "written_s": writing}
+    report("checkpoint", result, [Target("shorter stall of a checkpoint, times", ratio, 3)])
+
+
+if __name__ == "__main__":
+    run_command(main)
