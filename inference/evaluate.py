@@ -9,7 +9,6 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.metrics import Scores
 from competition.photo import Photo
-from competition.rle import Spans
 from competition.run.folder import RunFolder
 from competition.run.open import data_of
 from competition.settings.schema import TTA, Inference
@@ -19,8 +18,8 @@ from folds.frame import Frame
 from folds.leakage import require_held_out
 from folds.split import photos_by_fold
 from inference.engine.ensemble import FLIPS, Ensemble
-from inference.engine.host_masks import level_of
-from inference.engine.stream import map_spans
+from inference.engine.host_masks import Thresholded, level_of
+from inference.engine.stream import map_masks
 
 
 def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, threshold: float) -> Scores:
@@ -57,10 +56,10 @@ def score_photos(
         threshold: car is at or above it.
     """
 
-    def count(photo: Photo, spans: Spans) -> metrics.Counts:
-        return metrics.counts_of_spans(spans, data.truth_spans(photo))
+    def count(photo: Photo, mask: Thresholded) -> metrics.Counts:
+        return metrics.counts_of_spans(mask.spans, data.truth_spans(photo))
 
-    return metrics.mean(list(map_spans(count, photos, ensembles, how, level=level_of(threshold))))
+    return metrics.mean(list(map_masks(count, photos, ensembles, how, level=level_of(threshold))))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

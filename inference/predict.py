@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from competition import rle
+import numpy as np
+import pandas as pd
+
+from competition import files, rle
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, fingerprint_of
 from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
 from competition.photo import Photo
-from competition.rle import Spans
 from competition.run.folder import RunFolder
 from competition.run.records import CV, SubmissionFacts, SubmissionRecord
 from competition.settings.schema import Inference, Settings
@@ -19,23 +21,28 @@ from folds.split import read_folds
 from inference.choice import choose, weights_by_name, with_weight
 from inference.cv.gains import format_weights
 from inference.engine.ensemble import Ensemble
-from inference.engine.host_masks import level_of
-from inference.engine.stream import map_spans
+from inference.engine.host_masks import Thresholded, level_of
+from inference.engine.stream import map_masks
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members, print_unfinished
-from inference.shards import ShardedJob, facts_of, key_of
+from inference.shards import Numbers, ShardedJob, facts_of, key_of, read_numbers, write_with_numbers
 from submissions import submission_file
 
 
 def predict_to(
     file: Path, photos: Sequence[Photo], ensembles: Sequence[Ensemble], *, threshold: float, settings: Inference
 ) -> None:
-    """Predict photos and write their masks as one shard of a submission."""
+    """Predict photos and write a shard: their masks, and the expected Dice of each."""
 
-    def encode(photo: Photo, spans: Spans) -> tuple[str, str]:
-        return photo.img, rle.to_text(spans)
+    def encode(photo: Photo, mask: Thresholded) -> tuple[str, str, Numbers]:
+        return photo.img, rle.to_text(mask.spans), np.array(mask.expected_dice)
 
-    rows = map_spans(encode, photos, ensembles, settings, level=level_of(threshold))
-    submission_file.write_shard(file, rows)
+    write_with_numbers(file, map_masks(encode, photos, ensembles, settings, level=level_of(threshold)))
+
+
+def write_certainty(path: Path, photos: Sequence[Photo], expected_dice: Numbers) -> None:
+    """Write the expected Dice of each mask of a submission: a CSV of img,expected_dice."""
+    table = pd.DataFrame({"img": [photo.img for photo in photos], "expected_dice": expected_dice})
+    files.write_text(path, table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
 
 
 def test_photos(data: DataFolder) -> list[Photo]:
@@ -99,11 +106,17 @@ def predict(
         predict_to(file, shard, ensembles, threshold=threshold, settings=how)
 
     job = ShardedJob(
-        run.submission_shards, facts.model_dump(), digests, settings=how, device=device, deadline=deadline
+        run.submission_shards,
+        facts.model_dump() | {"numbers": ["expected_dice"]},
+        digests,
+        settings=how,
+        device=device,
+        deadline=deadline,
     )
     shards = job.run(photos, networks, weights * len(folds), write, title="predict")
     if ranks.first():
         submission_file.join(run.submission, shards)
+        write_certainty(run.certainty, photos, read_numbers(shards))
         record = SubmissionRecord(
             **facts.model_dump(), key=key_of(**facts.model_dump()), sha256=sha256(run.submission)
         )
@@ -112,7 +125,7 @@ def predict(
     member_weights = f"{format_weights(weights)}, " if len(members) > 1 else ""
     print(
         f"{run.submission}: {len(photos):,} images by {len(networks)} networks, tta {', '.join(how.tta)}, "
-        f"{member_weights}threshold {threshold:.3f}"
+        f"{member_weights}threshold {threshold:g}"
     )
 
 

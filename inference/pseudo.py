@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from competition import rle
@@ -16,7 +15,6 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, fingerprint_of
 from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
-from competition.images import Pixels
 from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.run.records import CV
@@ -26,26 +24,11 @@ from folds.device import pick_device
 from folds.split import photos_by_fold
 from inference.choice import choose, with_weight
 from inference.engine.ensemble import Ensemble
-from inference.engine.host_masks import LEVELS, Prediction, full_size, level_of, spans_at
+from inference.engine.host_masks import Prediction, full_size, level_of, threshold_at
 from inference.engine.stream import map_in_threads, predict_photos
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
 from inference.shards import Numbers, ShardedJob, facts_of, read_numbers, write_with_numbers
 from submissions import submission_file
-
-
-def expected_dice(levels: Pixels, level: int) -> float:
-    """The Dice that a mask is expected to have if the predicted probabilities are right.
-
-    2 E|A and B| / (E|A| + |B|), the ratio of the expectations, where A is the car and B the mask.
-
-    Args:
-        levels: (H, W) uint8.
-        level: the mask is the pixels at or above it.
-    """
-    pixels = cv2.calcHist([levels], [0], None, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
-    car = pixels * np.arange(LEVELS) / (LEVELS - 1)
-    total = car.sum() + pixels[level:].sum()
-    return float(2 * car[level:].sum() / total) if total else 1.0
 
 
 def photos_to_label(data: DataFolder) -> list[Photo]:
@@ -96,8 +79,8 @@ def label_to(
     """Predict photos and write a shard: their masks, and the expected Dice of each."""
 
     def label(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
-        levels = full_size(predictions, photo.shape)
-        return photo.img, rle.to_text(spans_at(levels, level)), np.array(expected_dice(levels, level))
+        mask = threshold_at(full_size(predictions, photo.shape), level)
+        return photo.img, rle.to_text(mask.spans), np.array(mask.expected_dice)
 
     predicted = predict_photos(photos, ensembles, settings)
     write_with_numbers(file, map_in_threads(label, predicted, settings))

@@ -142,7 +142,7 @@ def choose_threshold(
     """Choose a threshold for each fold on the other folds, and predict again if it raises the CV."""
     tuning = tune_threshold(found.curves, found.kept, found.folds)
     used = job.settings.threshold == "auto" and tuning.helps
-    what = f"best threshold {thresholds()[tuning.choice]:.3f}"
+    what = f"best threshold {thresholds()[tuning.choice]:g}"
     row = gain_of_choice(what, tuning, found.folds, over="0.5", used=used)
     if used:
         print(f"threshold: {tuning.gain:+.5f} if chosen on the other folds; predicting again", flush=True)
@@ -166,7 +166,7 @@ def print_cv(cv: CV) -> None:
     print(f" all  {cv.cars:>4}  {cv.images:>6}  {cv.dice:.5f}  {cv.iou:.5f}")
     print(f"standard deviation    {cv.spread:.5f}  {cv.spread_iou:.5f}\n")
     weights = f"{format_weights(tuple(cv.member_weights.values()))}; " if cv.member_weights else ""
-    print(f"tta {', '.join(cv.tta)}; {weights}threshold {cv.threshold:.3f}\n")
+    print(f"tta {', '.join(cv.tta)}; {weights}threshold {cv.threshold:g}\n")
     print_gains(cv.gains, len(cv.folds))
 
 

@@ -105,7 +105,7 @@ def _differences(made_by: SubmissionRecord, cv: CV) -> Iterator[str]:
     if sorted(made_by.tta) != sorted(cv.tta):
         yield f"tta is {'+'.join(made_by.tta)}, in the CV {'+'.join(cv.tta)}"
     if math.ceil(made_by.threshold * LEVELS) != math.ceil(cv.threshold * LEVELS):
-        yield f"threshold is {made_by.threshold:.3f}, in the CV {cv.threshold:.3f}"
+        yield f"threshold is {made_by.threshold:g}, in the CV {cv.threshold:g}"
     scored = {name: weight for name, weight in (cv.member_weights or {}).items() if weight}
     single = not scored and len(made_by.member_weights) == 1  # the CV of a single run has no member weights
     if made_by.member_weights != scored and not single:

@@ -44,7 +44,7 @@ def test_a_predicted_and_scored_run(run: SubmittableRun) -> None:
     ("changes", "difference"),
     [
         ({"tta": ["identity"]}, "tta is identity, in the CV identity+hflip"),
-        ({"threshold": 0.45}, "threshold is 0.450, in the CV 0.500"),
+        ({"threshold": 0.45}, "threshold is 0.45, in the CV 0.5"),
         (
             {"member_weights": {"runs/a": 0.5, "runs/b": 0.5}},
             "member_weights are {'runs/a': 0.5, 'runs/b': 0.5}, in the CV those of one run",

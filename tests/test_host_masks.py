@@ -11,7 +11,10 @@ from inference.engine.host_masks import (
     full_size,
     full_size_components,
     kept_curve,
+    level_of,
     spans_at,
+    threshold_at,
+    threshold_of,
 )
 
 SMALL = Frame(32, 32, "resize")
@@ -20,6 +23,23 @@ SMALL = Frame(32, 32, "resize")
 def test_a_mask_is_the_pixels_at_or_above_the_level() -> None:
     levels = np.array([[127, 128, 129]], dtype=np.uint8)
     assert rle.to_mask(spans_at(levels, 128), (1, 3)).tolist() == [[0, 1, 1]]
+
+
+def test_the_expected_dice_computed_by_hand() -> None:
+    def expected(levels: list[int]) -> float:
+        return threshold_at(np.array([levels], dtype=np.uint8), 128).expected_dice
+
+    assert expected([255, 255, 204, 51, 0, 0]) == pytest.approx(2 * 2.8 / (3.0 + 3))  # 1, 1, 0.8, 0.2, 0, 0
+    assert expected([255, 0]) == 1.0
+    assert expected([0, 0]) == 1.0, "certainly empty"
+    assert expected([100, 100]) == 0.0, "perhaps a car, and the mask is empty"
+
+
+def test_the_threshold_of_a_level_gives_the_same_mask_and_is_short() -> None:
+    levels = [threshold_of(level) for level in range(1, 256)]
+    assert [level_of(threshold) for threshold in levels] == list(range(1, 256))
+    assert [threshold_of(level_of(threshold)) for threshold in (0.5, 0.3, 0.44, 0.517)] == [0.5, 0.3, 0.44, 0.517]
+    assert all(len(f"{threshold:g}") <= 5 for threshold in levels)
 
 
 def test_one_prediction_is_enlarged_while_soft() -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sample_records import make_cv
@@ -17,6 +18,7 @@ from competition.mask_table import read_rows
 from competition.run.records import SubmissionRecord
 from folds.checkpoint import load_weights
 from folds.frame import Frame
+from inference.engine.host_masks import threshold_at
 from inference.predict import main as predict
 from inference.predict import test_photos as photos_of_submission
 from submissions.grade import grade
@@ -41,6 +43,8 @@ def test_masks_are_the_mean_of_all_folds_and_tta(trained: Trained) -> None:
     predict([*trained.arguments, "--set", "inference.precision=fp32"])
     rows = codes(trained)
     assert list(rows) == [row.img for row in read_rows(trained.data / "sample_submission.csv")]
+    certainty = pd.read_csv(trained.run.certainty, index_col="img")["expected_dice"]
+    assert list(certainty.index) == list(rows)
     assert grade(trained.run.submission, trained.data / "solution.csv").dice > 0.88
     networks = [load_weights(trained.run.best(fold))[0] for fold in (0, 1)]
     frame = Frame(64, 96, "resize")
@@ -54,6 +58,7 @@ def test_masks_are_the_mean_of_all_folds_and_tta(trained: Trained) -> None:
         difference = (full >= 128) != rle.decode(rows[photo.img], (160, 240)).astype(bool)
         # The order of a sum of floats may change a level by one, and so a pixel or two of the outline.
         assert difference.sum() <= 5
+        assert certainty[photo.img] == pytest.approx(threshold_at(full, 128).expected_dice, abs=1e-4)
 
 
 def test_the_same_call_again_does_nothing_and_other_settings_predict_again(

@@ -23,10 +23,9 @@ from folds.split import photos_by_fold
 from folds.train import main as train
 from folds.train import make_trainer
 from inference.engine.ensemble import load_ensembles
-from inference.engine.host_masks import Prediction, full_size
+from inference.engine.host_masks import Prediction, full_size, threshold_at
 from inference.engine.stream import predict_photos
 from inference.predict import predict_to
-from inference.pseudo import expected_dice
 from inference.pseudo import main as pseudo
 from submissions import submission_file
 
@@ -38,7 +37,7 @@ def codes(path: Path) -> dict[str, str]:
 
 
 def certainty(photo: Photo, predictions: Sequence[Prediction]) -> tuple[float, str]:
-    return expected_dice(full_size(predictions, photo.shape), 128), photo.img
+    return threshold_at(full_size(predictions, photo.shape), 128).expected_dice, photo.img
 
 
 @pytest.fixture
@@ -46,14 +45,6 @@ def labelled(trained: Trained) -> Trained:
     """A run with pseudo-labels."""
     pseudo([*trained.arguments, *KEEP])
     return trained
-
-
-def test_the_expected_dice_computed_by_hand() -> None:
-    levels = np.array([[255, 255, 204, 51, 0, 0]], dtype=np.uint8)  # probabilities 1, 1, 0.8, 0.2, 0, 0
-    assert expected_dice(levels, 128) == pytest.approx(2 * 2.8 / (3.0 + 3))
-    assert expected_dice(np.array([[255, 0]], dtype=np.uint8), 128) == 1.0
-    assert expected_dice(np.zeros((2, 2), dtype=np.uint8), 128) == 1.0, "certainly empty"
-    assert expected_dice(np.full((2, 2), 100, dtype=np.uint8), 128) == 0.0, "perhaps a car, and the mask is empty"
 
 
 def test_each_fold_labels_its_most_certain_photos_with_its_own_networks(labelled: Trained, tmp_path: Path) -> None:

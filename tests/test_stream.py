@@ -22,7 +22,7 @@ from inference.engine import host_masks
 from inference.engine.device_masks import BatchPrediction
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import Prediction
-from inference.engine.stream import map_in_threads, map_spans, on_host, predict_photos, spans_of_batch
+from inference.engine.stream import map_in_threads, map_masks, masks_of_batch, on_host, predict_photos
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 TWO = Inference(batch_size=2, readers=2)
@@ -88,13 +88,17 @@ def test_results_come_in_order_at_full_size(
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("frames", [[RESIZE], [RESIZE, PAD]])
-def test_spans_equal_those_of_the_thresholded_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
+def test_masks_equal_those_of_the_thresholded_levels(photos: list[Photo], frames: list[Frame], device: str) -> None:
     ensembles = [ensemble(Red(), frame, device) for frame in frames]
     how = Inference(batch_size=3)
-    found = list(map_spans(lambda photo, spans: (photo.img, rle.to_text(spans)), photos, ensembles, how, level=100))
-    predicted = predict_photos(photos, ensembles, how)
-    assert found == [(photo.img, rle.encode(levels_of(photo, each) >= 100)) for photo, each in predicted]
-    assert sum(bool(code) for _, code in found) == 6, "all but the first have some red"
+    found = list(map_masks(lambda photo, mask: (photo.img, mask), photos, ensembles, how, level=100))
+    predicted = [(photo, levels_of(photo, each)) for photo, each in predict_photos(photos, ensembles, how)]
+    codes = [(img, rle.to_text(mask.spans)) for img, mask in found]
+    assert codes == [(photo.img, rle.encode(levels >= 100)) for photo, levels in predicted]
+    assert sum(bool(code) for _, code in codes) == 6, "all but the first have some red"
+    certainties = [mask.expected_dice for _, mask in found]
+    assert certainties == [host_masks.threshold_at(levels, 100).expected_dice for _, levels in predicted]
+    assert certainties[0] == 1.0 > min(certainties)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -116,7 +120,7 @@ def test_predictions_come_with_their_components(photos: list[Photo], device: str
     assert found == [(photo.img, [pytest.approx(0, abs=1)] * 2) for photo in photos]
 
 
-def test_a_gpu_batch_has_the_spans_that_the_host_finds(photos: list[Photo]) -> None:
+def test_a_gpu_batch_has_the_masks_that_the_host_finds(photos: list[Photo]) -> None:
     """The function that a GPU runs for a batch of several sizes, compared with the host's for each photo."""
     random = torch.Generator().manual_seed(3)
     predictions = [
@@ -125,10 +129,12 @@ def test_a_gpu_batch_has_the_spans_that_the_host_finds(photos: list[Photo]) -> N
     ]
     shapes = [photo.shape for photo in photos]
     shapes += [shapes[2]] * 18  # more than are enlarged together
-    found = spans_of_batch(shapes, predictions, 128)
-    for spans, each, shape in zip(found, zip(*map(on_host, predictions), strict=True), shapes, strict=True):
-        assert spans.tolist() == host_masks.spans_at(host_masks.full_size(each, shape), 128).tolist()
-        assert len(spans) > 100
+    found = masks_of_batch(shapes, predictions, 128)
+    for mask, each, shape in zip(found, zip(*map(on_host, predictions), strict=True), shapes, strict=True):
+        by_host = host_masks.threshold_at(host_masks.full_size(each, shape), 128)
+        assert mask.spans.tolist() == by_host.spans.tolist()
+        assert mask.expected_dice == by_host.expected_dice
+        assert len(mask.spans) > 100
 
 
 def test_a_damaged_photo_is_named(photos: list[Photo]) -> None:

@@ -9,6 +9,7 @@ fold<n>/history.jsonl               one line per epoch
 fold<n>/pseudo.csv.gz               the pseudo-labels in the training set, if any
 oof.csv.gz, oof_scores.csv, cv.json out-of-fold masks, their scores, and the cross-validation score
 submission.csv.gz, submission.json  the masks of the test set, and how they were predicted
+certainty.csv                       img,expected_dice: how certain the networks are of each mask of the test set
 pseudo/fold<n>.csv.gz               pseudo-labels of the test set by the networks of each fold
 oof/, shards/, pseudo/shards/       finished parts of a score, submission or pseudo-labels that are not complete
 report.html
@@ -94,6 +95,11 @@ class RunFolder:
     def submission_record(self) -> Path:
         """How the submission was predicted."""
         return self.root / "submission.json"
+
+    @property
+    def certainty(self) -> Path:
+        """The expected Dice of each mask of the submission: img,expected_dice."""
+        return self.root / "certainty.csv"
 
     @property
     def validated(self) -> Path:

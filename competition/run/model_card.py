@@ -92,7 +92,7 @@ def _scores(run: RunFolder) -> str:
     if cv:
         return (
             f"Mean Dice **{cv.dice:.5f}**, mean IoU {cv.iou:.5f}: {cv.images:,} photos of {cv.cars:,} cars, each "
-            f"predicted by the networks that did not see its car, at full size (threshold {cv.threshold:.3f}, "
+            f"predicted by the networks that did not see its car, at full size (threshold {cv.threshold:g}, "
             f"test-time augmentation: {', '.join(cv.tta)}).\n\n"
             + _table(["fold", "cars", "images", "Dice", "IoU"])
             + "".join(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.engine.host_masks import LEVELS, level_of
+from inference.engine.host_masks import LEVELS, level_of, threshold_of
 
 Scores = NDArray[np.floating]
 # The leaderboard shows this digit, and smaller gains depend on the sample of images.
@@ -99,13 +99,13 @@ def middle_of_best(scores: Scores) -> int:
 
 
 def thresholds() -> list[float]:
-    """The probabilities of the levels 1 .. 255."""
-    return [level / (LEVELS - 1) for level in range(1, LEVELS)]
+    """The thresholds of the levels 1 .. 255."""
+    return [threshold_of(level) for level in range(1, LEVELS)]
 
 
 def effective(threshold: float) -> float:
-    """The probability of the level at which a threshold takes effect: 0.5 becomes 128 / 255."""
-    return level_of(threshold) / (LEVELS - 1)
+    """The threshold in ``thresholds()`` that gives the same masks."""
+    return threshold_of(level_of(threshold))
 
 
 def _best(scores: Scores) -> NDArray[np.intp]:

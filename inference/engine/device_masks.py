@@ -13,6 +13,7 @@ from torch import Tensor
 
 from competition.rle import Shape, Spans
 from folds.frame import Frame
+from inference.engine.host_masks import LEVELS, FloatArray, Thresholded, expected_dice
 
 
 class BatchPrediction(NamedTuple):
@@ -69,6 +70,19 @@ def spans_at(levels: Tensor, level: int) -> list[Spans]:
     found = edge.nonzero().cpu().numpy()  # (image, place), in order; waits for the device
     ends = np.searchsorted(found[:, 0], np.arange(1, len(car)))
     return [places[:, 1].reshape(-1, 2).copy() for places in np.split(found, ends)]
+
+
+def histograms(levels: Tensor) -> FloatArray:
+    """The number of pixels of each level in each of (N, H, W) uint8: (N, 256)."""
+    place = levels.flatten(1).long() + LEVELS * torch.arange(len(levels), device=levels.device)[:, None]
+    counted: FloatArray = place.flatten().bincount(minlength=LEVELS * len(levels)).cpu().numpy().astype(np.float64)
+    return counted.reshape(len(levels), LEVELS)
+
+
+def threshold_at(levels: Tensor, level: int) -> list[Thresholded]:
+    """The mask of each of (N, H, W) uint8 levels at a level."""
+    certainties = [expected_dice(pixels, level) for pixels in histograms(levels)]
+    return [Thresholded(*each) for each in zip(spans_at(levels, level), certainties, strict=True)]
 
 
 @lru_cache(maxsize=64)

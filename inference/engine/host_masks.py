@@ -3,6 +3,7 @@
 Probabilities are stored as uint8 levels: level l is probability l / 255. A mask is the pixels at or above a level.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,18 @@ from folds.frame import Frame
 
 LEVELS = 256
 FloatArray = NDArray[np.float64]
+
+
+class Thresholded(NamedTuple):
+    """The mask of one photo at a level.
+
+    Attributes:
+        spans: of the pixels at or above the level.
+        expected_dice: the Dice of ``expected_dice``, a measure of certainty.
+    """
+
+    spans: Spans
+    expected_dice: float
 
 
 class Prediction(NamedTuple):
@@ -38,6 +51,13 @@ class Prediction(NamedTuple):
 def level_of(threshold: float) -> int:
     """The lowest level that is at or above a probability in (0, 1): 0.5 is 128, as the winners used."""
     return int(np.ceil(threshold * (LEVELS - 1)))
+
+
+def threshold_of(level: int) -> float:
+    """The shortest decimal that takes effect at a level: 0.5 for level 128, which is probability 0.50196."""
+    exact = level / (LEVELS - 1)
+    rounded_down = (math.floor(exact * 10**digits) / 10**digits for digits in (1, 2, 3))
+    return next((short for short in rounded_down if short > 0 and level_of(short) == level), exact)
 
 
 def full_size(predictions: Sequence[Prediction], shape: Shape) -> Pixels:
@@ -65,6 +85,25 @@ def full_size_components(predictions: Sequence[Prediction], shape: Shape) -> Pix
 def spans_at(levels: Pixels, level: int) -> Spans:
     """The spans of the pixels of (H, W) uint8 levels that are at or above a level."""
     return rle.from_mask(levels >= level)
+
+
+def threshold_at(levels: Pixels, level: int) -> Thresholded:
+    """The mask of (H, W) uint8 levels at a level."""
+    return Thresholded(spans_at(levels, level), expected_dice(_histogram(levels), level))
+
+
+def expected_dice(pixels: FloatArray, level: int) -> float:
+    """The Dice that a mask is expected to have if the predicted probabilities are right.
+
+    2 E|A and B| / (E|A| + |B|), the ratio of the expectations, where A is the car and B the mask.
+
+    Args:
+        pixels: (256,), the number of pixels of each level.
+        level: the mask is the pixels at or above it.
+    """
+    car = pixels * np.arange(LEVELS) / (LEVELS - 1)
+    total = car.sum() + pixels[level:].sum()
+    return float(2 * car[level:].sum() / total) if total else 1.0
 
 
 def dice_curve(levels: Pixels, truth: Spans) -> FloatArray:
@@ -103,5 +142,10 @@ def kept_curve(levels: Pixels, truth: Spans) -> FloatArray:
 
 def _at_or_above(levels: Pixels, mask: Pixels | None = None) -> FloatArray:
     """(255,): the number of pixels, of those in a mask, at or above each of the levels 1 .. 255."""
-    histogram = cv2.calcHist([levels], [0], mask, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
-    return np.cumsum(histogram[::-1])[::-1][1:]
+    return np.cumsum(_histogram(levels, mask)[::-1])[::-1][1:]
+
+
+def _histogram(levels: Pixels, mask: Pixels | None = None) -> FloatArray:
+    """(256,): the number of pixels of each level, of those in a mask."""
+    counted: FloatArray = cv2.calcHist([levels], [0], mask, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
+    return counted

@@ -16,14 +16,14 @@ from typing import NamedTuple, TypeVar
 from torch import Tensor
 
 from competition.photo import Photo
-from competition.rle import Shape, Spans
+from competition.rle import Shape
 from competition.settings.schema import Inference
 from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine import device_masks
 from inference.engine.device_masks import BatchPrediction
 from inference.engine.ensemble import Ensemble
-from inference.engine.host_masks import Prediction, full_size, spans_at
+from inference.engine.host_masks import Prediction, Thresholded, full_size, threshold_at
 from inference.engine.overlap import Overlap
 
 Item = TypeVar("Item")
@@ -68,34 +68,34 @@ def predict_photos(
         yield from chain.from_iterable(map(fetch_predictions, batches))
 
 
-def map_spans(
-    work: Callable[[Photo, Spans], Result],
+def map_masks(
+    work: Callable[[Photo, Thresholded], Result],
     photos: Sequence[Photo],
     ensembles: Sequence[Ensemble],
     settings: Inference,
     *,
     level: int,
 ) -> Generator[Result]:
-    """Predict photos, and call ``work`` in threads with each photo and the spans of its pixels at or above a level.
+    """Predict photos, and call ``work`` in threads with each photo and its mask at a level.
 
-    Yields the results in order. A GPU finds the spans itself, and no image is copied back.
+    Yields the results in order. A GPU finds the spans of the mask itself, and no image is copied back.
     """
     if ensembles[0].device.type == "cpu":
 
         def work_on_levels(photo: Photo, predictions: Sequence[Prediction]) -> Result:
-            return work(photo, spans_at(full_size(predictions, photo.shape), level))
+            return work(photo, threshold_at(full_size(predictions, photo.shape), level))
 
         yield from map_in_threads(work_on_levels, predict_photos(photos, ensembles, settings), settings)
     else:
-        yield from map_in_threads(work, spans_on_device(photos, ensembles, settings, level), settings)
+        yield from map_in_threads(work, masks_on_device(photos, ensembles, settings, level), settings)
 
 
-def spans_on_device(
+def masks_on_device(
     photos: Sequence[Photo], ensembles: Sequence[Ensemble], settings: Inference, level: int
-) -> Generator[tuple[Photo, Spans]]:
-    """Predict photos; yield each with its spans, found on the device."""
+) -> Generator[tuple[Photo, Thresholded]]:
+    """Predict photos; yield each with its mask, found on the device."""
     with closing(predict_batches(photos, ensembles, settings)) as batches:
-        yield from chain.from_iterable(map(partial(fetch_spans, level), batches))
+        yield from chain.from_iterable(map(partial(fetch_masks, level), batches))
 
 
 def map_in_threads(
@@ -177,11 +177,11 @@ def fetch_predictions(batch: PredictedBatch) -> Iterator[tuple[Photo, tuple[Pred
     return zip(batch.photos, zip(*predictions, strict=True), strict=True)
 
 
-def fetch_spans(level: int, batch: PredictedBatch) -> Iterator[tuple[Photo, Spans]]:
-    """Find the spans of a batch on the device, and copy them to the host: each photo with its spans."""
+def fetch_masks(level: int, batch: PredictedBatch) -> Iterator[tuple[Photo, Thresholded]]:
+    """Find the masks of a batch on the device, and copy their spans to the host: each photo with its mask."""
     with batch.fetching:
-        spans = spans_of_batch([photo.shape for photo in batch.photos], batch.predictions, level)
-    return zip(batch.photos, spans, strict=True)
+        masks = masks_of_batch([photo.shape for photo in batch.photos], batch.predictions, level)
+    return zip(batch.photos, masks, strict=True)
 
 
 def on_host(batch: BatchPrediction) -> list[Prediction]:
@@ -191,19 +191,19 @@ def on_host(batch: BatchPrediction) -> list[Prediction]:
     return [Prediction(mean, batch.frame, batch.weight, each) for mean, each in zip(levels, components, strict=True)]
 
 
-def spans_of_batch(shapes: Sequence[Shape], predictions: Sequence[BatchPrediction], level: int) -> list[Spans]:
-    """The spans at or above a level for each photo of a batch, found on the device.
+def masks_of_batch(shapes: Sequence[Shape], predictions: Sequence[BatchPrediction], level: int) -> list[Thresholded]:
+    """The mask at a level for each photo of a batch, found on the device.
 
     Args:
         shapes: the (H, W) of each photo; photos of one shape are done together.
         predictions: of each ensemble.
         level: car is at or above it.
     """
-    spans: dict[int, Spans] = {}
+    masks: dict[int, Thresholded] = {}
     for shape in dict.fromkeys(shapes):
         alike = [index for index, each in enumerate(shapes) if each == shape]
         for start in range(0, len(alike), AT_FULL_SIZE):
             chosen = alike[start : start + AT_FULL_SIZE]
             part = [prediction._replace(levels=prediction.levels[chosen]) for prediction in predictions]
-            spans |= zip(chosen, device_masks.spans_at(device_masks.full_size(part, shape), level), strict=True)
-    return [spans[index] for index in range(len(shapes))]
+            masks |= zip(chosen, device_masks.threshold_at(device_masks.full_size(part, shape), level), strict=True)
+    return [masks[index] for index in range(len(shapes))]
