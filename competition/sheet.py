@@ -16,6 +16,7 @@ from competition.data_folder import DataFolder
 from competition.exif import UPRIGHT
 from competition.files import replacing
 from competition.images import Pixels, orientation_of
+from competition.overlay import draw_mask
 from competition.photo import Photo
 
 PHOTOS = 9
@@ -25,8 +26,6 @@ MARGIN = 20
 TITLE_SIZE, DETAIL_SIZE = 17, 14
 CAPTION = 56  # the height of the title and the details
 PAPER, INK, PALE_INK = (255, 255, 255), (20, 20, 20), (100, 100, 100)
-# Neither cars nor studios, streets or skies are often of this color.
-OUTLINE, RIM, TINT = (255, 0, 170), (0, 0, 0), 0.18
 DETAILED = 2  # outlines are drawn at twice the size and scaled down, which smooths them
 
 
@@ -94,11 +93,7 @@ def overlay(photo: Pixels, mask: Pixels) -> Pixels:
     large = size[0] * DETAILED, size[1] * DETAILED
     picture = _resized(photo, large)
     inside = _resized(mask * np.uint8(255), large) >= 128
-    tint = np.array(OUTLINE, dtype=np.float32) * TINT
-    picture[inside] = (picture[inside] * (1 - TINT) + tint).astype(np.uint8)
-    outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    for color, thickness in ((RIM, 6), (OUTLINE, 3)):
-        cv2.drawContours(picture, outlines, -1, color, thickness, cv2.LINE_AA)
+    draw_mask(picture, inside.astype(np.uint8), line=3)
     return _resized(picture, size)
 
 

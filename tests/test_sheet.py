@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from competition.data_folder import DataFolder
-from competition.sheet import OUTLINE, TILE, Tile, _legible, chosen, overlay, sheet_of, write_sheet
+from competition.overlay import OUTLINE
+from competition.sheet import TILE, Tile, _legible, chosen, overlay, sheet_of, write_sheet
 
 
 def test_a_sheet_of_a_data_folder(tiny_data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Pictures of a prediction: a cut-out with soft edges, the object on a colour, a mask, the levels, an overlay."""
+
+import cv2
+import numpy as np
+from PIL import ImageColor
+
+from competition.command import Failure
+from competition.images import Pixels
+from competition.overlay import draw_mask
+from inference.cutouts.foreground import Floats, foreground, scale_of
+from inference.engine.host_masks import level_of
+
+KINDS = ("rgba", "mask", "soft", "overlay")
+# Width of a soft edge in pixels of a photo of Carvana's size or less; the blur of lenses is about as wide.
+EDGE = 3.0
+FLATTEST = np.float32(0.5)  # levels per pixel: a smaller slope, which rounding may cause, counts as this one
+OUTLINE = 640  # the outline of an overlay has one pixel for each so many pixels of the photo's longer side
+
+
+def require_kind(kind: str) -> None:
+    """Raise a Failure unless this is the name of a kind of picture, or a colour."""
+    if kind not in KINDS:
+        _colour(kind)
+
+
+def render(photo: Pixels, levels: Pixels, threshold: float, kind: str) -> Pixels:
+    """Draw a picture.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        levels: (H, W) uint8, the predicted levels at full size.
+        threshold: pixels of the mask are at or above this probability.
+        kind: ``rgba``: the object with soft edges; ``mask``: 0 and 255; ``soft``: the levels; ``overlay``: the mask
+            drawn over the photo; or a colour, such as ``white`` or ``#ff8800``: the object on it.
+
+    Returns:
+        (H, W, 4) uint8 RGBA for ``rgba``, (H, W) uint8 for ``mask`` and ``soft``, else (H, W, 3) uint8 RGB.
+    """
+    if kind == "soft":
+        return levels
+    if kind in ("mask", "overlay"):
+        mask = (levels >= level_of(threshold)).astype(np.uint8)
+        return mask * np.uint8(255) if kind == "mask" else _overlay(photo, mask)
+    alpha = alpha_of(levels, threshold)
+    colours = foreground(photo, alpha)
+    if kind == "rgba":
+        return np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)])
+    return _placed(colours, alpha, _colour(kind))
+
+
+def alpha_of(levels: Pixels, threshold: float) -> Floats:
+    """The opacity of each pixel: a ramp of fixed width across the outline of the mask.
+
+    The levels of a network rise over a few pixels of its frame, which may be many pixels of the photo. The distance
+    of a pixel from the outline is about (level - threshold) / slope of the levels, so the ramp has the same width for
+    networks of every frame.
+
+    Args:
+        levels: (H, W) uint8, the predicted levels at full size.
+        threshold: pixels of the mask are at or above this probability.
+
+    Returns:
+        (H, W) float32 in [0, 1], multiples of 1/255: at least 128/255 exactly in the mask.
+    """
+    width = _edge(levels)
+    rise_x, rise_y = cv2.spatialGradient(levels)  # Sobel filters, whose weights are 8 pixels wide in all
+    alpha: Floats = levels.astype(np.float32)
+    alpha -= np.float32(level_of(threshold) - 0.5)
+    alpha /= np.maximum(np.hypot(rise_x, rise_y, dtype=np.float32) / 8, FLATTEST) * np.float32(width)
+    alpha += np.float32(0.5)
+    alpha *= np.float32(255)
+    np.rint(np.clip(alpha, 0, 255, out=alpha), out=alpha)
+    alpha /= np.float32(255)
+    return alpha
+
+
+def crop_box(levels: Pixels, threshold: float, margin: float) -> tuple[slice, slice]:
+    """The rows and columns of the mask with a margin, to crop a picture of it.
+
+    Args:
+        levels: (H, W) uint8, the predicted levels at full size.
+        threshold: pixels of the mask are at or above this probability.
+        margin: a fraction of the mask's longer side. The margin is at least as wide as the soft edges.
+
+    Returns:
+        Slices within the photo; the whole photo if the mask is empty.
+    """
+    left, top, width, height = cv2.boundingRect((levels >= level_of(threshold)).astype(np.uint8))
+    if width == 0:
+        return slice(0, levels.shape[0]), slice(0, levels.shape[1])
+    added = int(np.ceil(max(_edge(levels), margin * max(width, height))))
+    return (
+        slice(max(0, top - added), min(levels.shape[0], top + height + added)),
+        slice(max(0, left - added), min(levels.shape[1], left + width + added)),
+    )
+
+
+def _edge(levels: Pixels) -> float:
+    """The width of the soft edge in pixels."""
+    return EDGE * scale_of((levels.shape[0], levels.shape[1]))
+
+
+def _colour(name: str) -> tuple[int, int, int]:
+    """The RGB values of a colour's name."""
+    try:
+        values = ImageColor.getrgb(name)
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        raise Failure(
+            f"TYPE={name} is not a kind of picture: {', '.join(KINDS)}, or a colour such as white or #ff8800"
+        )
+    return values
+
+
+def _overlay(photo: Pixels, mask: Pixels) -> Pixels:
+    picture = photo.copy()
+    draw_mask(picture, mask, line=max(1, round(max(mask.shape) / OUTLINE)))
+    return picture
+
+
+def _placed(colours: Pixels, alpha: Floats, colour: tuple[int, int, int]) -> Pixels:
+    """The object on a background of one colour, (H, W, 3) uint8."""
+    placed = np.where((alpha == 1)[..., None], colours, np.array(colour, np.uint8))
+    soft = (alpha > 0) & (alpha < 1)
+    part = alpha[soft][:, None]
+    placed[soft] = np.rint(part * colours[soft] + (1 - part) * np.array(colour, np.float32)).astype(np.uint8)
+    return placed

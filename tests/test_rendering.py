@@ -1,0 +1,174 @@
+"""Pictures of a prediction: soft edges, kinds, colours, crops."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from competition.command import Failure
+from competition.images import Pixels
+from inference.cutouts.foreground import foreground
+from inference.cutouts.rendering import EDGE, KINDS, alpha_of, crop_box, render, require_kind
+from inference.engine.host_masks import level_of
+
+SHAPE = (60, 90)
+LEVELS = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)))
+THRESHOLDS = st.sampled_from([0.01, 0.3, 0.5, 0.77, 0.99])
+
+
+def photo_of(shape: tuple[int, int], seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def ramp(shape: tuple[int, int], slope: float) -> Pixels:
+    """Levels that rise to the right and cross level 127.5 in the middle."""
+    columns = np.arange(shape[1]) - (shape[1] - 1) / 2
+    return np.broadcast_to(np.clip(np.rint(127.5 + slope * columns), 0, 255), shape).astype(np.uint8)
+
+
+def ellipse(shape: tuple[int, int]) -> Pixels:
+    """Levels of an ellipse, as a small network gives them: soft and enlarged."""
+    mask = np.zeros((shape[0] // 4, shape[1] // 4), np.uint8)
+    middle = mask.shape[1] // 2, mask.shape[0] // 2
+    cv2.ellipse(mask, middle, (middle[0] // 2, middle[1] // 2), 0, 0, 360, 255, -1)
+    return np.asarray(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_LINEAR_EXACT))
+
+
+@settings(max_examples=100, deadline=None)
+@given(LEVELS, THRESHOLDS)
+def test_the_mask_is_what_is_at_least_half_opaque(levels: Pixels, threshold: float) -> None:
+    alpha = alpha_of(levels, threshold)
+    assert (alpha.dtype, alpha.shape) == (np.float32, levels.shape)
+    assert alpha.min() >= 0
+    assert alpha.max() <= 1
+    mask = levels >= level_of(threshold)
+    assert np.array_equal(np.rint(alpha * 255) >= 128, mask)
+    assert np.array_equal(render(photo_of(levels.shape), levels, threshold, "mask"), mask * 255)
+
+
+@pytest.mark.parametrize("slope", [4, 10, 30])
+def test_an_edge_has_the_same_width_however_soft_the_levels_are(slope: float) -> None:
+    alpha = alpha_of(ramp((9, 90), slope), 0.5)[4]
+    soft = np.flatnonzero((alpha > 0) & (alpha < 1))
+    assert EDGE - 1 <= len(soft) <= EDGE + 1
+    assert soft.mean() == pytest.approx(44.5, abs=0.51)
+    assert (np.diff(alpha) >= 0).all()
+
+
+def test_a_large_photo_has_a_wider_edge() -> None:
+    alpha = alpha_of(ramp((3, 4 * 1918), 2), 0.5)[1]
+    assert ((alpha > 0) & (alpha < 1)).sum() == pytest.approx(4 * EDGE, abs=1)
+
+
+def test_a_step_stays_sharp() -> None:
+    levels = np.zeros((9, 20), np.uint8)
+    levels[:, 10:] = 255
+    alpha = alpha_of(levels, 0.5)[4]
+    assert (alpha[:9] == 0).all()
+    assert (alpha[11:] == 1).all()
+
+
+@pytest.mark.parametrize(("value", "opacity"), [(0, 0), (60, 0), (255, 1), (190, 1)])
+def test_even_levels_are_opaque_or_empty(value: int, opacity: int) -> None:
+    assert (alpha_of(np.full(SHAPE, value, np.uint8), 0.5) == opacity).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(LEVELS, st.sampled_from([*KINDS, "white", "#123456"]))
+def test_every_kind_fits_the_photo(levels: Pixels, kind: str) -> None:
+    photo = photo_of(levels.shape)
+    given_photo, given_levels = photo.copy(), levels.copy()
+    picture = render(photo, levels, 0.5, kind)
+    channels = {"rgba": (4,), "mask": (), "soft": ()}.get(kind, (3,))
+    assert (picture.dtype, picture.shape) == (np.uint8, (*levels.shape, *channels))
+    assert np.array_equal(photo, given_photo)
+    assert np.array_equal(levels, given_levels)
+
+
+def test_rgba_has_the_cleaned_colours_and_the_soft_edge() -> None:
+    photo, levels = photo_of(SHAPE), ellipse(SHAPE)
+    alpha = alpha_of(levels, 0.5)
+    picture = render(photo, levels, 0.5, "rgba")
+    assert np.array_equal(picture[..., :3], foreground(photo, alpha))
+    assert np.array_equal(picture[..., 3], np.rint(alpha * 255))
+    opaque = picture[..., 3] == 255
+    assert opaque.any()
+    assert np.array_equal(picture[opaque][:, :3], photo[opaque])
+
+
+def test_soft_is_the_levels() -> None:
+    levels = ellipse(SHAPE)
+    assert np.array_equal(render(photo_of(SHAPE), levels, 0.5, "soft"), levels)
+
+
+@pytest.mark.parametrize(
+    ("name", "colour"), [("white", (255, 255, 255)), ("Gray", (128, 128, 128)), ("#ff8800", (255, 136, 0))]
+)
+def test_a_colour_is_what_a_viewer_shows_behind_the_cut_out(name: str, colour: tuple[int, int, int]) -> None:
+    photo, levels = photo_of(SHAPE), ellipse(SHAPE)
+    shown = Image.new("RGBA", SHAPE[::-1], colour)
+    shown.alpha_composite(Image.fromarray(render(photo, levels, 0.5, "rgba")))
+    picture = render(photo, levels, 0.5, name)
+    assert np.abs(picture.astype(int) - np.asarray(shown)[..., :3]).max() <= 1
+    assert (picture[levels == 0] == colour).all()
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+@pytest.mark.parametrize("shape", [(50, 80), (640, 960)])
+def test_an_overlay_is_visible_on_black_and_on_white(shade: int, shape: tuple[int, int]) -> None:
+    photo = np.full((*shape, 3), shade, np.uint8)
+    levels = ellipse(shape)
+    picture = render(photo, levels, 0.5, "overlay")
+    mask = levels >= 128
+    inside = cv2.erode(mask.astype(np.uint8), np.ones((15, 15), np.uint8), borderValue=0) > 0
+    changed = np.abs(picture.astype(int) - photo).max(axis=-1)
+    assert (changed[inside] >= 30).all()
+    outside = cv2.dilate(mask.astype(np.uint8), np.ones((15, 15), np.uint8)) == 0
+    assert not changed[outside].any()
+    outline = mask & ~inside
+    assert (picture[outline].max(axis=-1) > 200).any()
+    assert (picture[outline].min(axis=-1) < 20).any()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "white", "black", "red", "#ff8800", "#f80"])
+def test_a_kind_or_a_colour_is_accepted(kind: str) -> None:
+    require_kind(kind)
+
+
+@pytest.mark.parametrize("kind", ["", "RGBA", "jpg", "#ff880", "#ff880080", "masks", "transparent"])
+def test_another_kind_is_an_error_that_lists_them(kind: str) -> None:
+    with pytest.raises(Failure, match=r"TYPE=.*rgba, mask, soft, overlay, or a colour such as white"):
+        require_kind(kind)
+
+
+def test_a_crop_contains_the_object_with_a_margin() -> None:
+    levels = np.zeros((200, 300), np.uint8)
+    levels[50:90, 100:200] = 255
+    assert crop_box(levels, 0.5, 0.1) == (slice(40, 100), slice(90, 210))
+    rows, columns = crop_box(levels, 0.5, 0)
+    assert (alpha_of(levels, 0.5)[rows, columns] > 0).sum() == (alpha_of(levels, 0.5) > 0).sum()
+    assert crop_box(levels, 0.5, 5) == (slice(0, 200), slice(0, 300))
+
+
+@settings(max_examples=50, deadline=None)
+@given(LEVELS, st.sampled_from([0.0, 0.05, 1.0]))
+def test_a_crop_loses_nothing(levels: Pixels, margin: float) -> None:
+    box = crop_box(levels, 0.5, margin)
+    mask = levels >= 128
+    assert mask[box].sum() == mask.sum()
+    assert levels[box].size > 0
+    if not mask.any():
+        assert levels[box].shape == levels.shape
+
+
+def test_starts_without_torch_and_pandas() -> None:
+    code = "import sys, inference.cutouts.rendering\n"
+    code += "assert not {'torch', 'pandas', 'pydantic', 'tqdm', 'yaml'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
