@@ -6,11 +6,11 @@
 ##  PRESET        demo, cpu, scratch, gpu, fullres, or a .yaml file  (gpu or cpu, by the machine)
 ##  SETTINGS      a .yaml file of settings; they override the preset
 ##  SET           "train.epochs=50 train.batch_size=16": settings that override both (make settings)
-##  FOLD, FOLDS   number of the fold to train, from 0  (0); number of folds  (5)
+##  FOLD, FOLDS   number of the fold to train or export, from 0  (0); number of folds  (5)
 ##  HOURS         11: end, and save, after this time; the same command resumes  (no limit)
 ##  NPROC         processes that train, score or predict together, one per GPU  (one)
 ##  DEVICE        cpu, cuda, or cuda:1 for the second GPU  (the GPU, if there is one)
-##  FILE          submission to validate, or to write as masks; packed run  (the run's)
+##  FILE          submission to validate, or to write as masks; packed run; exported model  (the run's)
 ##  STATE         1: pack what a training or prediction resumes from, too
 ##  MESSAGE       description of the submission on Kaggle
 ##  FROM          folder with Kaggle's zip files, or what is in them: `make data` takes the data from there
@@ -37,7 +37,7 @@ export CARVANA_STARTED := $(shell date +%s)
 endif
 
 TARGETS := help setup demo test lint format bench bench-setup ablation data synthetic adopt check settings folds train cv \
-	score predict pseudo validate submit submissions masks report pack unpack clean-demo
+	score predict pseudo validate submit submissions masks report pack unpack export clean-demo
 .PHONY: $(TARGETS)
 
 # The variables of each target. Others are ignored in the environment and are errors in the command line.
@@ -52,6 +52,7 @@ $(call takes,validate masks submit report,RUN DATA)
 $(call takes,validate masks,FILE)
 $(call takes,pack unpack,RUN FILE)
 $(call takes,pack,STATE)
+$(call takes,export,RUN FOLD FILE SET)
 $(call takes,submit,MESSAGE DRY_RUN FORCE)
 $(call takes,data adopt check synthetic bench,DATA)
 $(call takes,data,FROM ONLY)
@@ -201,8 +202,9 @@ masks: MODULE = submissions.masks ## write the masks of RUN's submission, or of 
 report: MODULE = inference.report ## one HTML page about RUN
 pack: MODULE = competition.run.pack ## write RUN as one zip file with a model card (STATE=1: to resume elsewhere)
 unpack: MODULE = competition.run.unpack ## make a run of FILE, a packed run
+export: MODULE = inference.export ## write the trained folds of RUN, or FOLD, as one ONNX model
 ablation: MODULE = benchmarks.ablation --markdown ## train variants of a preset alike, compare (MINUTES, VARIANTS, WEIGHTS)
-data synthetic adopt check settings folds validate submit submissions masks report pack unpack ablation: $(READY)
+data synthetic adopt check settings folds validate submit submissions masks report pack unpack export ablation: $(READY)
 	@$(PY) -m $(MODULE) $(OPTIONS)
 
 clean-demo: ## remove the demo's data and run

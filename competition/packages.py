@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from competition.command import Failure, parser, run_command
 
@@ -22,8 +23,12 @@ OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-head
 
 def oldest() -> dict[str, str]:
     """The oldest version of each package that works."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return dict(_parsed(project["dependencies"]))
+    return dict(_parsed(_project()["dependencies"]))
+
+
+def project_version() -> str:
+    """The version of this project."""
+    return str(_project()["version"])
 
 
 def pinned() -> dict[str, str]:
@@ -72,6 +77,12 @@ def require_packages() -> list[str]:
         command = shlex.join([sys.executable, "-m", "pip", "install", *wanted])
         raise Failure(f"packages of {sys.executable} are {'; '.join(problems)}; install them: {command}")
     return newer
+
+
+def _project() -> dict[str, Any]:
+    """The section "project" of pyproject.toml."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project
 
 
 def _parsed(lines: Iterable[str]) -> Iterator[tuple[str, str]]:

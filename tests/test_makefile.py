@@ -61,6 +61,7 @@ def passed(folder: Path, *arguments: str, **environment: str) -> list[list[str]]
         ("pseudo SET=inference.tta=[identity]", ["inference.pseudo --set inference.tta=[identity]"]),
         ("cv HOURS=11", ["folds.train --all --hours=11", "inference.score --hours=11"]),
         ("pack RUN=x STATE=1 FILE=x.zip", ["competition.run.pack --run=x --file=x.zip --state"]),
+        ("export RUN=x FOLD=1 FILE=x.onnx", ["inference.export --run=x --fold=1 --file=x.onnx"]),
         ("unpack FILE=x.zip", ["competition.run.unpack --file=x.zip"]),
         ("settings PRESET=cpu", ["competition.settings --preset=cpu"]),
         ("synthetic CARS=2 TEST_CARS=1 SEED=3", ["competition.studio --cars=2 --test-cars=1 --seed=3"]),

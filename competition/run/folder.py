@@ -12,6 +12,7 @@ submission.csv.gz, submission.json  the masks of the test set, and how they were
 certainty.csv                       img,expected_dice: how certain the networks are of each mask of the test set
 pseudo/fold<n>.csv.gz               pseudo-labels of the test set by the networks of each fold
 oof/, shards/, pseudo/shards/       finished parts of a score, submission or pseudo-labels that are not complete
+<run>.onnx                          the networks as one ONNX model
 report.html
 README.md, SHA256SUMS               of a packed run: model card and checksums
 """
@@ -148,6 +149,10 @@ class RunFolder:
     def packed(self) -> Path:
         """The zip file that ``make pack`` writes."""
         return self.root.with_name(f"{self.name}.zip")
+
+    def exported(self, fold: int | None = None) -> Path:
+        """The ONNX file of all trained folds, or of one."""
+        return self.root / f"{self.name}{'' if fold is None else f'-fold{fold}'}.onnx"
 
     @property
     def report(self) -> Path:

@@ -9,6 +9,11 @@ from competition.settings.resolve import load_yaml, resolve, to_yaml
 from competition.settings.schema import Settings
 
 RULES = "https://www.kaggle.com/competitions/carvana-image-masking-challenge/rules"
+DATA_LICENSE = (
+    "The photos of the Carvana challenge belong to their owner, and may be used only as the rules of the competition "
+    f"({RULES}) allow. Read them, and the license of other data and of pretrained weights, before you publish these "
+    "networks or use them commercially."
+)
 CARD = """---
 pipeline_tag: image-segmentation
 tags: [image-segmentation, carvana, pytorch]
@@ -32,10 +37,7 @@ on a turntable, in a studio. On other photos (streets, several cars, other objec
 
 ## License of the data
 
-There are no photos in this folder; `folds.csv` and the CV name them. The photos of the Carvana challenge belong to
-their owner, and may be used only as the [rules of the competition]({rules})
-allow. Read them, and the license of other data and of pretrained weights, before you publish these networks or use
-them commercially.
+There are no photos in this folder; `folds.csv` and the CV name them. {license}
 
 ## Use
 
@@ -82,7 +84,7 @@ def model_card(run: RunFolder) -> str:
         width=settings.input.width,
         height=settings.input.height,
         versions=_versions(environment),
-        rules=RULES,
+        license=DATA_LICENSE,
         settings=to_yaml(settings),
     )
 

@@ -6,7 +6,7 @@ every feature map.
 """
 
 import copy
-from collections import Counter
+from collections import Counter, OrderedDict
 
 import torch
 from torch import fx, nn
@@ -42,7 +42,8 @@ def fuse_batch_norm(network: nn.Module) -> nn.Module:
         used_once = len(source.users) == 1 and calls[source.target] == calls[node.target] == 1
         if used_once and isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             network.set_submodule(str(source.target), fuse_conv_bn_eval(convolution, norm))
-            network.set_submodule(str(node.target), nn.Sequential(*norm.children()))  # timm's may have an activation
+            # timm's normalizations may contain an activation.
+            network.set_submodule(str(node.target), nn.Sequential(OrderedDict(norm.named_children())))
     return network
 
 

@@ -1,0 +1,45 @@
+"""Sessions of onnxruntime on a CPU. This module needs no torch.
+
+onnxruntime computes in fp32 here. Its convolutions keep blocks of channels together in memory, which is faster than
+torch on processors without bf16 (docs/performance.md).
+"""
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+from competition.command import Failure
+
+PROVIDER = "CPUExecutionProvider"
+SEVERE = 3  # onnxruntime's log level of errors: its warnings are for developers
+
+
+def is_installed() -> bool:
+    """Whether onnxruntime can be imported."""
+    return find_spec("onnxruntime") is not None
+
+
+def open_session(content: bytes | str, threads: int) -> Any:
+    """A session of an ONNX model.
+
+    Args:
+        content: the model, or the path of its file.
+        threads: of one call; the last bits of its results may depend on them.
+    """
+    if not is_installed():
+        raise Failure("onnxruntime is not installed; install it: pip install onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = SEVERE
+    # Waiting threads sleep, as OMP_WAIT_POLICY=PASSIVE does for torch: spinning slows processes that share cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(content, options, providers=[PROVIDER])
+
+
+def default_threads() -> int:
+    """The number of threads that OMP_NUM_THREADS sets, as for torch; by default the cores of this process."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(wanted) if wanted.isdecimal() and int(wanted) else len(os.sched_getaffinity(0))
