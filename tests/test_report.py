@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,13 +14,17 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from sample_records import make_cv
+from sample_records import make_cv, make_submission_record
 
 from competition import metrics, rle
 from competition.command import Failure
-from competition.data_folder import DataFolder
+from competition.data_folder import DataFolder, fingerprint_of
+from competition.files import sha256
+from competition.photo import Photo
 from competition.run.create import record_run
 from competition.run.folder import RunFolder
 from competition.run.records import (
@@ -29,13 +34,16 @@ from competition.run.records import (
     FoldScore,
     Gain,
     ThresholdTuning,
+    read_history,
     write_history,
 )
 from competition.settings.resolve import resolve
-from inference.report import gallery, tables
+from inference.predict import write_certainty
+from inference.report import contact_sheet, gallery, pictures, scales, svg, tables
 from inference.report.__main__ import main
 from inference.report.facts import facts
 from inference.report.mistakes import EXTRA, MISSED, RIGHT, Window, count, mistakes, worst_windows
+from inference.report.page import SECTIONS
 from inference.report.results import read_results
 
 HEIGHT, WIDTH = 64, 96
@@ -58,8 +66,22 @@ class Page:
         self.headings = [stripped(cell) for cell in root.iter("th")]
         self.articles = ["".join(article.itertext()) for article in root.iter("article")]
         self.texts = list(root.itertext())
+        self.links = [element.get("href", "") for element in elements if element.tag == "a"]
+        self.sections = [element.get("id") for element in root.iter("section")]
+        self.charts = [
+            ElementTree.tostring(svg, "unicode") for svg in root.iterfind(".//div[@class='two']/figure/svg")
+        ]
+        self.tiles = [
+            "".join(caption.itertext()) for caption in root.iterfind(".//div[@class='sheet']/figure/figcaption")
+        ]
+        self.tables = sum(1 for _ in root.iter("table"))
+        self.scrolled = len(root.findall(".//div[@class='scroll']/table"))
         overlays = [image.get("src", "") for image in root.iter("img") if image.get("class") == "over"]
         self.overlays = [read_image(source) for source in overlays]
+
+    def fold_rows(self) -> list[list[str]]:
+        """The rows of the table of folds."""
+        return [row for row in self.rows if row[0] in ("0", "1", "all") and len(row) >= 9]
 
 
 def stripped(cell: ElementTree.Element) -> str:
@@ -189,16 +211,16 @@ def test_the_page_has_the_numbers(finished):
     assert page.by_id["iou"] == f"{scores.iou.mean():.5f}"
     assert page.by_id["images"] == "6"
     assert page.by_id["cars"] == "3"
-    folds = {row[0]: row for row in page.rows if row[0] in ("0", "1", "all")}
+    folds = {row[0]: row for row in page.fold_rows()}
     for number, part in scores.groupby("fold"):
         worst = part.sort_values("dice").iloc[0]
         row = folds[str(number)]
         assert row[1:] == [
-            str(part.car.nunique()), str(len(part)), "3", "0.500",
             f"{part.dice.mean():.5f}", f"{part.iou.mean():.5f}",
+            str(part.car.nunique()), str(len(part)), "3", "0.5",
             worst.img, f"{worst.dice:.5f}",
         ]  # fmt: skip
-    assert folds["all"][:3] == ["all", "3", "6"]
+    assert folds["all"][3:5] == ["3", "6"]
     assert "+0.00012" in page.by_id["tuning"]
     assert ["identity", "0.90000", ""] in page.rows
     row = ["best threshold 0.438", "0.90000", "−0.00012", "0.00003", "1 of 2", "0.5"]
@@ -220,8 +242,8 @@ def test_every_photo_has_its_numbers_and_its_wrong_pixels_in_colour(finished):
         img = next(img for img in photos if img in article)
         truth = data.truth(photos[img]) != 0
         predicted = predict(data.truth(photos[img]), sorted(photos).index(img)) != 0
-        missed = (overlay == (*gallery.MISSED_COLOUR, 255)).all(axis=2)
-        extra = (overlay == (*gallery.EXTRA_COLOUR, 255)).all(axis=2)
+        missed = (overlay == (*pictures.MISSED_COLOUR, pictures.OPACITY)).all(axis=2)
+        extra = (overlay == (*pictures.EXTRA_COLOUR, pictures.OPACITY)).all(axis=2)
         np.testing.assert_array_equal(missed, truth & ~predicted)
         np.testing.assert_array_equal(extra, ~truth & predicted)
         assert missed.any() and extra.any()
@@ -256,6 +278,73 @@ def test_the_page_loads_nothing_and_no_heading_is_empty(finished):
     assert not re.search(r"url\((?!#)|@import|https?:", html)
     assert ("span", "class", "") not in page.attributes
     assert "" not in page.headings
+
+
+def test_the_contents_name_all_sections_in_order_and_all_links_lead_somewhere(finished):
+    page = Page(finished[2])
+    assert page.links[: len(SECTIONS)] == [f"#{name}" for name in page.sections]
+    assert all(link[1:] in page.by_id for link in page.links)
+
+
+def test_a_phone_shows_readable_labels_and_tables_that_scroll(finished):
+    """Chart labels are scaled with the chart, which is as wide as a page of 390 pixels without its padding."""
+    page, css = Page(finished[2]), (Path(svg.__file__).parent / "page.css").read_text()
+    padding = int(re.findall(r"max-width: 760px\) \{\s+body \{ padding: \d+px (\d+)px", css)[0])
+    assert len(page.charts) == 4
+    for chart in page.charts:
+        width = float(re.findall(r'viewBox="0 0 ([\d.]+)', chart)[0])
+        sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", chart)]
+        assert len(sizes) > 5
+        assert min(sizes) * (390 - 2 * padding) / width >= 11
+    assert min(float(size) for size in re.findall(r"font(?:-size)?: ([\d.]+)px", css)) * 0.92 >= 11, "0.92 em is code"
+    assert page.tables == page.scrolled > 5
+    assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.04, 0.9, [0.05, 0.1, 0.2, 0.5]),
+        (0.011, 0.019, [0.012, 0.014, 0.016, 0.018]),
+        (0.5, 0.52, [0.5, 0.505, 0.51, 0.515, 0.52]),
+        (2e-4, 3, [0.0002, 0.001, 0.01, 0.1, 1]),
+        (0.0009, 0.11, [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]),
+    ],
+)
+def test_a_logarithmic_axis_has_round_ticks(low, high, expected):
+    found = scales.ticks(scales.LOG_TICKS, low, high, 1 / 9, np.log10)
+    assert found == pytest.approx(expected)
+
+
+@given(low=st.floats(1e-6, 100), factor=st.floats(1.001, 1e5))
+def test_every_logarithmic_axis_has_ticks_that_do_not_touch(low, factor):
+    found = np.array(scales.ticks(scales.LOG_TICKS, low, low * factor, 1 / 9, np.log10))
+    assert len(found) >= 2
+    assert found[0] >= low and found[-1] <= low * factor
+    assert (np.diff(np.log10(found)) >= np.log10(factor) / 9 - 1e-12).all()
+    assert all("e" not in scales.plain(tick) for tick in found)
+
+
+def test_dice_has_the_roundest_ticks_and_numbers_are_plain():
+    ticks = scales.ticks(scales.DICE_TICKS, 0.85, 0.9995, 1 / 6, scales.to_scale)
+    assert ticks == [0.9, 0.97, 0.99, 0.997, 0.999]
+    assert [scales.plain(value) for value in (0.00001, 0.30000000000000004, 20.0)] == ["0.00001", "0.3", "20"]
+
+
+def test_a_single_validated_epoch_is_a_row_of_a_table_and_no_chart(tmp_path, data):
+    run = write_run(tmp_path / "runs" / "short", data)
+    epochs = [epoch.model_copy(update={"dice": None, "best": False}) for epoch in read_history(run.history(0))[:2]]
+    for fold, dice in ((0, 0.91), (1, 0.92)):
+        last = epochs[1].model_copy(update={"epoch": 3, "loss": 0.0123456, "dice": dice, "best": True})
+        write_history(run.history(fold), [*epochs, last])
+    page = Page(made(run))
+    assert len(page.charts) == 3
+    assert "no curve of the validation Dice" in page.by_id["training"]
+    assert ["1", "3", "0.01235", "3", "0.92000"] in page.rows
+    write_history(run.history(0), [last])
+    write_history(run.history(1), [last])
+    histories = read_results(run, data).members[0].histories
+    assert not tables.several_epochs(histories, "loss"), "one epoch has no curve of the loss"
 
 
 def test_names_are_escaped_and_a_long_list_of_cars_is_collapsed(tmp_path):
@@ -304,10 +393,10 @@ def test_members_are_compared(tmp_path, data):
     assert "Network" not in [row[0] for row in page.rows], "common facts are above the table"
     assert page.texts.count("U-Net, width 32, depth 4, stem 1") == 1
     assert ["augment.flip", "0.5", "0.25"] in page.rows
-    assert [row[1:6] for row in page.rows if row[0] in ("0", "1", "all")] == [
-        ["2", "4", "3, 3", "0, 1", "0.500"],
-        ["1", "2", "3, 3", "0.5, 0.5", "0.500"],
-        ["3", "6", "", "0.25, 0.75", "0.500"],
+    assert [row[3:8] for row in page.fold_rows()] == [
+        ["2", "4", "3, 3", "0, 1", "0.5"],
+        ["1", "2", "3, 3", "0.5, 0.5", "0.5"],
+        ["3", "6", "", "0.25, 0.75", "0.5"],
     ]
     training = " ".join(page.by_id["training"].split())
     commands = [f"make report RUN={tmp_path / 'runs' / name}" for name in "za"]
@@ -359,11 +448,69 @@ def test_perfect_and_empty_masks_and_a_submission(finished, tmp_path, data):
         tmp_path / "runs" / "extreme", data, predict=lambda truth, at: truth if at % 2 else np.zeros_like(truth)
     )
     write_rows(run.submission, [("a.jpg", "1 2"), ("b.jpg", "")])
+    change_record(CV, "cv", threshold=128 / 255)(run)  # as an earlier version recorded 0.5
     page = Page(made(run))
+    assert "the threshold in use, 0.5;" in " ".join(page.by_id["tuning"].split())
+    assert "No test photos are shown: the submission has no certainty.csv" in " ".join(
+        page.by_id["submission"].split()
+    )
     assert "No pixel is wrong." in page.by_id["gallery"]
     assert page.by_id["dice"] == "0.50000"
-    assert "2 images, 1 with an empty mask" in " ".join(page.by_id["submission"].split())
+    assert "2 images, 1 with an empty mask" in submission
     assert f"make predict RUN={finished[0].root}" in Page(finished[2]).by_id["submission"]
+
+
+def write_submission(run: RunFolder, data: DataFolder, cars: int = 10) -> dict[str, float]:
+    """Test photos of two views, their masks and how certain these are."""
+    shutil.copytree(data.root / "train", data.root / "test")
+    for photo in list((data.root / "test").iterdir()):
+        for number in range(cars):
+            shutil.copy(photo, photo.with_name(f"{number:012x}_{photo.stem[-2:]}.jpg"))
+        photo.unlink()
+    photos = DataFolder(data.root).test
+    write_rows(run.submission, [(photo.img, "1 100 200 300") for photo in photos[:-1]] + [(photos[-1].img, "")])
+    certainty = {photo.img: round(0.9 + 0.004 * at, 6) for at, photo in enumerate(photos)}
+    write_certainty(run.certainty, photos, np.array(list(certainty.values())))
+    names, digest = fingerprint_of(photos), sha256(run.submission)
+    make_submission_record(photos=names, sha256=digest).write(run.submission_record)
+    return certainty
+
+
+def test_the_contact_sheet_shows_the_least_sure_and_the_surest_photos(run, data):
+    certainty = write_submission(run, data)
+    page = Page(made(run))
+    names = sorted(certainty, key=lambda img: certainty[img])
+    shown = [*names[: contact_sheet.LEAST_SURE], *names[: -contact_sheet.SUREST - 1 : -1]]
+    assert len(page.tiles) == len(shown) == 16
+    for img, tile in zip(shown, page.tiles, strict=True):
+        assert tile.startswith(f"{img}expected Dice {certainty[img]:.5f}")
+    assert f"car {100 * 400 / (HEIGHT * WIDTH):.0f}\N{NO-BREAK SPACE}% of the photo" in page.tiles[0]
+    assert "empty mask" in page.tiles[12]
+    assert f"The mean is {np.mean(list(certainty.values())):.5f}" in " ".join(page.by_id["submission"].split())
+
+
+def test_a_car_fills_only_a_part_of_the_contact_sheet():
+    photos = [Photo(f"{car}_{view:02d}.jpg", car, view, Path()) for car in "ab" for view in range(1, 6)]
+    least_sure, surest = contact_sheet.first_and_last(pd.DataFrame({"photo": photos, "dice": np.arange(10) / 10}))
+    assert [photo.img[:4] for photo in least_sure] == ["a_01", "a_02", "b_01", "b_02"]
+    assert [photo.img[:4] for photo in surest] == ["b_05", "b_04", "a_05", "a_04"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda run, data: run.certainty.unlink(), "no certainty.csv of the same prediction; remove .*make predict"),
+        (lambda run, data: write_rows(run.submission, []), "no certainty.csv of the same prediction"),
+        (lambda run, data: shutil.rmtree(data.root / "test"), "cannot be read: .* has no folder test"),
+        (lambda run, data: next((data.root / "test").iterdir()).unlink(), "are not those that were predicted"),
+    ],
+)
+def test_without_test_photos_or_their_certainty_the_page_says_why(run, data, damage, reason):
+    write_submission(run, data)
+    damage(run, data)
+    choice = contact_sheet.choose(run, DataFolder(data.root))
+    assert choice.names == set()
+    assert re.search(reason, choice.reason)
 
 
 @pytest.mark.parametrize("name", ["cv", "oof_scores", "oof"])

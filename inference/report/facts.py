@@ -48,7 +48,7 @@ def _facts(member: Member, results: Results) -> dict[str, str]:
         "Network": _network(settings),
         "Input": f"{settings.input.width} × {settings.input.height} pixels, {_fit(settings)}",
         "Loss": _loss(settings),
-        "Training": f"{settings.train.epochs} epochs, {_batch(settings)}, {settings.train.optimizer}",
+        "Training": f"{_epochs(settings)}, {_batch(settings)}, {settings.train.optimizer}",
         "Learning rate": f"{settings.train.lr:g}, {settings.train.schedule}",
         "Split": f"{len(results.folds)} folds of cars, {_origin(settings)}",
         "Test-time augmentation": ", ".join(results.cv.tta),
@@ -83,6 +83,10 @@ def _loss(settings: Settings) -> str:
     return " + ".join(terms) + boundary + (", hard targets" if loss.targets == "hard" else "")
 
 
+def _epochs(settings: Settings) -> str:
+    return f"{settings.train.epochs} epoch{'s' if settings.train.epochs > 1 else ''}"
+
+
 def _batch(settings: Settings) -> str:
     train = settings.train
     return f"batches of {train.batch_size}" + (f" × {train.accumulate}" if train.accumulate > 1 else "")
@@ -95,7 +99,7 @@ def _origin(settings: Settings) -> str:
 
 
 def _data(settings: Settings, environment: Environment) -> str:
-    known = f"{environment.data} ({environment.fingerprint})"
+    known = f"{environment.data} (fingerprint {environment.fingerprint})"
     return known if settings.data.pseudo == "none" else f"{known}, and pseudo-labels of run {settings.data.pseudo}"
 
 
@@ -103,7 +107,9 @@ def _time(member: Member) -> str:
     """The training time of all folds together."""
     minutes = round(sum(float(table["seconds"].sum()) for table in member.histories.values()) / 60)
     epochs = sum(len(table) for table in member.histories.values())
-    return f"{minutes // 60} h {minutes % 60} min for {epochs} epochs" if epochs else "not recorded"
+    hours = f"{minutes // 60} h " if minutes >= 60 else ""
+    plural = "s" if epochs > 1 else ""
+    return f"{hours}{minutes % 60} min for {epochs} epoch{plural}" if epochs else "not recorded"
 
 
 def _versions(environment: Environment) -> dict[str, str]:

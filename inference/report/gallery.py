@@ -1,15 +1,11 @@
-"""Images with their mistakes: the worst, those with suspicious labels, typical ones and the best."""
+"""Training images with their mistakes: the worst, those with suspicious labels, typical ones and the best."""
 
-import base64
-import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image
 from tqdm import tqdm
 
 from competition import metrics, rle
@@ -18,9 +14,10 @@ from competition.data_folder import DataFolder
 from competition.images import Pixels
 from competition.mask_table import read_rows
 from competition.photo import Photo
-from inference.report.mistakes import Window, count, mistakes, worst_windows
+from inference.report.mistakes import RIGHT, Window, count, mistakes, worst_windows
+from inference.report.pictures import jpeg, narrowed, outline, overlay, photo_at
 from inference.report.results import ROUNDING, Results
-from inference.report.suspects import measure, suspects
+from inference.report.suspects import suspects
 from inference.report.tables import description
 
 WORST, SUSPECTS, TYPICAL, BEST = 12, 6, 4, 2
@@ -29,8 +26,6 @@ CROPS = 2
 CROP = (288, 352)  # height, width in pixels: two of them and the whole photo make a row of the page
 WHOLE_WIDTH = 720  # width of the whole photo in pixels: shown at 432, so that it is sharp on most screens
 THUMBNAIL_WIDTH = 132
-# Blue and orange are distinct for every type of colour vision. page.css has the same values.
-MISSED_COLOUR, EXTRA_COLOUR = (255, 94, 0), (0, 110, 255)
 # Largest distance in pixels of the drawn outline from the predicted one: less than a screen can show.
 TOLERANCE = 1.0
 
@@ -48,7 +43,13 @@ class Crop:
 
 @dataclass(frozen=True)
 class Case:
-    """One image of the gallery. ``photo`` is a data URI; ``outline`` is an SVG path in the image's pixels."""
+    """One image of the gallery.
+
+    Attributes:
+        shown: the part of the wrong pixels that is in the crops; 1 if no pixel is wrong.
+        photo: a data URI.
+        outline: an SVG path in the image's pixels.
+    """
 
     img: str
     car: str
@@ -59,6 +60,7 @@ class Case:
     iou: float
     missed: int
     extra: int
+    shown: float
     height: int
     width: int
     photo: str
@@ -75,12 +77,20 @@ class Chapter:
     cases: list[Case]
 
 
-def gallery(results: Results, data: DataFolder) -> list[Chapter]:
-    """The chapters of the gallery; one image may be in several."""
+def gallery(
+    results: Results, data: DataFolder, predicted: Mapping[str, str], measured: pd.DataFrame
+) -> list[Chapter]:
+    """The chapters of the gallery; one image may be in several.
+
+    Args:
+        results: the scored run.
+        data: its photos and masks.
+        predicted: the run-length code of each scored image.
+        measured: of ``suspects.measure``.
+    """
     photos = {photo.img: photo for photo in data.train}
-    predicted = _predictions(results, photos)
     chosen = choose(results.scores)
-    chosen[1:1] = _suspicious(results, data, predicted, photos)
+    chosen[1:1] = _suspicious(measured)
     imgs = list(dict.fromkeys(img for _, _, chapter in chosen for img in chapter))
     scores = {str(row["img"]): row for _, row in results.scores[results.scores["img"].isin(imgs)].iterrows()}
     cases = {}
@@ -111,42 +121,10 @@ def choose(scores: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
     return [(title, text, [str(img) for img in table["img"]]) for title, text, table in chapters if len(table)]
 
 
-def view_thumbnails(data: DataFolder, views: Iterable[int]) -> dict[int, str]:
-    """For each view a small photo as a data URI, of as few cars as possible."""
-    first: dict[int, Photo] = {}
-    for photo in data.train:
-        first.setdefault(photo.view, photo)
-    return {view: _thumbnail(first[view]) for view in views}
-
-
-def _thumbnail(photo: Photo) -> str:
-    height, width = photo.shape
-    rgb, _ = photo.read_halved(at_least=(height * THUMBNAIL_WIDTH // width, THUMBNAIL_WIDTH))
-    return jpeg(_narrowed(rgb, THUMBNAIL_WIDTH), quality=72)
-
-
-def _suspicious(
-    results: Results, data: DataFolder, predicted: Mapping[str, str], photos: Mapping[str, Photo]
-) -> list[tuple[str, str, list[str]]]:
-    """The chapter of labels that may be wrong, or nothing."""
-    try:
-        found = suspects(measure(predicted.items(), photos, data), SUSPECTS)
-    except ValueError as error:
-        raise Failure(f"{results.run.oof}, {error}; make score RUN={results.run.called}") from error
-    if not found:
-        return []
-    text = (
-        "Images whose predicted mask differs from the label over whole patches, far more than in other images of "
-        "the same car: either the prediction or the label is wrong. Look at each. An image with a wrong label can be "
-        f"left out of training, but not out of the score: SET=data.leave_out=[{found[0].img}]"
-    )
-    return [("Suspicious labels", text, [suspect.img for suspect in found])]
-
-
-def _predictions(results: Results, photos: Mapping[str, Photo]) -> dict[str, str]:
+def predictions(results: Results, data: DataFolder) -> dict[str, str]:
     """The run-length codes of all scored images, from oof.csv.gz."""
     wanted = set(results.scores["img"])
-    unknown = sorted(wanted - photos.keys())
+    unknown = sorted(wanted - {photo.img for photo in data.train})
     if unknown:
         raise Failure(
             f"{results.run.oof_scores} scores {unknown[0]}, which is not a training photo; "
@@ -163,6 +141,27 @@ def _predictions(results: Results, photos: Mapping[str, Photo]) -> dict[str, str
     return found
 
 
+def view_thumbnails(data: DataFolder, views: Iterable[int]) -> dict[int, str]:
+    """For each view a small photo as a data URI, of as few cars as possible."""
+    first: dict[int, Photo] = {}
+    for photo in data.train:
+        first.setdefault(photo.view, photo)
+    return {view: photo_at(first[view], THUMBNAIL_WIDTH, quality=72) for view in views}
+
+
+def _suspicious(measured: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
+    """The chapter of labels that may be wrong, or nothing."""
+    found = suspects(measured, SUSPECTS)
+    if not found:
+        return []
+    text = (
+        "Images whose predicted mask differs from the label over whole patches, far more than in other images of "
+        "the same car: either the prediction or the label is wrong. Look at each. An image with a wrong label can be "
+        f"left out of training, but not out of the score: SET=data.leave_out=[{found[0].img}]"
+    )
+    return [("Suspicious labels", text, [suspect.img for suspect in found])]
+
+
 def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[Any]", code: str) -> Case:
     rgb = photo.read()
     truth = data.truth(photo)
@@ -175,6 +174,7 @@ def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[An
             f"make score RUN={results.run.called} writes both"
         )
     wrong = mistakes(truth, predicted)
+    windows = worst_windows(wrong, CROP, CROPS)
     missed, extra = count(wrong)
     return Case(
         img=photo.img,
@@ -186,11 +186,12 @@ def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[An
         iou=counted.iou,
         missed=missed,
         extra=extra,
+        shown=_shown(wrong, windows),
         height=rgb.shape[0],
         width=rgb.shape[1],
-        photo=jpeg(_narrowed(rgb, WHOLE_WIDTH), quality=80),
-        outline=outline(predicted),
-        crops=[_crop(rgb, wrong, window) for window in worst_windows(wrong, CROP, CROPS)],
+        photo=jpeg(narrowed(rgb, WHOLE_WIDTH), quality=80),
+        outline=outline(predicted, TOLERANCE),
+        crops=[_crop(rgb, wrong, window) for window in windows],
     )
 
 
@@ -199,39 +200,10 @@ def _crop(rgb: Pixels, wrong: Pixels, window: Window) -> Crop:
     return Crop(window, jpeg(window.of(rgb), quality=88), overlay(window.of(wrong)), missed, extra)
 
 
-def outline(mask: Pixels) -> str:
-    """The outlines of an (H, W) mask and its holes as an SVG path in pixels; "" for an empty mask."""
-    borders, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    paths = []
-    for border in borders:
-        corners = cv2.approxPolyDP(border, TOLERANCE, closed=True).reshape(-1, 2).tolist()
-        paths.append("M" + "L".join(f"{x} {y}" for x, y in corners) + "Z")
-    return "".join(paths)
-
-
-def overlay(wrong: Pixels) -> str:
-    """Mistakes as a PNG data URI: wrong pixels are coloured, right ones transparent."""
-    image = Image.fromarray(wrong)
-    image.putpalette([0, 0, 0, *MISSED_COLOUR, *EXTRA_COLOUR])
-    return _data_uri("png", lambda file: image.save(file, "PNG", transparency=0, bits=2, optimize=True))
-
-
-def jpeg(rgb: Pixels, quality: int) -> str:
-    """An (H, W, 3) RGB image as a JPEG data URI."""
-    image = Image.fromarray(np.ascontiguousarray(rgb))
-    return _data_uri("jpeg", lambda file: image.save(file, "JPEG", quality=quality, optimize=True))
-
-
-def _data_uri(kind: str, save: Callable[[io.BytesIO], None]) -> str:
-    file = io.BytesIO()
-    save(file)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
-
-
-def _narrowed(rgb: Pixels, width: int) -> Pixels:
-    """The image reduced to this width; a narrower image stays as it is."""
-    if rgb.shape[1] <= width:
-        return rgb
-    height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))
-    narrowed: Pixels = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    return narrowed
+def _shown(wrong: Pixels, windows: Iterable[Window]) -> float:
+    """The part of the wrong pixels that lies in any of the windows."""
+    hidden = wrong.copy()
+    for window in windows:
+        window.of(hidden)[:] = RIGHT
+    everything = np.count_nonzero(wrong)
+    return 1 - np.count_nonzero(hidden) / everything if everything else 1.0

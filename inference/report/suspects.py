@@ -19,6 +19,7 @@ from competition import rle
 from competition.data_folder import DataFolder
 from competition.photo import Photo
 from competition.rle import Mask, Shape
+from inference.report.mistakes import count, mistakes
 
 PATCH = 1 / 80  # side of the smallest patch, as a part of the image height: 16 pixels of 1280
 SMALLEST = 3  # pixels of that side in a small image
@@ -50,7 +51,9 @@ def patches(first: Mask, second: Mask) -> int:
 
 
 def measure(rows: Iterable[tuple[str, str]], photos: Mapping[str, Photo], data: DataFolder) -> pd.DataFrame:
-    """A table of img, car, patches, and least (the smallest area of patches that counts) of out-of-fold masks.
+    """Compare out-of-fold masks with the labels, in pixels.
+
+    The table has the columns img, car, missed, extra, patches, and least, the smallest area of patches that counts.
 
     Args:
         rows: (image name, run-length code).
@@ -61,19 +64,20 @@ def measure(rows: Iterable[tuple[str, str]], photos: Mapping[str, Photo], data: 
         ValueError: a code is malformed; the message names the image and the token.
     """
 
-    def one(row: tuple[str, str]) -> tuple[str, str, int, int]:
+    def one(row: tuple[str, str]) -> tuple[str, str, int, int, int, int]:
         photo = photos[row[0]]
         shape = photo.shape
         try:
             predicted = rle.decode(row[1], shape)
         except ValueError as error:
             raise ValueError(f"{photo.img}: {error}") from error
-        differ = patches(rle.to_mask(data.truth_spans(photo), shape), predicted)
-        return photo.img, photo.car, differ, LARGE * patch_side(shape) ** 2
+        truth = rle.to_mask(data.truth_spans(photo), shape)
+        missed, extra = count(mistakes(truth, predicted))
+        return photo.img, photo.car, missed, extra, patches(truth, predicted), LARGE * patch_side(shape) ** 2
 
     with ThreadPoolExecutor() as pool:
         measured = list(pool.map(one, tqdm(list(rows), desc="labels", unit="image", disable=None, leave=False)))
-    return pd.DataFrame(measured, columns=["img", "car", "patches", "least"])
+    return pd.DataFrame(measured, columns=["img", "car", "missed", "extra", "patches", "least"])
 
 
 def suspects(measured: pd.DataFrame, limit: int) -> list[Suspect]:

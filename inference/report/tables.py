@@ -1,4 +1,4 @@
-"""Scores by fold, by view, by make and by car."""
+"""The numbers of the page: a summary, and scores by fold, by view, by make and by car."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,36 @@ from competition.grouping import UNKNOWN_VIEW
 from inference.report.results import Member, Results
 
 MOST_VIEWS = 24  # columns that fit a screen; of more views the worst are shown
+WORST_PART = 0.1  # of the images, whose part of the error is in the summary
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Where the error is; the error of an image is 1 - Dice.
+
+    Attributes:
+        worst: number of the worst images, a tenth of all.
+        worst_share: their part of the sum of all errors.
+        missed_share: the part of the wrong pixels of all images that are missed, the others being extra; None if no
+            pixel is wrong.
+    """
+
+    worst: int
+    worst_share: float
+    worst_img: str
+    worst_dice: float
+    missed_share: float | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of one fold; the best epoch is the one whose weights are used, None if none is validated."""
+
+    fold: int
+    epochs: int
+    loss: float
+    best_epoch: int | None
+    dice: float | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +86,35 @@ class GroupRow:
     dice: float
     iou: float
     error: float
+
+
+def summary(scores: pd.DataFrame, measured: pd.DataFrame) -> Summary:
+    """Where the error is; ``measured`` has the missed and extra pixels of each image."""
+    error = 1 - scores["dice"].sort_values()
+    count = max(1, round(WORST_PART * len(error)))
+    worst, wrong = _worst(scores), measured[["missed", "extra"]].to_numpy().sum()
+    return Summary(
+        count,
+        float(error.iloc[:count].sum() / error.sum()) if error.sum() else 0.0,
+        worst["img"],
+        worst["dice"],
+        float(measured["missed"].sum() / wrong) if wrong else None,
+    )
+
+
+def trainings(histories: dict[int, pd.DataFrame]) -> list[Training]:
+    """A row for each fold that has a history."""
+    rows = []
+    for fold, table in histories.items():
+        last, best = table.iloc[-1], table[table["best"]].tail(1)
+        kept = (int(best["epoch"].item()), float(best["dice"].item())) if len(best) else (None, None)
+        rows.append(Training(fold, int(last["epoch"]), float(last["loss"]), *kept))
+    return rows
+
+
+def several_epochs(histories: dict[int, pd.DataFrame], column: str) -> bool:
+    """Whether a fold has values of more than one epoch, so that there is a line to draw."""
+    return any(table[column].count() > 1 for table in histories.values())
 
 
 def by_fold(results: Results) -> list[FoldRow]:
