@@ -451,9 +451,8 @@ def test_perfect_and_empty_masks_and_a_submission(finished, tmp_path, data):
     change_record(CV, "cv", threshold=128 / 255)(run)  # as an earlier version recorded 0.5
     page = Page(made(run))
     assert "the threshold in use, 0.5;" in " ".join(page.by_id["tuning"].split())
-    assert "No test photos are shown: the submission has no certainty.csv" in " ".join(
-        page.by_id["submission"].split()
-    )
+    submission = " ".join(page.by_id["submission"].split())
+    assert "No test photos are shown: the submission has no certainty.csv" in submission
     assert "No pixel is wrong." in page.by_id["gallery"]
     assert page.by_id["dice"] == "0.50000"
     assert "2 images, 1 with an empty mask" in submission
@@ -517,9 +516,23 @@ def test_without_test_photos_or_their_certainty_the_page_says_why(run, data, dam
 def test_a_run_without_scores_says_how_to_score_it(run, name):
     path = getattr(run, name)
     path.unlink()
+    for fold in (0, 1):
+        run.best(fold).touch()
     with pytest.raises(Failure, match=rf"{path}.*make score RUN={run.root}$"):
         made(run)
     assert not run.report.exists()
+
+
+def test_a_run_whose_folds_are_not_all_trained_says_which(run):
+    run.cv.unlink()
+    run.best(0).touch()
+    with pytest.raises(
+        Failure, match=rf"fold 1 is not trained; make cv RUN={run.root} trains .* alone: .*{run.best(0)}$"
+    ):
+        made(run)
+    run.best(0).unlink()
+    with pytest.raises(Failure, match=rf"folds 0, 1 are not trained; make cv RUN={run.root} trains and scores them$"):
+        made(run)
 
 
 def change_scores(change) -> Callable[[RunFolder], None]:

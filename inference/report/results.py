@@ -12,6 +12,7 @@ from competition.run.folder import SCORE_COLUMNS, RunFolder, run_at
 from competition.run.records import CV, Environment, Epoch, read_history
 from competition.settings.resolve import load_settings
 from competition.settings.schema import Settings
+from folds.split import read_folds
 
 # The columns of a table of epochs. An epoch without validation has a Dice of NaN, a gap in the curve.
 EPOCH = {"epoch": int, "loss": float, "seconds": float, "dice": float, "best": bool}
@@ -64,12 +65,28 @@ def read_results(run: RunFolder, data: DataFolder) -> Results:
     """Read everything but the masks."""
     for path in (run.cv, run.oof_scores, run.oof):
         if not path.is_file():
-            raise Failure(f"no {path}; score the trained folds first: make score RUN={run.called}")
+            raise Failure(f"no {path}; {_how_to_score(run)}")
     scores = _scores(run)
     cv = _cv(run, scores)
     described = scores.join(_described(data), on="car")
     described[["year", "make", "model"]] = described[["year", "make", "model"]].fillna("")
     return Results(run, cv, described, _members(run, cv))
+
+
+def _how_to_score(run: RunFolder) -> str:
+    """What a run without a CV needs; a score needs all folds."""
+    if Environment.read(run.environment).runs:  # the networks are in other runs
+        return f"score the runs first: make score RUN={run.called}"
+    folds = sorted(set(read_folds(run.folds).values()))
+    trained = [fold for fold in folds if run.best(fold).is_file()]
+    missing = [str(fold) for fold in folds if fold not in trained]
+    if not missing:
+        return f"score the trained folds first: make score RUN={run.called}"
+    verb = f"folds {', '.join(missing)} are" if len(missing) > 1 else f"fold {missing[0]} is"
+    advice = f"{verb} not trained; make cv RUN={run.called} trains and scores them"
+    for fold in trained[:1]:
+        advice += f"; to score fold {fold} alone: python -m inference.evaluate --model {run.best(fold)}"
+    return advice
 
 
 def _scores(run: RunFolder) -> pd.DataFrame:
