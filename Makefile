@@ -11,6 +11,7 @@
 ##  NPROC         processes that train, score or predict together, one per GPU  (one)
 ##  DEVICE        cpu, cuda, or cuda:1 for the second GPU  (the GPU, if there is one)
 ##  FILE          submission to validate, or to write as masks; packed run; exported model  (the run's)
+##  FORMAT        png or coco: how `make masks` writes masks  (png)
 ##  STATE         1: pack what a training or prediction resumes from, too
 ##  MESSAGE       description of the submission on Kaggle
 ##  FROM          folder with Kaggle's zip files, or what is in them: `make data` takes the data from there
@@ -50,6 +51,7 @@ $(call takes,score predict pseudo,RUNS)
 $(call takes,train,FOLD)
 $(call takes,validate masks submit report,RUN DATA)
 $(call takes,validate masks,FILE)
+$(call takes,masks,FORMAT)
 $(call takes,pack unpack,RUN FILE)
 $(call takes,pack,STATE)
 $(call takes,export,RUN FOLD FILE SET)
@@ -92,7 +94,7 @@ STUDIO = $(call text,CARS,--cars) $(call text,TEST_CARS,--test-cars) $(call text
 SETTING = $(call text,SETTINGS,--settings) $(call text,FOLDS,--set split.folds) $(call list,SET,--set)
 OPTIONS = $(call text,RUN,--run) $(call list,RUNS,--runs) $(call text,DATA,--data) $(call text,PRESET,--preset) \
 	$(SETTING) $(call text,FOLD,--fold) $(call text,FILE,--file) $(call text,MESSAGE,--message) $(call switch,HQ,--hq) \
-	$(call text,FROM,--from) $(call text,ONLY,--only) \
+	$(call text,FROM,--from) $(call text,ONLY,--only) $(call text,FORMAT,--format) \
 	$(call switch,DRY_RUN,--dry-run) $(call switch,FORCE,--force) $(call switch,STATE,--state) \
 	$(call text,IMAGES,--images) $(call text,MASKS,--masks) $(call text,TEST,--test) $(call text,SHEET,--sheet) \
 	$(call switch,ALL,--all) $(call text,HOURS,--hours) $(call text,MINUTES,--minutes) \
@@ -198,7 +200,7 @@ score predict pseudo: $(READY)
 validate: MODULE = submissions.validate ## check the submission of RUN, or FILE, against the sample submission
 submit: MODULE = submissions.submit ## validate, upload to Kaggle and wait for the score (MESSAGE, DRY_RUN=1, FORCE=1)
 submissions: MODULE = submissions.ledger ## the ledger: every submission with its CV and Kaggle's scores
-masks: MODULE = submissions.masks ## write the masks of RUN's submission, or of FILE, as image files
+masks: MODULE = submissions.masks ## write the masks of RUN's submission, or of FILE, as PNG files or for COCO (FORMAT)
 report: MODULE = inference.report ## one HTML page about RUN
 pack: MODULE = competition.run.pack ## write RUN as one zip file with a model card (STATE=1: to resume elsewhere)
 unpack: MODULE = competition.run.unpack ## make a run of FILE, a packed run

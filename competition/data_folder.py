@@ -84,6 +84,18 @@ class DataFolder:
         return names
 
     @cached_property
+    def submission_photos(self) -> list[Photo]:
+        """The test photos that a submission names, in its order."""
+        by_name = {photo.img: photo for photo in self.test}
+        missing = [name for name in self.submission_names if name not in by_name]
+        if missing:
+            raise Failure(
+                f"{len(missing):,} names of {self.root / 'sample_submission.csv'} are not in the test folder, such "
+                f"as {missing[0]}; `make check` lists them"
+            )
+        return [by_name[name] for name in self.submission_names]
+
+    @cached_property
     def metadata(self) -> pd.DataFrame:
         """metadata.csv with the car as index; an empty table with the same columns if the file does not exist."""
         path = self.root / "metadata.csv"

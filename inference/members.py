@@ -12,7 +12,7 @@ from competition import files
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.files import held
-from competition.run.folder import RunFolder, run_at
+from competition.run.folder import Predicted, RunFolder, run_at
 from competition.run.open import add_run_arguments, open_run
 from competition.run.records import Environment, read_history
 from competition.settings.resolve import load_settings
@@ -63,10 +63,10 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
     return paths
 
 
-def one_at_a_time(run: RunFolder) -> AbstractContextManager[None]:
-    """Lock a run against other commands that predict or score it."""
-    busy = f"run {run.name} is being predicted or scored by another process"
-    return ranks.entered_by_first(held(run.root / ".inference.lock", busy))
+def one_at_a_time(place: Predicted) -> AbstractContextManager[None]:
+    """Lock a run against other commands that predict or score it, or the masks of other data."""
+    busy = f"{place.root} is being predicted or scored by another process"
+    return ranks.entered_by_first(held(place.lock, busy))
 
 
 def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None:

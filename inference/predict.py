@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from competition import files, rle
-from competition.command import Failure, parser, run_command
+from competition.command import parser, run_command
 from competition.data_folder import DataFolder, fingerprint_of
 from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
 from competition.photo import Photo
-from competition.run.folder import RunFolder
+from competition.run.folder import Predicted, RunFolder
+from competition.run.predictions import place_for
 from competition.run.records import CV, SubmissionFacts, SubmissionRecord
 from competition.settings.schema import Inference, Settings
 from folds import ranks
@@ -45,41 +46,37 @@ def write_certainty(path: Path, photos: Sequence[Photo], expected_dice: Numbers)
     files.write_text(path, table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
 
 
-def test_photos(data: DataFolder) -> list[Photo]:
-    """The test photos in the order of the submission."""
-    by_name = {photo.img: photo for photo in data.test}
-    missing = [name for name in data.submission_names if name not in by_name]
-    if missing:
-        raise Failure(
-            f"{len(missing)} names of {data.root / 'sample_submission.csv'} are not in the test folder, such as "
-            f"{missing[0]}; `make check` lists them"
-        )
-    photos = [by_name[name] for name in data.submission_names]
-    if len(photos) < len(data.test):
+def print_left_out(data: DataFolder) -> None:
+    """Print how many test photos are not predicted."""
+    if left_out := len(data.test) - len(data.submission_photos):
         print(
-            f"note: {len(data.test) - len(photos):,} photos of the test folder are not in sample_submission.csv and "
-            "are not predicted; remove that file to predict all"
+            f"note: {left_out:,} photos of the test folder are not in sample_submission.csv and are not predicted; "
+            "remove that file to predict all"
         )
-    return photos
 
 
-def is_done(run: RunFolder, facts: SubmissionFacts) -> bool:
-    """Whether the run has a complete submission with these facts."""
-    record = SubmissionRecord.read_if_exists(run.submission_record)
+def is_done(place: Predicted, facts: SubmissionFacts) -> bool:
+    """Whether there is a complete submission with these facts."""
+    record = SubmissionRecord.read_if_exists(place.submission_record)
     return (
         record is not None
         and record.key == key_of(**facts.model_dump())
-        and run.submission.is_file()
-        and record.sha256 == sha256(run.submission)
+        and place.submission.is_file()
+        and record.sha256 == sha256(place.submission)
     )
 
 
 def predict(
-    run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder], deadline: Deadline
+    run: RunFolder,
+    settings: Settings,
+    data: DataFolder,
+    members: Sequence[RunFolder],
+    *,
+    place: Predicted,
+    deadline: Deadline,
 ) -> None:
-    """Write the run's submission and its record; finished shards of an interrupted call are reused."""
-    how = settings.inference
-    photos = test_photos(data)
+    """Write a submission and its record to a place; finished shards of an interrupted call are reused."""
+    how, photos = settings.inference, data.submission_photos
     folds = sorted(set(read_folds(run.folds).values()))
     threshold, weights = choose(how, members, CV.read_if_exists(run.cv))
     members, weights = with_weight(members, weights)
@@ -98,15 +95,15 @@ def predict(
         checkpoints={str(path): digest for path, digest in digests.items()},
         **facts_of(how, device),
     )
-    if is_done(run, facts):
-        print(f"{run.submission} is complete: {facts.images:,} images, {facts.networks} networks; nothing to do")
+    if is_done(place, facts):
+        print(f"{place.submission} is complete: {facts.images:,} images, {facts.networks} networks; nothing to do")
         return
 
     def write(ensembles: Sequence[Ensemble], shard: Sequence[Photo], file: Path) -> None:
         predict_to(file, shard, ensembles, threshold=threshold, settings=how)
 
     job = ShardedJob(
-        run.submission_shards,
+        place.submission_shards,
         facts.model_dump() | {"numbers": ["expected_dice"]},
         digests,
         settings=how,
@@ -115,18 +112,26 @@ def predict(
     )
     shards = job.run(photos, networks, weights * len(folds), write, title="predict")
     if ranks.first():
-        submission_file.join(run.submission, shards)
-        write_certainty(run.certainty, photos, read_numbers(shards))
+        submission_file.join(place.submission, shards)
+        write_certainty(place.certainty, photos, read_numbers(shards))
         record = SubmissionRecord(
-            **facts.model_dump(), key=key_of(**facts.model_dump()), sha256=sha256(run.submission)
+            **facts.model_dump(), key=key_of(**facts.model_dump()), sha256=sha256(place.submission)
         )
-        record.write(run.submission_record)
+        record.write(place.submission_record)
     job.remove()
     member_weights = f"{format_weights(weights)}, " if len(members) > 1 else ""
     print(
-        f"{run.submission}: {len(photos):,} images by {len(networks)} networks, tta {', '.join(how.tta)}, "
+        f"{place.submission}: {len(photos):,} images by {len(networks)} networks, tta {', '.join(how.tta)}, "
         f"{member_weights}threshold {threshold:g}"
     )
+
+
+def reserved_place(run: RunFolder, data: DataFolder) -> Predicted:
+    """Where all ranks write the masks; the first rank decides."""
+    place = ranks.all_gather(place_for(run, data) if ranks.first() else run)[0]
+    if place != run:
+        print(f"note: {data.root} is not the data of run {run.name}; its masks go to {place.root}")
+    return place
 
 
 @ranks.joined()
@@ -138,9 +143,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments.parse_args(argv)
     deadline = Deadline(options.hours)
     run, settings, data, members = open_members(options)
-    with one_at_a_time(run):
-        predict(run, settings, data, members, deadline)
-    print(f"next: make validate RUN={run.called}")
+    print_left_out(data)
+    place = reserved_place(run, data)
+    with one_at_a_time(place):
+        predict(run, settings, data, members, place=place, deadline=deadline)
+    print(f"next: make validate {place.variables}")
 
 
 if __name__ == "__main__":

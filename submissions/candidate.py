@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from competition.command import Failure
+from competition.data_folder import DataFolder
 from competition.files import sha256
 from competition.run.folder import RunFolder
 from competition.run.open import data_of
+from competition.run.predictions import is_own
 from competition.run.records import CV, SubmissionRecord, Validated
+from submissions import kaggle_names
 from submissions.validate import stamp, validate
 
 LEVELS = 255  # masks are thresholded on uint8 levels: thresholds between the same two levels give the same masks
@@ -65,12 +68,15 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     made_by = record if record and record.sha256 == digest else None
     candidate = Candidate(run, file, digest, message, CV.read_if_exists(run.cv), made_by)
     validated = Validated.read_if_exists(run.validated)
-    objection = None if force else next(_objections(candidate, validated), None)
+    folder = data_of(run, Path(record.data) if record and data is None else data)
+    if data and not is_own(run, folder):
+        raise Failure(
+            f"{folder.root} is not the data of run {run.name}, and only masks of the run's own data are submitted; "
+            "name that folder with DATA=..., or omit DATA"
+        )
+    objection = None if force else next(_objections(candidate, folder, validated), None)
     if objection:
         raise Failure(objection)
-    if data is None and record:
-        data = Path(record.data)
-    folder = data_of(run, data)
     if validated != stamp(digest, folder):
         valid = validate(file, folder, any_area=force)
         if not force:  # implausible areas are accepted for this command only
@@ -78,9 +84,14 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     return candidate
 
 
-def _objections(candidate: Candidate, validated: Validated | None) -> Iterator[str]:
+def _objections(candidate: Candidate, data: DataFolder, validated: Validated | None) -> Iterator[str]:
     """Reasons not to submit a file, unless FORCE=1 is given."""
     run, file = candidate.run, candidate.file
+    if difference := kaggle_names.why_not(data.submission_names):
+        yield (
+            f"{file} is not for Kaggle: it must have the {kaggle_names.IMAGES:,} names of Carvana's test set, and "
+            f"{data.root} has {difference}; name Carvana's folder with DATA=..., or add FORCE=1"
+        )
     if candidate.cv is None:
         yield f"run {run.name} has no CV to compare the score with; make cv RUN={run.called}, or add FORCE=1"
     if validated and validated.sha256 != candidate.sha256:

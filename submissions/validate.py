@@ -23,8 +23,9 @@ from competition.data_folder import DataFolder
 from competition.files import sha256
 from competition.mask_table import BadRow, MaskRow, scan
 from competition.rle import Shape
-from competition.run.folder import RunFolder, run_at
+from competition.run.folder import Predicted, run_at
 from competition.run.open import data_of
+from competition.run.predictions import predicted
 from competition.run.records import SubmissionRecord, Validated
 
 CARVANA: Shape = (1280, 1918)
@@ -78,21 +79,24 @@ def findings(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> 
     line_of = dict.fromkeys(names, 0)  # 0: not seen yet
     expected = iter(names)
     rows, implausible, in_order = 0, 0, True
-    try:
-        yield from _name_findings(file)
-        for row in tqdm(scan(file), total=len(names), unit="row", disable=None, leave=False):
-            if isinstance(row, BadRow):
-                yield Finding(Kind.HEADER if row.is_header else Kind.ROW, row.message)
-                continue
-            rows += 1
-            in_order &= next(expected, None) == row.img
-            for found in _row_findings(row, line_of, shape_of_image):
-                implausible += found.kind is Kind.AREA
-                yield found
-    except Failure as error:
-        yield Finding(Kind.FILE, str(error))
+    yield from _name_findings(file)
+    for row in tqdm(_lines(file), total=len(names), unit="row", disable=None, leave=False):
+        if isinstance(row, Failure):
+            yield Finding(Kind.FILE, str(row))
+            return  # all rows after that place would be missing
+        if isinstance(row, BadRow):
+            yield Finding(Kind.HEADER if row.is_header else Kind.ROW, row.message)
+            continue
+        rows += 1
+        in_order &= next(expected, None) == row.img
+        for found in _row_findings(row, line_of, shape_of_image):
+            implausible += found.kind is Kind.AREA
+            yield found
     missing = [img for img, line in line_of.items() if not line]
-    yield from (Finding(Kind.MISSING, f"{file}: no row for {img}") for img in missing)
+    if rows:
+        yield from (Finding(Kind.MISSING, f"{file}: no row for {img}") for img in missing)
+    else:
+        yield Finding(Kind.MISSING, f"{file}: no rows")
     if implausible > max(FEW, IMPLAUSIBLE_ROWS * rows):
         yield Finding(Kind.TOO_MANY, f"{file}: {implausible:,} of {rows:,} masks are implausible")
     if not in_order and not missing and rows == len(names):
@@ -136,6 +140,14 @@ def shapes(data: DataFolder) -> ShapeOfImage:
     except Failure:
         photos = {}
     return lambda img: photos[img].shape if img in photos else CARVANA
+
+
+def _lines(file: Path) -> Iterator[MaskRow | BadRow | Failure]:
+    """Every line; a Failure at the place from which on the file cannot be read."""
+    try:
+        yield from scan(file)
+    except Failure as error:
+        yield error
 
 
 def _name_findings(file: Path) -> Iterator[Finding]:
@@ -202,23 +214,31 @@ def _advice(wrong: set[Kind]) -> str:
 def add_submission_arguments(arguments: ArgumentParser) -> None:
     """Add the options that name a submission and its data folder."""
     arguments.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
-    arguments.add_argument("--data", type=Path, help="data folder; by default that of the submission")
-    arguments.add_argument("--file", type=Path, help="the submission; by default the run's submission.csv.gz")
+    arguments.add_argument(
+        "--data", type=Path, help="data folder whose masks are meant; by default that of the run's submission"
+    )
+    arguments.add_argument("--file", type=Path, help="any other submission; DATA is the folder with its photos")
 
 
-def open_submission(options: Namespace) -> tuple[RunFolder, Path, DataFolder]:
-    """The run, the submission and the data folder that the options of ``add_submission_arguments`` name."""
+def open_submission(options: Namespace) -> tuple[Predicted, Path, DataFolder]:
+    """What the options of ``add_submission_arguments`` name.
+
+    Returns:
+        The place of the predicted masks, the submission, and its data folder. Another file belongs to the run.
+    """
     run = run_at(options.run)
-    file = options.file or run.submission
-    if not file.is_file():
-        raise Failure(f"no submission {file}; make one first: make predict RUN={run.called}")
-    return run, file, data_of(run, options.data) if options.file else predicted_data(run, options.data)
-
-
-def predicted_data(run: RunFolder, named: Path | None) -> DataFolder:
-    """The data folder of the command line, else of the run's submission, else of the run."""
-    record = SubmissionRecord.read_if_exists(run.submission_record) if named is None else None
-    return data_of(run, Path(record.data) if record else named)
+    if options.file:
+        if not options.file.is_file():
+            raise Failure(f"no submission {options.file}; name a file that exists with FILE=...")
+        return run, options.file, data_of(run, options.data)
+    if options.data is None and not run.submission.is_file():
+        raise Failure(f"no submission {run.submission}; make one first: make predict {run.variables}")
+    record = SubmissionRecord.read_if_exists(run.submission_record) if options.data is None else None
+    data = data_of(run, Path(record.data) if record else options.data)
+    place = predicted(run, data) if options.data else run
+    if not place.submission.is_file():
+        raise Failure(f"{place.submission} is not complete yet; run make predict {place.variables}")
+    return place, place.submission, data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -226,10 +246,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Check a submission file against the sample submission, line by line.")
     add_submission_arguments(arguments)
     options = arguments.parse_args(argv)
-    run, file, data = open_submission(options)
+    place, file, data = open_submission(options)
     found = validate(file, data)
     if not options.file:
-        found.write(run.validated)
+        found.write(place.validated)
 
 
 if __name__ == "__main__":

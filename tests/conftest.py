@@ -16,6 +16,7 @@ import pytest
 from kaggle_server import in_process, server  # noqa: F401
 from numpy.typing import NDArray
 from PIL import Image
+from submittable import small_test_set  # noqa: F401
 from trained_run import trained, trained_once  # noqa: F401
 
 ROOT = Path(__file__).parent.parent

@@ -1,16 +1,24 @@
 """A run with a submission that may be submitted, for the tests of submitting."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from sample_records import make_cv, make_submission_record
+import pytest
+from sample_records import make_cv, make_environment, make_submission_record
 
 from competition.files import sha256
 from competition.run.folder import RunFolder
-from submissions import submission_file
+from submissions import kaggle_names, submission_file
 
 NAMES = [f"0cdf5b5d0ce1_{view:02d}.jpg" for view in range(1, 17)]
 PLAUSIBLE = "1 400000"  # a mask that covers 16 % of Carvana's picture
+
+
+@pytest.fixture
+def small_test_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes ``NAMES`` the whole of Carvana's test set, in this process; others need ``--force``."""
+    monkeypatch.setattr(kaggle_names, "NAMES", hashlib.sha256("\n".join(NAMES).encode()).hexdigest())
 
 
 class SubmittableRun:
@@ -20,6 +28,7 @@ class SubmittableRun:
         self.folder, self.data = RunFolder(root / "runs" / "unet"), root / "data"
         self.data.mkdir()
         submission_file.write(self.data / "sample_submission.csv", ((name, "1 1") for name in NAMES))
+        make_environment(data=str(self.data.resolve())).write(self.folder.environment)
         make_cv().write(self.folder.cv)
         self.folder.settings.write_text("seed: 1\n")
         self.file = self.folder.submission

@@ -2,17 +2,22 @@
 
 import gzip
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sample_records import make_cv
 from submittable import NAMES, SubmittableRun
 
 from competition.command import Failure
+from competition.data_folder import DataFolder, fingerprint_of
 from competition.files import sha256
-from submissions import candidate
+from submissions import candidate, submission_file, validate
 from submissions.candidate import Candidate
+
+pytestmark = pytest.mark.usefixtures("small_test_set")
 
 
 @pytest.fixture
@@ -148,3 +153,30 @@ def test_a_message_and_a_submission_are_required(run: SubmittableRun) -> None:
     assert (
         rejection(run, force=True) == f"no submission {run.file}; make one first: make predict RUN={run.folder.root}"
     )
+
+
+def test_names_of_other_data_need_force_whatever_was_validated(run: SubmittableRun) -> None:
+    names = ["van_01.jpg", *NAMES[1:]]
+    submission_file.write(run.data / "sample_submission.csv", ((name, "1 1") for name in names))
+    run.predict(names=names)
+    prepare(run, force=True)
+    validate.main(["--run", str(run.folder.root)])
+    assert rejection(run) == (
+        f"{run.file} is not for Kaggle: it must have the 100,064 names of Carvana's test set, and {run.data} has 16 "
+        "names, of which 1 are not like 0cdf5b5d0ce1_01.jpg: van_01.jpg; name Carvana's folder with DATA=..., or add "
+        "FORCE=1"
+    )
+
+
+def test_only_masks_of_the_own_data_are_submitted(run: SubmittableRun, tmp_path: Path) -> None:
+    copy, other = tmp_path / "copy", tmp_path / "other"
+    for folder in (copy, other):
+        shutil.copytree(run.data, folder)
+        (folder / "test").mkdir()
+        for name in NAMES:
+            Image.new("1", (1918, 1280 if folder == copy else 640)).save(folder / "test" / name)
+    run.predict(photos=fingerprint_of(DataFolder(copy).submission_photos))
+    candidate.prepare(run.folder, copy, "first", force=False)
+    for force in (False, True):
+        with pytest.raises(Failure, match=f"{other} is not the data of run unet, and only masks of the run's own"):
+            candidate.prepare(run.folder, other, "first", force)

@@ -60,6 +60,7 @@ def passed(folder: Path, *arguments: str, **environment: str) -> list[list[str]]
         ("predict RUNS='a b' RUN=both", ["inference.predict --run=both --runs a b"]),
         ("pseudo SET=inference.tta=[identity]", ["inference.pseudo --set inference.tta=[identity]"]),
         ("cv HOURS=11", ["folds.train --all --hours=11", "inference.score --hours=11"]),
+        ("masks RUN=x DATA=d FORMAT=coco", ["submissions.masks --run=x --data=d --format=coco"]),
         ("pack RUN=x STATE=1 FILE=x.zip", ["competition.run.pack --run=x --file=x.zip --state"]),
         ("export RUN=x FOLD=1 FILE=x.onnx", ["inference.export --run=x --fold=1 --file=x.onnx"]),
         ("unpack FILE=x.zip", ["competition.run.unpack --file=x.zip"]),

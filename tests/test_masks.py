@@ -1,5 +1,6 @@
 """The masks of a submission as PNG files: the same pixels, under Carvana's names."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_the_files_can_be_used_as_training_masks(tmp_path: Path, data: DataFolde
     ("row", "reason"),
     [
         ("../../f00d_01.jpg", r"line 3: \.\./\.\./f00d_01\.jpg is not a test photo"),
-        ("f00d_02.jpg", r"line 3: f00d_02\.jpg would overwrite f00d_02_mask\.png of"),
+        ("f00d_02.jpg", r"line 3: f00d_02\.jpg is already in line 2; remove one row"),
     ],
 )
 def test_a_wrong_row_is_named_and_writes_no_file(tmp_path: Path, data: DataFolder, row: str, reason: str) -> None:
@@ -127,3 +128,18 @@ def test_the_size_is_taken_from_the_photos_of_the_run(
     submission(tmp_path, {"f00d_01.jpg": "1199 2"})
     masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
     assert read_mask(tmp_path / "masks" / "f00d_01_mask.png").labels.shape == (30, 40)
+
+
+def test_coco_annotations_are_one_file_beside_the_submission(
+    tmp_path: Path, data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission(tmp_path, {"f00d_01.jpg": "", "f00d_02.jpg": "1 3 40 2"})
+    call = ["--run", f"{tmp_path}", "--data", f"{data.root}", "--format", "coco"]
+    masks.main(call)
+    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'masks.json'}\n"
+    content = json.loads((tmp_path / "masks.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == list(SHAPES)
+    assert [(each["image_id"], each["area"]) for each in content["annotations"]] == [(2, 5)]
+    with held(tmp_path / ".masks.json.lock"), pytest.raises(Failure, match="another `make masks` writes"):
+        masks.main(call)
+    assert not (tmp_path / "masks").exists()

@@ -1,6 +1,7 @@
 """Predicting the test set into a submission. That kills and several processes leave its bytes unchanged is in
 ``test_ranks.py``."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,20 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sample_records import make_cv
 from trained_run import Trained, exchange
 
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.mask_file import read_mask
 from competition.mask_table import read_rows
 from competition.run.records import SubmissionRecord
 from folds.checkpoint import load_weights
 from folds.frame import Frame
 from inference.engine.host_masks import threshold_at
 from inference.predict import main as predict
-from inference.predict import test_photos as photos_of_submission
+from inference.predict import print_left_out
 from submissions.grade import grade
+from submissions.masks import main as masks
+from submissions.validate import main as validate
 
 
 @pytest.fixture
@@ -78,12 +83,13 @@ def test_the_same_call_again_does_nothing_and_other_settings_predict_again(
 
 def test_the_photos_are_those_that_the_sample_names(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(next((data / "test").iterdir()), data / "test" / "mine.jpg")
-    assert "mine.jpg" not in {photo.img for photo in photos_of_submission(DataFolder(data))}
+    print_left_out(DataFolder(data))
+    assert "mine.jpg" not in {photo.img for photo in DataFolder(data).submission_photos}
     assert capsys.readouterr().out.startswith("note: 1 photos of the test folder are not in sample_submission.csv")
     missing = sorted((data / "test").iterdir())[3]
     missing.unlink()
     with pytest.raises(Failure, match=missing.name):
-        photos_of_submission(DataFolder(data))
+        print_left_out(DataFolder(data))
 
 
 def test_other_photos_of_the_same_names_are_predicted_again(trained: Trained, data: Path) -> None:
@@ -132,3 +138,57 @@ def test_a_damaged_photo_is_named_and_finished_shards_are_kept(trained: Trained,
     make_cv(threshold=0.25).write(trained.run.cv)
     predict(call)
     assert SubmissionRecord.read(trained.run.submission_record).threshold == 0.25
+
+
+def test_masks_of_other_data_leave_the_submission_alone(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other folder has only test photos, of another size; it is interrupted and then goes on."""
+    run = trained.run
+    predict(trained.arguments)
+    before = {path: path.read_bytes() for path in (run.submission, run.submission_record)}
+    other = tmp_path / "vans"
+    (other / "test").mkdir(parents=True)
+    for number, path in enumerate(sorted((trained.data / "test").iterdir())[:3]):
+        with Image.open(path) as photo:
+            photo.resize((120, 80)).save(other / "test" / f"van {number}.png")
+    call = [*trained.arguments, "--data", str(other), "--set", "inference.shard=1"]
+    place = run.root / "predictions" / "vans"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("inference.predict.submission_file.join", interrupt)
+        predict(call)
+    assert len(list(place.glob("shards/*/*.csv.gz"))) == 3
+    monkeypatch.setattr("inference.predict.predict_to", interrupt)
+    capsys.readouterr()
+    predict(call)
+    variables = f"RUN={run.root} DATA={other}"
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"note: {other} is not the data of run small; its masks go to {place}"
+    assert out[-1] == f"next: make validate {variables}"
+    predict(call)
+    assert "predictions/vans/submission.csv.gz is complete: 3 images" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (run.root / "shards").exists()
+
+    named = [*trained.arguments, "--data", str(other)]
+    validate(named)
+    masks(named)
+    masks([*named, "--format", "coco"])
+    assert read_mask(place / "masks" / "van 2_mask.png").labels.shape == (80, 120)
+    assert [image["file_name"] for image in json.loads((place / "masks.json").read_text())["images"]] == [
+        "van 0.png",
+        "van 1.png",
+        "van 2.png",
+    ]
+    capsys.readouterr()
+    validate(trained.arguments)
+    assert capsys.readouterr().out == f"{run.submission} is a valid submission: 32 rows, every mask plausible\n"
+
+
+def test_data_without_photos_reserves_no_place(trained: Trained, data: Path) -> None:
+    shutil.rmtree(data / "test")
+    (data / "sample_submission.csv").unlink()
+    (data / "train" / "mine.jpg").touch()
+    with pytest.raises(Failure, match="no folder test"):
+        predict([*trained.arguments, "--data", str(data)])
+    assert not trained.run.predictions.exists()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from competition.run.folder import RunFolder, run_at
+from competition.run.folder import OtherData, RunFolder, run_at, variables_of
 
 
 def test_run_at_a_name_or_a_path() -> None:
@@ -17,6 +17,15 @@ def test_called_names_the_run(name: str) -> None:
     assert "/" not in run_at("mine").called
 
 
+def test_variables_name_the_masks() -> None:
+    run = run_at("mine")
+    assert run.variables == "RUN=mine"
+    other = OtherData(run.predictions / "photos", run, Path("my photos"))
+    assert (other.variables, other.root) == ("RUN=mine DATA='my photos'", Path("runs/mine/predictions/photos"))
+    assert variables_of(run.root) == "RUN=mine"
+    assert variables_of(other.root) == "RUN=mine DATA=..."
+
+
 def test_paths_of_folds() -> None:
     run = RunFolder(Path("runs/a"))
     assert run.last(2) == Path("runs/a/fold2/last.pt")
@@ -27,8 +36,9 @@ def test_paths_of_folds() -> None:
 
 def test_no_two_files_share_a_path() -> None:
     run = RunFolder(Path("runs/a"))
-    of_run = [getattr(run, name) for name, value in vars(RunFolder).items() if isinstance(value, property)]
+    properties = [name for name in dir(RunFolder) if isinstance(getattr(RunFolder, name), property)]
+    of_run = [getattr(run, name) for name in properties]
     paths = [path for path in of_run if isinstance(path, Path)]
     paths += [path(0) for path in (run.last, run.best, run.history, run.pseudo, run.learned_pseudo)]
-    assert len(paths) > 12
+    assert len(paths) > 18
     assert len(set(paths)) == len(paths)

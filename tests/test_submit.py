@@ -21,7 +21,7 @@ from submissions import ledger, submission_file, submit
 from submissions.ledger import Entry
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.usefixtures("in_process")
+pytestmark = pytest.mark.usefixtures("in_process", "small_test_set")
 
 
 class Workplace(SubmittableRun):
@@ -60,7 +60,7 @@ class Workplace(SubmittableRun):
 
     def start(self) -> "subprocess.Popen[str]":
         """Start the command in a process of its own, as a shell does."""
-        command = [sys.executable, "-m", "submissions.submit", *self.command()]
+        command = [sys.executable, "-m", "submissions.submit", *self.command("--force")]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     @property
@@ -133,7 +133,8 @@ def test_a_dry_run_needs_no_network_and_reads_each_record_once(
     status, out, _ = work.submit("--dry-run")
     mark = sha256(work.file)[:16]
     assert (status, out) == (0, f"dry run: {work.file} would be submitted as 'first [sha256:{mark}]'\n")
-    assert reads == {path.name: 1 for path in (work.folder.cv, work.folder.submission_record, work.folder.validated)}
+    run = work.folder
+    assert reads == {path.name: 1 for path in (run.environment, run.cv, run.submission_record, run.validated)}
     assert server.seen.total() == 0
     assert work.entries == []
     reads.clear()

@@ -10,6 +10,8 @@ fold<n>/pseudo.csv.gz               the pseudo-labels in the training set, if an
 oof.csv.gz, oof_scores.csv, cv.json out-of-fold masks, their scores, and the cross-validation score
 submission.csv.gz, submission.json  the masks of the test set, and how they were predicted
 certainty.csv                       img,expected_dice: how certain the networks are of each mask of the test set
+masks/, masks.json                  the same as PNG files, or as COCO annotations
+predictions/<name>/                 the masks of other data: data.json says which, and the five above
 pseudo/fold<n>.csv.gz               pseudo-labels of the test set by the networks of each fold
 oof/, shards/, pseudo/shards/       finished parts of a score, submission or pseudo-labels that are not complete
 <run>.onnx                          the networks as one ONNX model
@@ -17,6 +19,8 @@ report.html
 README.md, SHA256SUMS               of a packed run: model card and checksums
 """
 
+import shlex
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +30,50 @@ SCORE_COLUMNS = ["img", "car", "view", "fold", "dice", "iou"]  # of oof_scores.c
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """The paths of a run."""
+class Predicted(ABC):
+    """The paths of predicted masks. Those of the run's own test set lie in the folder of the run itself."""
 
     root: Path
+
+    @property
+    def submission(self) -> Path:
+        """The masks."""
+        return self.root / "submission.csv.gz"
+
+    @property
+    def submission_record(self) -> Path:
+        """How they were predicted."""
+        return self.root / "submission.json"
+
+    @property
+    def certainty(self) -> Path:
+        """The expected Dice of each mask: img,expected_dice."""
+        return self.root / "certainty.csv"
+
+    @property
+    def validated(self) -> Path:
+        """Which submission file has been validated."""
+        return self.root / "submission.validated.json"
+
+    @property
+    def submission_shards(self) -> Path:
+        """The finished parts of masks that are not complete."""
+        return self.root / "shards"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the command that predicts."""
+        return self.root / ".inference.lock"
+
+    @property
+    @abstractmethod
+    def variables(self) -> str:
+        """The variables of make that name these masks."""
+
+
+@dataclass(frozen=True)
+class RunFolder(Predicted):
+    """The paths of a run."""
 
     @property
     def name(self) -> str:
@@ -40,6 +84,11 @@ class RunFolder:
     def called(self) -> str:
         """The run in a command line: its name if the folder is in runs/, else its path."""
         return self.name if self.root.parent == RUNS else str(self.root)
+
+    @property
+    def variables(self) -> str:
+        """The variables of make that name the run."""
+        return f"RUN={self.called}"
 
     @property
     def settings(self) -> Path:
@@ -88,24 +137,9 @@ class RunFolder:
         return self.root / "cv.json"
 
     @property
-    def submission(self) -> Path:
-        """The masks of the test set."""
-        return self.root / "submission.csv.gz"
-
-    @property
-    def submission_record(self) -> Path:
-        """How the submission was predicted."""
-        return self.root / "submission.json"
-
-    @property
-    def certainty(self) -> Path:
-        """The expected Dice of each mask of the submission: img,expected_dice."""
-        return self.root / "certainty.csv"
-
-    @property
-    def validated(self) -> Path:
-        """Which submission file has been validated."""
-        return self.root / "submission.validated.json"
+    def predictions(self) -> Path:
+        """The folders with the masks of other data."""
+        return self.root / "predictions"
 
     @property
     def pushing(self) -> Path:
@@ -124,11 +158,6 @@ class RunFolder:
     def oof_shards(self) -> Path:
         """The finished parts of a score that is not complete."""
         return self.root / "oof"
-
-    @property
-    def submission_shards(self) -> Path:
-        """The finished parts of a submission that is not complete."""
-        return self.root / "shards"
 
     @property
     def pseudo_shards(self) -> Path:
@@ -163,3 +192,33 @@ class RunFolder:
 def run_at(name: str) -> RunFolder:
     """Return the run with a name in runs/, or at a path."""
     return RunFolder(Path(name) if "/" in name else RUNS / name)
+
+
+@dataclass(frozen=True)
+class OtherData(Predicted):
+    """The paths of the masks of data that is not the run's own.
+
+    Attributes:
+        run: the run that predicts.
+        data: the data folder, as the user names it.
+    """
+
+    run: RunFolder
+    data: Path
+
+    @property
+    def source(self) -> Path:
+        """Which data folder the masks are of."""
+        return self.root / "data.json"
+
+    @property
+    def variables(self) -> str:
+        """The variables of make that name the run and the data."""
+        return f"RUN={self.run.called} DATA={shlex.quote(str(self.data))}"
+
+
+def variables_of(folder: Path) -> str:
+    """The variables of make for the files of a folder of a run, where the path of other data is not known."""
+    if folder.parent.name == RunFolder(Path()).predictions.name:
+        return f"RUN={RunFolder(folder.parent.parent).called} DATA=..."
+    return RunFolder(folder).variables

@@ -12,20 +12,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from competition.command import Failure, os_reason
 from competition.files import read_json, write_json, write_text
-from competition.run.folder import RunFolder
+from competition.run.folder import RunFolder, variables_of
 
 
 class Record(BaseModel):
     """A JSON object in a file. Unknown keys are errors: another version of this project has written the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    # What to do about a damaged file; {run} is the run as a command line names it.
+    # What to do about a damaged file; {run} is the run as a command line names it, such as RUN=first.
     advice: ClassVar[str]
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a record; raise a Failure if the file is missing, damaged, or from another version."""
-        advice = cls.advice.format(run=RunFolder(path.parent).called)
+        advice = cls.advice.format(run=variables_of(path.parent))
         content = read_json(path, advice)
         try:
             return cls.model_validate(content)
@@ -142,7 +142,7 @@ class CV(Record):
         checkpoints: SHA-256 of each weights file that was scored, by its path.
     """
 
-    advice: ClassVar[str] = "write it again: make score RUN={run}"
+    advice: ClassVar[str] = "write it again: make score {run}"
 
     dice: float
     iou: float
@@ -200,16 +200,24 @@ class SubmissionRecord(SubmissionFacts):
         sha256: of the submission file.
     """
 
-    advice: ClassVar[str] = "remove it and write it again: make predict RUN={run}"
+    advice: ClassVar[str] = "remove it and write it again: make predict {run}"
 
     key: str
     sha256: str
 
 
+class PredictedData(Record):
+    """data.json of predictions/<name>/: the data folder whose masks are there, absolute."""
+
+    advice: ClassVar[str] = "remove its folder and predict again: make predict {run}"
+
+    data: str
+
+
 class Validated(Record):
     """The stamp of a valid submission: its hash, and the hash and number of the names it was validated for."""
 
-    advice: ClassVar[str] = "write it again: make validate RUN={run}"
+    advice: ClassVar[str] = "write it again: make validate {run}"
 
     sha256: str
     names: str
