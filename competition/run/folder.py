@@ -11,7 +11,7 @@ oof.csv.gz, oof_scores.csv, cv.json out-of-fold masks, their scores, and the cro
 submission.csv.gz, submission.json  the masks of the test set, and how they were predicted
 certainty.csv                       img,expected_dice: how certain the networks are of each mask of the test set
 masks/, masks.json                  the same as PNG files, or as COCO annotations
-predictions/<name>/                 the masks of other data: data.json says which, and the five above
+predictions/<name>/                 the masks of other data: data.json says which, and the files above
 pseudo/fold<n>.csv.gz               pseudo-labels of the test set by the networks of each fold
 oof/, shards/, pseudo/shards/       finished parts of a score, submission or pseudo-labels that are not complete
 <run>.onnx                          the networks as one ONNX model
