@@ -108,10 +108,13 @@ STAMP := $(VENV)/.installed-$(firstword $(shell cksum < requirements.txt))
 BENCH_STAMP := .venv-bench/.installed-$(firstword $(shell (cat requirements.txt requirements-bench.txt; \
 	echo $(abspath $(VENV))) | cksum))
 
+# What these targets print is all they do: they succeed too if its reader, such as `| head`, has read enough (SIGPIPE).
+help settings folds submissions: LISTED = || [ $$? -eq 141 ]
+
 help: ## this list
-	@echo "make TARGET [VARIABLE=value ...]"; echo
-	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
-	@echo; echo "Variables"; sed -n 's/^##//p' Makefile
+	@(echo "make TARGET [VARIABLE=value ...]"; echo; \
+		sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'; \
+		echo; echo "Variables"; sed -n 's/^##//p' Makefile) $(LISTED)
 
 setup: $(STAMP) ## install requirements.txt into .venv; every other target does this first, once
 
@@ -207,7 +210,7 @@ unpack: MODULE = competition.run.unpack ## make a run of FILE, a packed run
 export: MODULE = inference.export ## write the trained folds of RUN, or FOLD, as one ONNX model
 ablation: MODULE = benchmarks.ablation --markdown ## train variants of a preset alike, compare (MINUTES, VARIANTS, WEIGHTS)
 data synthetic adopt check settings folds validate submit submissions masks report pack unpack export ablation: $(READY)
-	@$(PY) -m $(MODULE) $(OPTIONS)
+	@$(PY) -m $(MODULE) $(OPTIONS) $(LISTED)
 
 clean-demo: ## remove the demo's data and run
 	rm -rf data/demo data/demo.part runs/demo

@@ -3,6 +3,6 @@
 This package does not import torch, so its commands start quickly.
 """
 
-from competition.command import handle_interrupt_during_imports
+from competition.startup import start
 
-handle_interrupt_during_imports()
+start()

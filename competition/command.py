@@ -6,13 +6,14 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
+from competition.startup import INTERRUPTED, INTERRUPTION, end_at_once
+
 USAGE_ERROR = 2
-INTERRUPTION = "interrupted; all files are complete, and the same command can be run again"
-INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
+BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports it
 TERMINATED = 128 + signal.SIGTERM
 OUT_OF_TIME = 124  # as timeout(1) reports it
 
@@ -22,15 +23,24 @@ class Failure(Exception):
 
 
 class Terminated(Exception):
-    """SIGTERM arrived and the work has been saved; the message says how to resume."""
+    """SIGTERM or Ctrl-C arrived and the work has been saved; the message says how to resume.
 
-    status = TERMINATED
+    Args:
+        message: for the user.
+        number: of the signal.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
+        super().__init__(message)
+        self.status = 128 + number  # as a shell reports it
 
 
 class OutOfTime(Terminated):
     """The deadline of ``HOURS`` is reached and the work has been saved; the message says how to resume."""
 
-    status = OUT_OF_TIME
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.status = OUT_OF_TIME
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,12 +67,13 @@ def run_command(main: Callable[[], None]) -> None:
     debug = "--debug" in sys.argv[1:]
     _print_everything()
     try:
-        main()
-        sys.stdout.flush()
+        with _interruptible():
+            main()
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader of the output, such as `| head`, has ended. Python would print an error when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(BROKEN_PIPE)
     except KeyboardInterrupt:
         print(f"\n{INTERRUPTION}", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -76,26 +87,23 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(1)
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Inside, Ctrl-C raises KeyboardInterrupt, which lets the work end in an orderly way."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if before is end_at_once:
+            signal.signal(signal.SIGINT, before)
+
+
 def _print_everything() -> None:
     """Let print escape what the terminal's encoding lacks, such as an umlaut with PYTHONIOENCODING=ascii."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # stderr escapes by itself
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def handle_interrupt_during_imports() -> None:
-    """Print one line if Ctrl-C arrives while a command is being imported. For the ``__init__.py`` of a package.
-
-    While Python imports the package of the module to run, ``sys.argv[0]`` is ``-m``.
-    """
-    if sys.argv[:1] == ["-m"]:
-        sys.excepthook = _print_interruption
-
-
-def _print_interruption(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        print(f"\n{INTERRUPTION}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
 
 
 def one_line(error: Exception) -> str:

@@ -2,8 +2,7 @@
 
 import os
 
-from competition.command import handle_interrupt_during_imports
+import competition  # noqa: F401  checks Python's version and handles Ctrl-C before other imports
 
-handle_interrupt_during_imports()
 # Read when torch is imported: waiting OpenMP threads sleep. Spinning slows processes that share cores several times.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from competition.command import INTERRUPTED, Failure, Terminated
+from competition.command import Failure, Terminated
+from competition.startup import INTERRUPTED
 
 Value = TypeVar("Value")
 PR_SET_PDEATHSIG = 1  # of Linux's prctl

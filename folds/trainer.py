@@ -125,7 +125,8 @@ class Trainer:
         if number:  # it arrived during the last validation; without this, the next fold would start
             raise Terminated(
                 f"stopped by {signal.Signals(number).name}; fold {self.fold} is finished, and the same command "
-                "continues with the next one"
+                "continues with the next one",
+                number,
             )
 
     def train_epoch(self, stop: StopSignal, deadline: Deadline) -> None:
@@ -156,11 +157,12 @@ class Trainer:
                 if number or over:
                     self.writer.wait()
                     ranks.barrier()
-                    kind, cause = (Terminated, signal.Signals(number).name) if number else (OutOfTime, deadline)
-                    raise kind(
+                    cause = signal.Signals(number).name if number else deadline
+                    message = (
                         f"stopped by {cause} in epoch {state.epoch + 1} at step {state.update} "
                         f"of {self.updates_per_epoch}; it is saved, and the same command resumes there"
                     )
+                    raise Terminated(message, number) if number else OutOfTime(message)
         self._require_finite()
 
     def train_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:

@@ -1,5 +1,3 @@
 """The submission file: write, read, validate, upload to Kaggle, and the ledger. Does not import torch."""
 
-from competition.command import handle_interrupt_during_imports
-
-handle_interrupt_during_imports()
+import competition  # noqa: F401  checks Python's version and handles Ctrl-C before other imports

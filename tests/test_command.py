@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from competition.command import INTERRUPTION, Failure, one_line
+from competition.command import Failure, one_line
+from competition.startup import INTERRUPTION
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,41 +87,14 @@ def test_a_usage_error_is_status_2(tmp_path: Path, arguments: list[str]) -> None
     [
         ("os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()", 128 + signal.SIGINT, INTERRUPTION),
         ("raise Terminated('saved; run it again')", 128 + signal.SIGTERM, "saved; run it again"),
+        ("raise Terminated('saved; run it again', signal.SIGINT)", 128 + signal.SIGINT, "saved; run it again"),
         ("raise OutOfTime('saved; run it again')", 124, "saved; run it again"),
     ],
-    ids=["ctrl-c", "terminated after saving", "out of time"],
+    ids=["ctrl-c", "terminated after saving", "ctrl-c after saving", "out of time"],
 )
 def test_exit_status_of_signals(tmp_path: Path, body: str, status: int, line: str) -> None:
     done = run(tmp_path, body)
     assert (done.returncode, done.stderr.strip()) == (status, line)
-
-
-def start_with(tmp_path: Path, library: str, module: str) -> subprocess.CompletedProcess[str]:
-    """Run a command whose import of numpy or torch runs this code instead."""
-    for name in ("numpy", "torch"):
-        (tmp_path / f"{name}.py").write_text(library)
-    return subprocess.run(
-        [sys.executable, "-P", "-m", module],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize(
-    "module", ["competition.check", "folds.train", "inference.predict", "submissions.validate", "benchmarks.rle"]
-)
-def test_ctrl_c_during_imports(tmp_path: Path, module: str) -> None:
-    done = start_with(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n", module)
-    assert (done.returncode, done.stderr.strip()) == (-signal.SIGINT, INTERRUPTION)
-
-
-def test_error_during_imports_shows_the_traceback(tmp_path: Path) -> None:
-    done = start_with(tmp_path, "raise ImportError('a broken installation')", "competition.check")
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
-    assert "ImportError: a broken installation" in done.stderr
 
 
 @pytest.mark.parametrize("body", ["print('x' * 10**6)", "print('short')"])
@@ -138,7 +112,7 @@ def test_closed_output_gives_no_traceback(tmp_path: Path, body: str) -> None:
         timeout=60,
     )
     os.close(writing)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 
@@ -167,6 +168,38 @@ def test_hours_count_from_the_start_of_make_for_all_commands(tmp_path: Path) -> 
     assert "since 5\n" in make("train", "HOURS=1", venv, CARVANA_STARTED="5").stdout
 
 
+def test_ctrl_c_in_the_second_command_ends_make_as_a_shell_expects(tmp_path: Path) -> None:
+    """The terminal signals the whole group. make dies by the signal, which a shell reports as status 130."""
+    venv = fake_venv(tmp_path, 'echo "$2"; [ "$2" = folds.train ] && exit; kill -INT 0; sleep 9; exit 130')
+    make("setup", venv)
+    command = ["bash", "-c", f"make --no-print-directory cv demo {venv}"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False, start_new_session=True
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "folds.train\ninference.score\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "status"), [("help", 0), ("settings", 0), ("folds", 0), ("submissions", 0), ("check", 2), ("train", 2)]
+)
+def test_a_closed_output_is_no_error_of_a_target_that_only_lists(tmp_path: Path, target: str, status: int) -> None:
+    venv = fake_venv(tmp_path, "exit 141")
+    make("setup", venv)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        ["make", "--no-print-directory", target, venv],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, bool(done.stderr)) == (status, status != 0)
+
+
 @pytest.mark.parametrize("name", ["a b", ""])
 def test_run_is_one_word(name: str) -> None:
     done = make("-n", "cv", f"RUN={name}")
@@ -205,7 +238,7 @@ def test_some_target_takes_every_variable() -> None:
     read = set(re.findall(r"(?:\$\(|call (?:text|list|switch),|value )([A-Z_]+)[,)]", MAKEFILE))
     lists = re.findall(r"^\$\(call takes,.*,(.*)\)", MAKEFILE, re.MULTILINE)
     taken = {name for names in lists for name in names.split()} | {"PIP_OPTIONS", "PYTHON", "VENV"}
-    assert read - own - {"MAKELEVEL", "MAKECMDGOALS", "HOME", "MODULE"} == taken - {"BENCHMARKS", "DEVICE"}
+    assert read - own - {"MAKELEVEL", "MAKECMDGOALS", "HOME", "MODULE", "LISTED"} == taken - {"BENCHMARKS", "DEVICE"}
 
 
 def test_help_lists_every_target_and_variable() -> None:

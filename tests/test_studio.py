@@ -17,6 +17,7 @@ from PIL import Image
 
 from competition import rle
 from competition.command import Failure
+from competition.startup import INTERRUPTION
 from competition.studio import __main__ as command
 from competition.studio.body import KINDS
 from competition.studio.camera import VIEWS, Camera, camera_of_shoot, turn
@@ -222,6 +223,30 @@ def test_resuming_after_a_kill_gives_the_same_bytes(data: Path, tmp_path: Path) 
     assert not (tmp_path / "data.part").exists()
     assert digests(target) == digests(data)
     assert {path.name: path.stat().st_mtime_ns for path in target.glob("t*/*") if path.name in kept} == kept
+
+
+@pytest.mark.parametrize("working", [False, True], ids=["while workers start", "while they work"])
+def test_ctrl_c_ends_the_workers_without_a_message(tmp_path: Path, working: bool) -> None:
+    """The terminal signals the whole group, also workers that are being imported."""
+    arguments = ["--data", str(tmp_path / "data"), "--size", "1918x1280", "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "competition.studio", *arguments],
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    part = tmp_path / "data.part"
+    begun = "train/*" if working else ".finished"
+    for _ in range(4000):
+        if any(part.glob(begun)):
+            break
+        time.sleep(0.005)
+    time.sleep(0 if working else 0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, f"\n{INTERRUPTION}\n")
+    assert part.is_dir()
 
 
 def test_an_existing_folder_stays_unchanged(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,9 @@ import pytest
 from kaggle_server import KEY, LOGIN, SIGNATURE, Fault, KaggleServer, until
 from submittable import NAMES, SubmittableRun
 
-from competition.command import INTERRUPTION, run_command
+from competition.command import run_command
 from competition.files import sha256
+from competition.startup import INTERRUPTION
 from submissions import ledger, submission_file, submit
 from submissions.ledger import Entry
 

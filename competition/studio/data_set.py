@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -136,24 +136,39 @@ def _rendered(part: Path, jobs: list[Job], workers: int) -> Iterator[None]:
             render_car(part, job)
             yield
         return
+    others = active_children()
     # spawn, because OpenCV's threads do not survive a fork.
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _start_worker, (os.getpid(),)) as pool:
         try:
-            yield from pool.map(partial(render_car, part), jobs)
+            with ignored_by_children():
+                rendered = [pool.submit(render_car, part, job) for job in jobs]
+            for car in rendered:
+                yield car.result()
         except BrokenProcessPool:
             raise Failure(
                 "a worker process was killed, perhaps for lack of memory; run the same command again to resume, "
                 "with --workers 1 if it happens again"
             ) from None
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            for worker in active_children():
+                if worker not in others:
+                    worker.terminate()  # at any moment: a car without its record is rendered again
             raise
+
+
+@contextmanager
+def ignored_by_children() -> Iterator[None]:
+    """Processes that are started inside ignore Ctrl-C, also during their imports; this process ends them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start_worker(parent: int) -> None:
     """Use one thread, and exit when the parent process is gone: a killed parent cannot stop its workers."""
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
