@@ -114,7 +114,7 @@ def problem_of_make(line: str) -> str | None:
                 resolve(settings if "network.name" in value else load_preset("cpu") | settings)
             except Exception as error:
                 return f"{value}: {error}"
-    calls = re.findall(r"^\S+/python -m +(\w+\.\w+.*)", made.stdout, re.MULTILINE)
+    calls = re.findall(r"^\S+/python -m +(\w+\.\w+.*?)(?: \|\| .*)?$", made.stdout, re.MULTILINE)
     return next((problem for call in calls if (problem := problem_of_module(*shlex.split(call)))), None)
 
 
