@@ -9,7 +9,7 @@
 ##  FOLD, FOLDS   number of the fold to train or export, from 0  (0); number of folds  (5)
 ##  HOURS         11: end, and save, after this time; the same command resumes  (no limit)
 ##  NPROC         processes that train, score or predict together, one per GPU  (one)
-##  DEVICE        cpu, cuda, or cuda:1 for the second GPU  (the GPU, if there is one)
+##  DEVICE        cpu, cuda, cuda:1 for the second GPU, or mps  (the NVIDIA GPU, if there is one)
 ##  FILE          submission to validate, or to write as masks; packed run; exported model  (the run's)
 ##  FORMAT        png or coco: how `make masks` writes masks  (png)
 ##  STATE         1: pack what a training or prediction resumes from, too

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from competition import files
+from competition.cores import usable_cores
 from competition.run.environment import git_revision
 
 RESULTS = Path("benchmarks/results")
@@ -98,7 +99,7 @@ def machine() -> dict[str, Any]:
     """The machine, the package versions and the git revision."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "load": os.getloadavg()[0],
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": _gpu(),

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.material import data_folder
 from benchmarks.measure import print_rows, report
 from competition.command import Failure, parser, run_command
+from competition.cores import usable_cores
 from competition.run.folder import RunFolder
 from competition.run.records import read_history
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     arguments = parser("Time one training and two trainings side by side, for several OpenMP wait policies.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
-    arguments.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="per process")
+    arguments.add_argument("--threads", type=int, default=usable_cores(), help="per process")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
     result: dict[str, dict[str, float]] = {}

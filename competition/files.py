@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from competition.command import Failure, os_reason
 
@@ -82,6 +82,27 @@ def held(path: Path, busy: str | None = None) -> Iterator[None]:
         yield
 
 
+# Lock files of this process. A forked process inherits them and would hold the locks after this one is killed.
+_open_locks: set[IO[str]] = set()
+
+
+def _close_locks() -> None:
+    for file in _open_locks:
+        file.close()  # the lock itself stays with the first process
+
+
+os.register_at_fork(after_in_child=_close_locks)
+
+
+@contextmanager
+def _closed_in_forks(file: IO[str]) -> Iterator[None]:
+    _open_locks.add(file)
+    try:
+        yield
+    finally:
+        _open_locks.discard(file)
+
+
 @contextmanager
 def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
     """Try to hold a lock and give whether it is held.
@@ -98,7 +119,7 @@ def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
         file = path.open("a")
     except OSError as error:
         raise Failure(f"cannot write {path}: {os_reason(error)}") from error
-    with file:
+    with file, _closed_in_forks(file):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -22,17 +22,19 @@ TOO_LARGE = ("out of memory", "STATUS_ALLOC_FAILED", "INT_MAX", "32-bit index ma
 
 
 def pick_device() -> torch.device:
-    """The device that DEVICE names: auto, cpu, cuda or cuda:<number>.
+    """The device that DEVICE names: auto, cpu, cuda, cuda:<number>, or mps for Apple's GPU.
 
-    auto is the GPU if there is one, else the CPU; a GPU that PyTorch cannot use is an error. Each rank of this
+    auto is the NVIDIA GPU if there is one, else the CPU; a GPU that PyTorch cannot use is an error. Each rank of this
     machine has its own GPU.
     """
     wanted = os.environ.get("DEVICE") or "auto"
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
-        raise Failure(f"DEVICE={wanted} is not a device; use auto, cpu, cuda, or cuda:1 for the second GPU")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", wanted):
+        raise Failure(f"DEVICE={wanted} is not a device; use auto, cpu, mps, cuda, or cuda:1 for the second GPU")
     if wanted == "cpu":
         return torch.device("cpu")
     ranked = ranks.world() > 1
+    if wanted == "mps":
+        return _apple_gpu(ranked)
     index = ranks.local_rank() if ranked else int(wanted.partition(":")[2] or 0)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count and index >= count:
@@ -50,12 +52,33 @@ def pick_device() -> torch.device:
     return torch.device("cuda", index)
 
 
+def _apple_gpu(ranked: bool) -> torch.device:
+    if not torch.backends.mps.is_available():
+        raise Failure("DEVICE=mps, but PyTorch finds no Apple GPU on this machine; DEVICE=cpu uses the CPU")
+    if ranked:
+        raise Failure("DEVICE=mps is one GPU; use it without NPROC")
+    return torch.device("mps")
+
+
 def describe_device() -> str:
     """The name of the device, for messages and for the record of a run."""
-    if pick_device().type == "cuda":
+    device = pick_device()
+    if device.type == "cuda":
         return torch.cuda.get_device_name()
+    if device.type == "mps":
+        return "Apple GPU"
     threads = torch.get_num_threads()
     return "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
+
+
+def device_model(device: torch.device) -> str:
+    """The kind of device, on which the last bits of a prediction depend: cpu, mps, or the model of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of the sum of the losses of an epoch: float64, which Apple's GPUs do not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def cpu_threads(device: torch.device) -> int | None:
@@ -70,12 +93,26 @@ def default_preset() -> str:
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     """Resolve "auto": bf16 if the device computes in it, else fp16 on a GPU and fp32 on a CPU."""
+    if precision == "fp16" and device.type == "mps":
+        raise Failure("fp16 needs a loss scaler, which PyTorch has not for Apple's GPU; use fp32 or bf16 there")
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return "bf16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "fp32"
+
+
+def describe_precision(precision: Precision, device: torch.device) -> str:
+    """The resolved precision, for messages.
+
+    With fp32, cuDNN on Ampere and newer GPUs rounds the inputs of convolutions to TF32 (10 bits of mantissa).
+    """
+    resolved = resolve_precision(precision, device)
+    if resolved == "fp32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        rounds = torch.cuda.get_device_capability(device) >= (8, 0)
+        return "fp32 (convolutions in TF32)" if rounds else resolved
+    return resolved
 
 
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype:

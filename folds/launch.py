@@ -15,6 +15,7 @@ from argparse import REMAINDER
 from collections.abc import Iterable, Sequence
 
 from competition.command import TERMINATED, Failure, parser, run_command
+from competition.cores import usable_cores
 
 # A rank needs time to save after SIGTERM. torch 2.11 does not read this variable: there the limit is 30 seconds, and
 # training resumes from the last save.
@@ -56,7 +57,7 @@ def threads(processes: int, module: str) -> dict[str, str]:
     In training the processes share the cores. In prediction each has the threads of a single process: the last bits
     of a network on a CPU depend on the number of threads, and masks must not depend on the number of processes.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return {} if module.startswith("inference.") else {"OMP_NUM_THREADS": str(max(1, cores // processes))}
 
 

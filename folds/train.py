@@ -17,7 +17,7 @@ from competition.run.records import Epoch
 from competition.settings.schema import Settings
 from folds import ranks
 from folds.begin import ensure_split, require_fold, require_possible
-from folds.device import default_preset, describe_device, keep_freed_memory, pick_device, resolve_precision
+from folds.device import default_preset, describe_device, describe_precision, keep_freed_memory, pick_device
 from folds.frame import Frame
 from folds.history import best_of_finished
 from folds.leakage import require_unseen
@@ -151,7 +151,7 @@ def describe(trainer: Trainer) -> str:
     return (
         f"fold {trainer.fold} {f'resumes in epoch {trainer.state.epoch + 1}' if resumes else 'begins'}: "
         f"{len(trainer.loader.dataset)} images, "  # type: ignore[arg-type]
-        f"{processes}{describe_device()}, {resolve_precision(settings.precision, trainer.device)}, "
+        f"{processes}{describe_device()}, {describe_precision(settings.precision, trainer.device)}, "
         f"{frame.width} x {frame.height}, {parameters / 1e6:.2f} M parameters"
     )
 

@@ -18,7 +18,7 @@ from competition.run.records import Epoch, write_history
 from competition.settings.schema import Settings
 from folds import ranks
 from folds.checkpoint import Provenance, State, load_provenance, save_state, save_weights
-from folds.device import out_of_memory, resolve_precision
+from folds.device import out_of_memory, resolve_precision, sum_dtype
 from folds.history import best_epoch
 from folds.losses import batch_loss
 from folds.optimizer import learning_rate
@@ -27,7 +27,7 @@ from folds.samples import Batches, Samples
 from folds.signals import StopSignal
 from folds.training_state import TrainingState
 from folds.validation import Validation
-from folds.workers import start_worker
+from folds.workers import start_method, start_worker
 from folds.writer import Writer
 
 
@@ -74,6 +74,7 @@ class Trainer:
             num_workers=train.workers,
             persistent_workers=train.workers > 0,
             pin_memory=device.type == "cuda",
+            multiprocessing_context=start_method(train.workers),
             worker_init_fn=start_worker,
             # A separate generator: starting a loader draws a number, and the global generator is the network's.
             generator=torch.Generator().manual_seed(settings.seed),
@@ -171,7 +172,7 @@ class Trainer:
         update = state.epoch * self.updates_per_epoch + state.update
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(train, update, train.epochs * self.updates_per_epoch)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = torch.zeros((), dtype=sum_dtype(self.device), device=self.device)
         for batch in range(self.accumulate):
             image, target = (tensor.to(self.device, non_blocking=True) for tensor in next(batches))
             with self._gradient_sync(batch == self.accumulate - 1):

@@ -10,6 +10,7 @@ from competition.command import Failure
 from competition.run.records import Epoch
 from competition.settings.schema import Precision, Train
 from folds.checkpoint import State, load_state
+from folds.device import sum_dtype
 from folds.history import best_epoch
 from folds.optimizer import make_optimizer
 from folds.writer import host_copy
@@ -29,7 +30,7 @@ class TrainingState:
         ema: exponential moving average of the weights, None without one.
         epoch: number of finished epochs.
         update: number of finished updates of the current epoch.
-        loss_sum: sum of their losses, a float64 tensor on the device.
+        loss_sum: sum of their losses, a tensor on the device, float64 where it has that.
         seconds: time spent on the current epoch.
         history: the finished epochs.
         best_weights: weights of the best validated epoch, on the CPU; None before the first validation.
@@ -47,7 +48,7 @@ class TrainingState:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.epoch = 0
         self.update = 0
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.loss_sum = torch.zeros((), dtype=sum_dtype(self.device), device=self.device)
         self.seconds = 0.0
         self.history: list[Epoch] = []
         self.best_weights: dict[str, Tensor] | None = None
@@ -133,7 +134,7 @@ class TrainingState:
             torch.cuda.set_rng_state_all(saved["random_cuda"][: torch.cuda.device_count()])
         self.epoch = saved["epoch"]
         self.update = saved["update"]
-        self.loss_sum = saved["loss_sum"].to(self.device)
+        self.loss_sum = saved["loss_sum"].to(self.device, sum_dtype(self.device))
         self.seconds = saved["seconds"]
         self.history = [Epoch.model_validate(epoch) for epoch in saved["history"]]
         self.best_weights = saved["best"]

@@ -19,7 +19,7 @@ from folds import ranks
 from folds.device import autocast, out_of_memory
 from folds.frame import Frame
 from folds.leakage import held_out_key
-from folds.workers import start_worker
+from folds.workers import start_method, start_worker
 
 HALF = 128  # the level of probability 0.5
 
@@ -61,6 +61,7 @@ class Validation:
             HeldOut(self.photos, frame),
             batch_size=batch_size,
             num_workers=workers,
+            multiprocessing_context=start_method(workers),
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # separate: starting a loader draws a number
         )

@@ -7,6 +7,7 @@ these, so it is recognized by the text of an error.
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,6 +46,15 @@ MEANINGS = (
         LESS_RAM,
     ),
 )
+
+
+def start_method(workers: int) -> str | None:
+    """How a loader starts its workers: by fork on Linux, where they share the cache of the samples.
+
+    Python 3.14 has another default, with which each worker gets a pickled copy of it. None without workers, and on
+    macOS, where a fork can crash.
+    """
+    return "fork" if workers and sys.platform == "linux" else None
 
 
 def start_worker(_worker: int) -> None:

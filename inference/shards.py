@@ -19,7 +19,7 @@ from competition.files import claimed, read_json, replacing, sha256, write_json
 from competition.photo import Photo
 from competition.settings.schema import Inference
 from folds import ranks
-from folds.device import cpu_threads, resolve_precision
+from folds.device import cpu_threads, device_model, resolve_precision
 from inference.engine.ensemble import Ensemble, load_ensembles
 from submissions import submission_file
 
@@ -119,7 +119,7 @@ def facts_of(settings: Inference, device: torch.device) -> dict[str, Any]:
         "tta": list(settings.tta),
         "precision": resolve_precision(settings.precision, device),
         "compile": settings.compile,
-        "device": device.type,
+        "device": device_model(device),
         "threads": cpu_threads(device),
         "batch_size": settings.batch_size,
         "shard": settings.shard,

@@ -2,30 +2,41 @@
 
 import ctypes
 import multiprocessing
+import os
 import platform
 import resource
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from competition.command import Failure
+from competition.cores import usable_cores
 from competition.settings.resolve import preset_names
 from competition.settings.schema import Precision
 from folds import device
 from folds.device import (
     autocast,
+    cpu_threads,
     default_preset,
     describe_device,
+    describe_precision,
+    device_model,
     does_not_fit,
     keep_freed_memory,
     out_of_memory,
     pick_device,
     resolve_precision,
+    sum_dtype,
 )
+from folds.train import main as train
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
+MPS = torch.device("mps")
 
 
 def test_without_a_gpu_the_cpu_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +85,9 @@ def test_device_names_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("gpus", "name", "message"),
     [
-        (1, "gpu", "DEVICE=gpu is not a device; use auto, cpu, cuda, or cuda:1 for the second GPU"),
+        (1, "gpu", "DEVICE=gpu is not a device; use auto, cpu, mps, cuda, or cuda:1 for the second GPU"),
         (2, "cuda:2", "this machine has 2 GPUs; use DEVICE=cuda:1 or a smaller number"),
+        (0, "mps", "DEVICE=mps, but PyTorch finds no Apple GPU on this machine; DEVICE=cpu uses the CPU"),
         (0, "cuda", "DEVICE=cuda, but this machine has no NVIDIA GPU; DEVICE=cpu uses the CPU"),
     ],
 )
@@ -85,6 +97,68 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, gpus: int, 
     monkeypatch.setenv("DEVICE", name)
     with pytest.raises(Failure, match=f"^{message}$"):
         pick_device()
+
+
+def test_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is simulated: it was never tried."""
+    monkeypatch.setenv("DEVICE", "mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device() == MPS
+    assert (describe_device(), device_model(MPS), cpu_threads(MPS)) == ("Apple GPU", "mps", None)
+    assert sum_dtype(MPS) == torch.float32
+    assert resolve_precision("auto", MPS) == "fp32"
+    assert describe_precision("bf16", MPS) == "bf16"
+    with pytest.raises(Failure, match="fp16 needs a loss scaler, which PyTorch has not for Apple's GPU"):
+        resolve_precision("fp16", MPS)
+    assert not torch.amp.GradScaler("mps", enabled=False).is_enabled()
+    monkeypatch.setattr(device.ranks, "world", lambda: 2)
+    with pytest.raises(Failure, match="DEVICE=mps is one GPU; use it without NPROC"):
+        pick_device()
+
+
+class NoFloat64(TorchDispatchMode):
+    """Apple's GPUs have no float64: an operation that makes such a tensor fails."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        assert not isinstance(made, torch.Tensor) or made.dtype != torch.float64, function
+        return made
+
+
+def test_a_training_without_float64(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A simulated device without it trains, validates and saves."""
+    for module in ("folds.trainer", "folds.training_state"):
+        monkeypatch.setattr(f"{module}.sum_dtype", lambda _: torch.float32)
+    command = ["--fold", "0", "--run", str(tmp_path / "run"), "--data", str(tiny_data), "--preset", "demo", "--set"]
+    small = ["split.folds=3", "input={height: 32, width: 64}", "network={width: 4, depth: 1, stem: 2}"]
+    with NoFloat64():
+        train([*command, *small, "train={epochs: 1, batch_size: 2, workers: 0}"])
+
+
+@pytest.mark.parametrize(
+    ("capability", "allowed", "words"),
+    [((8, 0), True, "fp32 (convolutions in TF32)"), ((7, 5), True, "fp32"), ((9, 0), False, "fp32")],
+)
+def test_tf32_has_its_name(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], allowed: bool, words: str
+) -> None:
+    simulate_gpus(monkeypatch, 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    assert describe_precision("fp32", CUDA) == words
+    assert describe_precision("bf16", CUDA) == "bf16"
+    assert describe_precision("fp32", CPU) == "fp32"
+
+
+def test_the_model_of_a_gpu_is_a_fact_of_a_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_gpus(monkeypatch, 1)
+    assert (device_model(CUDA), device_model(CPU)) == ("A100", "cpu")
+
+
+def test_cores_on_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usable_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cores() == os.cpu_count()
 
 
 def test_a_gpu_that_cannot_be_used_stops_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,30 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) ->
     assert path.read_text() == "new"
 
 
+def test_a_lock_ends_with_its_process_although_a_worker_lives(tmp_path: Path) -> None:
+    """Workers of a loader are forked while their trainer holds the lock of the fold."""
+    holder = python(
+        "import os, sys, time; from pathlib import Path; from competition.files import held\n"
+        "with held(Path(sys.argv[1])):\n"
+        "    worker = os.fork()\n"
+        "    if worker: print(worker, flush=True)\n"
+        "    time.sleep(600)",
+        tmp_path / "lock",
+    )
+    assert holder.stdout is not None
+    worker = int(holder.stdout.readline())
+    with claimed(tmp_path / "lock", wait=False) as mine:
+        assert not mine, "the worker that closes its copy does not free the lock"
+    holder.send_signal(signal.SIGKILL)
+    holder.wait(timeout=60)
+    try:
+        with claimed(tmp_path / "lock", wait=False) as mine:
+            assert mine
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        holder.stdout.close()
+
+
 @pytest.mark.parametrize("delay", [0.003, 0.03])
 def test_the_file_is_whole_after_a_kill_at_any_time(tmp_path: Path, delay: float) -> None:
     path = tmp_path / "x.txt"

@@ -1,10 +1,12 @@
 """Workers that the system kills, and other resources that run out."""
 
+import multiprocessing
 import os
 import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -54,6 +56,23 @@ def test_a_worker_that_is_really_killed(
     assert capfd.readouterr().err == "", "no message of the worker"
     train([*command, *SMALL, "train.workers=0"])
     assert "fold 0 resumes in epoch 2" in capfd.readouterr().out
+
+
+def test_workers_share_the_cache_with_another_default_of_python(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default of Python 3.14 pickles the samples for each worker."""
+
+    def pickled(_samples: Samples, _protocol: object) -> NoReturn:
+        raise AssertionError("the samples are pickled")
+
+    torch.set_num_threads(1)
+    monkeypatch.setattr(Samples, "__reduce_ex__", pickled)
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        train(["--fold", "0", "--run", str(tmp_path), "--data", str(tiny_data), "--preset", "demo", "--set", *SMALL])
+    finally:
+        multiprocessing.set_start_method(None, force=True)
 
 
 @pytest.mark.parametrize(

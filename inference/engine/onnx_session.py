@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from competition.command import Failure
+from competition.cores import usable_cores
 
 PROVIDER = "CPUExecutionProvider"
 SEVERE = 3  # onnxruntime's log level of errors: its warnings are for developers
@@ -42,4 +43,4 @@ def open_session(content: bytes | str, threads: int) -> Any:
 def default_threads() -> int:
     """The number of threads that OMP_NUM_THREADS sets, as for torch; by default the cores of this process."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(wanted) if wanted.isdecimal() and int(wanted) else len(os.sched_getaffinity(0))
+    return int(wanted) if wanted.isdecimal() and int(wanted) else usable_cores()

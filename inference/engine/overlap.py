@@ -28,7 +28,7 @@ class Overlap:
     def upload(self, images: Tensor) -> Tensor:
         """Copy images to the device; later work of the networks waits for the copy."""
         if self.uploads is None:
-            return images
+            return images.to(self.device)
         with torch.cuda.stream(self.uploads):
             uploaded = images.to(self.device, non_blocking=True)
         networks = torch.cuda.current_stream(self.device)

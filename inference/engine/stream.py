@@ -80,7 +80,7 @@ def map_masks(
 
     Yields the results in order. A GPU finds the spans of the mask itself, and no image is copied back.
     """
-    if ensembles[0].device.type == "cpu":
+    if ensembles[0].device.type != "cuda":
 
         def work_on_levels(photo: Photo, predictions: Sequence[Prediction]) -> Result:
             return work(photo, threshold_at(full_size(predictions, photo.shape), level))
