@@ -13,6 +13,10 @@
 ##  FILE          submission to validate, or to write as masks; packed run; exported model  (the run's)
 ##  FORMAT        png or coco: how `make masks` writes masks  (png)
 ##  STATE         1: pack what a training or prediction resumes from, too
+##  PHOTOS        photo, folder of photos or glob pattern to cut out; several are possible
+##  TYPE          rgba, mask, soft, overlay, white or another colour; several are possible  (rgba)
+##  OUT           folder for cut-outs                  (runs/<RUN>/cutouts); CROP=1 cuts them to the object
+##  MODEL         .onnx file that cuts out, instead of RUN; torch is not needed
 ##  MESSAGE       description of the submission on Kaggle
 ##  FROM          folder with Kaggle's zip files, or what is in them: `make data` takes the data from there
 ##  ONLY          train: `make data` leaves out the test photos
@@ -38,7 +42,7 @@ export CARVANA_STARTED := $(shell date +%s)
 endif
 
 TARGETS := help setup demo test lint format bench bench-setup ablation data synthetic adopt check settings folds train cv \
-	score predict pseudo validate submit submissions masks report pack unpack export clean-demo
+	score predict pseudo cutout validate submit submissions masks report pack unpack export clean-demo
 .PHONY: $(TARGETS)
 
 # The variables of each target. Others are ignored in the environment and are errors in the command line.
@@ -49,6 +53,7 @@ $(call takes,folds train cv score predict pseudo,DEVICE)
 $(call takes,train cv score predict pseudo,NPROC HOURS)
 $(call takes,score predict pseudo,RUNS)
 $(call takes,train,FOLD)
+$(call takes,cutout,PHOTOS RUN FOLD SET TYPE OUT CROP MODEL DEVICE)
 $(call takes,validate masks submit report,RUN DATA)
 $(call takes,validate masks,FILE)
 $(call takes,masks,FORMAT)
@@ -98,6 +103,7 @@ OPTIONS = $(call text,RUN,--run) $(call list,RUNS,--runs) $(call text,DATA,--dat
 	$(call switch,DRY_RUN,--dry-run) $(call switch,FORCE,--force) $(call switch,STATE,--state) \
 	$(call text,IMAGES,--images) $(call text,MASKS,--masks) $(call text,TEST,--test) $(call text,SHEET,--sheet) \
 	$(call switch,ALL,--all) $(call text,HOURS,--hours) $(call text,MINUTES,--minutes) \
+	$(call list,TYPE,--type) $(call text,OUT,--out) $(call switch,CROP,--crop) $(call text,MODEL,--model) \
 	$(call list,VARIANTS,--variants) $(call list,WEIGHTS,--weights) $(STUDIO)
 
 PY = $(if $(call switch,SYSTEM,1),$(PYTHON),$(VENV)/bin/python)
@@ -124,10 +130,13 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 	"error: Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing);" \
 	"install it, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 
+# An exported model needs few of the packages.
+WITH_TORCH = $(or $(filter-out cutout,$(GOALS)),$(if $(MODEL),,yes))
+
 .PHONY: .packages
 .packages:
 	@$(REQUIRE_PYTHON)
-	@$(PYTHON) -m competition.packages
+	@$(PYTHON) -m competition.packages$(if $(WITH_TORCH),, --without-torch)
 
 $(STAMP):
 	@$(REQUIRE_PYTHON)
@@ -199,6 +208,9 @@ predict: ## predict the test set with all folds of RUN, or of RUNS, and write th
 pseudo: ## write pseudo-labels: the test images where each fold is most certain (train with SET=data.pseudo=RUN)
 score predict pseudo: $(READY)
 	@$(RANKS) inference.$@ $(OPTIONS)
+
+cutout: $(READY) ## cut the objects out of PHOTOS with the trained folds of RUN, or with MODEL (TYPE, OUT, CROP=1); resumes
+	@$(PY) -m inference.cutout$(if $(MODEL),_onnx) $(if $(PHOTOS),$(call quoted,$(value PHOTOS))) $(OPTIONS)
 
 validate: MODULE = submissions.validate ## check the submission of RUN, or FILE, against the sample submission
 submit: MODULE = submissions.submit ## validate, upload to Kaggle and wait for the score (MESSAGE, DRY_RUN=1, FORCE=1)

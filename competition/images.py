@@ -136,6 +136,19 @@ def orientation_of(path: Path) -> int:
     return _header(path).orientation
 
 
+def color_profile_of(path: Path) -> bytes | None:
+    """The ICC profile of a photo that says what its RGB values mean; None for sRGB without a profile.
+
+    Phones save Display P3. Pixels that were converted to RGB, from gray or CMYK, no longer have their profile.
+    """
+    try:
+        with path.open("rb") as file, _opened(path, file) as image:
+            profile = image.info.get("icc_profile")
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
+    return profile if isinstance(profile, bytes) and profile[16:20] == b"RGB " else None
+
+
 def unreadable(path: Path, error: Exception) -> Failure:
     """The Failure for an image file that cannot be read, from one of ``DAMAGE``."""
     if isinstance(error, UnidentifiedImageError):

@@ -14,6 +14,7 @@ masks/, masks.json                  the same as PNG files, or as COCO annotation
 predictions/<name>/                 the masks of other data: data.json says which, and the files above
 pseudo/fold<n>.csv.gz               pseudo-labels of the test set by the networks of each fold
 oof/, shards/, pseudo/shards/       finished parts of a score, submission or pseudo-labels that are not complete
+cutouts/                            photos that were cut out
 <run>.onnx                          the networks as one ONNX model
 report.html
 README.md, SHA256SUMS               of a packed run: model card and checksums
@@ -163,6 +164,11 @@ class RunFolder(Predicted):
     def pseudo_shards(self) -> Path:
         """The finished parts of pseudo-labels that are not complete."""
         return self.root / "pseudo" / "shards"
+
+    @property
+    def cutouts(self) -> Path:
+        """The photos that were cut out, unless the user names another folder."""
+        return self.root / "cutouts"
 
     @property
     def model_card(self) -> Path:

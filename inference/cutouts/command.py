@@ -1,0 +1,102 @@
+"""What the commands that cut out photos share: with a trained run, and with an exported model."""
+
+import hashlib
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from competition.command import Failure, printable
+from competition.files import held
+from competition.listing import few
+from inference.cutouts import job
+from inference.cutouts.job import Order
+from inference.cutouts.manifest import Manifest
+from inference.cutouts.model import Model
+from inference.cutouts.photos import Found, find_photos, require_outside
+from inference.cutouts.rendering import KINDS, require_kind
+
+VERSION = 1  # of the pictures; raise it when other pixels are drawn from the same levels
+
+
+def add_cutout_arguments(parser: ArgumentParser) -> None:
+    """Add the options that name photos and pictures."""
+    parser.add_argument("photos", nargs="+", metavar="PATH", help="a photo, a folder, or a quoted glob pattern")
+    parser.add_argument(
+        "--type",
+        nargs="+",
+        action="extend",
+        metavar="KIND",
+        help=f"what to write: {', '.join(KINDS)}, or a colour such as white or #ff8800; several are possible "
+        "(default: rgba)",
+    )
+    parser.add_argument("--out", type=Path, help="folder for the pictures")
+    parser.add_argument("--crop", action="store_true", help="cut the pictures to the object, with a margin")
+
+
+def kinds_of(options: Namespace) -> list[str]:
+    """The kinds of picture that are asked for."""
+    kinds = list(dict.fromkeys(kind.lower() for kind in options.type or ["rgba"]))
+    for kind in kinds:
+        require_kind(kind)
+    return kinds
+
+
+def key_of(options: Namespace, **facts: Any) -> str:
+    """A hash of everything that decides the pictures of a photo."""
+    everything = {**facts, "crop": options.crop, "version": VERSION}
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cut_out(options: Namespace, order: Order, who: str, load: Callable[[], Model]) -> None:
+    """Cut out the photos that the command line names.
+
+    Args:
+        options: of a parser with ``add_cutout_arguments``.
+        order: what to make.
+        who: does it, for the first line that is printed.
+        load: gives the model; called only if there is something to do.
+
+    Raises:
+        Failure: photos were skipped; the others are cut out.
+    """
+    require_outside(order.out, options.photos)
+    found = find_photos(options.photos)
+    if found.unread:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.unread.items()))
+        print(f"note: images of kinds that are not read: {kinds}; save them as JPEG or PNG")
+    if not found.photos and not found.problems:
+        raise Failure(f"no photo in {few(options.photos)}: JPEG, PNG, WebP, TIFF, BMP and HEIC files are read")
+    with held(order.out / ".cutouts.lock", f"{order.out} is being written by another process"):
+        manifest = Manifest(order.out)
+        tasks = job.plan(found, manifest, order)
+        total = len(found.photos) + len(found.problems)
+        if tasks:
+            already = f"; {total - len(tasks):,} are there already" if len(tasks) < len(found.photos) else ""
+            print(f"{who} cuts out {counted(len(tasks))} -> {order.out}{already}", flush=True)
+            outcome = job.run(tasks, manifest, order, load)
+        else:
+            outcome = job.Outcome()
+    _report(found, outcome, order, total)
+
+
+def counted(number: int) -> str:
+    """A number of photos: ``1 photo``, ``2 photos``."""
+    return f"{number:,} photo{'s' * (number != 1)}"
+
+
+def _report(found: Found, outcome: job.Outcome, order: Order, total: int) -> None:
+    """Print what was done, and every photo that was skipped."""
+    problems = found.problems + outcome.problems
+    if outcome.empty:
+        print(f"note: no object found in {counted(len(outcome.empty))}: {few(list(map(str, outcome.empty)))}")
+    if outcome.written:
+        print(f"{order.out}: {counted(outcome.written)} cut out ({', '.join(order.kinds)})")
+    elif not problems:
+        print(f"{order.out} has the cut-outs of {'the' if total == 1 else 'all'} {counted(total)}; nothing to do")
+    for problem in problems:
+        print(f"skipped: {printable(problem)}", file=sys.stderr)
+    if problems:
+        raise Failure(f"{len(problems):,} of {counted(total)} skipped, for the reasons above; the others are cut out")
