@@ -9,8 +9,8 @@ import json
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TextIO
 
 from competition.command import Failure, os_reason
 from competition.files import sha256, write_text
@@ -154,8 +154,11 @@ def _read(path: Path) -> list[Entry]:
 
 def _entry(path: Path, number: int, line: str) -> Entry:
     try:
-        content: dict[str, Any] = json.loads(line)
-        return Entry(**content)
+        entry = Entry(**json.loads(line))
+        file = PurePosixPath(entry.file)
+        if file.is_absolute() or ".." in file.parts:
+            raise ValueError(f"{file} is outside of the folder")
+        return entry
     except (ValueError, TypeError, RecursionError) as error:
         raise Failure(
             f"{path} line {number} does not describe a cut-out ({error}); remove it and the pictures beside it, "
