@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,19 @@ ROOT = Path(__file__).parent.parent
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)[>=]=(?P<version>[\d.]+)")
 # Each of these distributions contains the package cv2.
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+# What an exported model runs with.
+WITHOUT_TORCH = ("numpy", "opencv-python-headless", "pillow", "onnxruntime")
 
 
 def oldest() -> dict[str, str]:
     """The oldest version of each package that works."""
     return dict(_parsed(_project()["dependencies"]))
+
+
+def oldest_without_torch() -> dict[str, str]:
+    """The same for the packages that an exported model runs with."""
+    every = oldest() | dict(_parsed(_project()["optional-dependencies"]["onnx"]))
+    return {name: every[name] for name in WITHOUT_TORCH}
 
 
 def project_version() -> str:
@@ -56,11 +64,15 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def require_packages() -> list[str]:
-    """Raise a Failure that names all missing and too old packages; returns those of a newer major version."""
+def require_packages(bounds: Mapping[str, str]) -> list[str]:
+    """Raise a Failure that names all missing and too old packages; returns those of a newer major version.
+
+    Args:
+        bounds: the oldest version of each package.
+    """
     pins = pinned()
     missing, old, newer, wanted = [], [], [], []
-    for package, bound in oldest().items():
+    for package, bound in bounds.items():
         name, now = installed(package)
         if now is None:
             missing.append(name)
@@ -93,8 +105,10 @@ def _parsed(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def main() -> None:
     """Check the packages of this Python."""
-    parser("Check that this Python has the packages that the pipeline needs.").parse_args()
-    newer = require_packages()
+    arguments = parser("Check that this Python has the packages that the pipeline needs.")
+    arguments.add_argument("--without-torch", action="store_true", help="only those that an exported model needs")
+    options = arguments.parse_args()
+    newer = require_packages(oldest_without_torch() if options.without_torch else oldest())
     if newer:
         print(f"note: newer than tested: {', '.join(newer)}", file=sys.stderr)
 

@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = options.out or trained.run.cutouts
     key = key_of(options, **trained.facts())
     order = Order(out, kinds, options.crop, key, trained.batch_size, trained.inference.readers)
+    if trained.left_out:
+        print(f"note: not trained, so left out: {', '.join(f'fold {fold}' for fold in trained.left_out)}")
     print_unfinished(trained.members, trained.folds)
     cut_out(options, order, trained.describe(), trained.load)
 

@@ -9,8 +9,8 @@ from folds.frame import Frame
 class Brightness:
     """Bright pixels are the object; counts the photos of each call."""
 
-    def __init__(self, frame: Frame = Frame(32, 48, "resize"), threshold: float = 0.6) -> None:
-        self.frame = frame
+    def __init__(self, frame: Frame | None = None, threshold: float = 0.6) -> None:
+        self.frame = frame or Frame(32, 48, "resize")
         self.threshold = threshold
         self.calls: list[int] = []
 

@@ -27,7 +27,8 @@ OURS = {*MAY_IMPORT, "tests"}
 # Only competition/run/folder.py spells the names of these JSON files, and only competition/run/records.py their keys.
 NAMES = "cv", "submission"
 # These files parse JSON that is no record of a run: Kaggle's replies and credentials, the state of a download, of the
-# studio or of shards, settings in the metadata of weights, of exported models, the manifest of cut-outs, results of benchmarks.
+# studio or of shards, settings in the metadata of weights, the metadata of exported models, the manifest of cut-outs,
+# results of benchmarks.
 PARSE_JSON = {
     "benchmarks.ablation",
     "competition.files",

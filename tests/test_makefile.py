@@ -65,6 +65,11 @@ def passed(folder: Path, *arguments: str, **environment: str) -> list[list[str]]
         ("pack RUN=x STATE=1 FILE=x.zip", ["competition.run.pack --run=x --file=x.zip --state"]),
         ("export RUN=x FOLD=1 FILE=x.onnx", ["inference.export --run=x --fold=1 --file=x.onnx"]),
         ("unpack FILE=x.zip", ["competition.run.unpack --file=x.zip"]),
+        (
+            "cutout PHOTOS='my photos' RUN=x FOLD=1 TYPE='rgba #ff8800' OUT='cut outs' CROP=1",
+            ["inference.cutout my photos --run=x --fold=1 --type rgba #ff8800 --out=cut outs --crop"],
+        ),
+        ("cutout PHOTOS='a/*.jpg' MODEL=x.onnx", ["inference.cutout_onnx a/*.jpg --model=x.onnx"]),
         ("settings PRESET=cpu", ["competition.settings --preset=cpu"]),
         ("synthetic CARS=2 TEST_CARS=1 SEED=3", ["competition.studio --cars=2 --test-cars=1 --seed=3"]),
         ("data HQ=1", ["competition.kaggle.download --hq"]),
@@ -150,6 +155,18 @@ def test_system_uses_python_after_a_look_at_its_packages(tmp_path: Path) -> None
     commands = [line.split("\0")[1] for line in done.stdout.splitlines() if line.startswith("-m")]
     assert commands == ["competition.packages", "folds.train", "inference.score"]
     assert "none/bin/python -m competition.settings" in make("-n", "settings", "SYSTEM=0", "VENV=none").stdout
+
+
+def test_system_asks_for_torch_only_where_it_is_needed(tmp_path: Path) -> None:
+    venv = fake_venv(tmp_path, PRINT_ARGUMENTS).removeprefix("VENV=")
+    system = ("SYSTEM=1", f"PYTHON={venv}/bin/python")
+
+    def options(*line: str) -> list[str]:
+        lines = make(*line, *system, MODEL="x.onnx").stdout.splitlines()
+        return next(line.split("\0")[2:-1] for line in lines if line.startswith("-m\0competition.packages"))
+
+    assert options("cutout", "PHOTOS=a") == ["--without-torch"]
+    assert options("cutout", "PHOTOS=a", "MODEL=") == options("train") == []
 
 
 def test_a_failed_look_at_the_packages_ends_make(tmp_path: Path) -> None:

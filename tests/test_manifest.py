@@ -13,9 +13,8 @@ from inference.cutouts.photos import Named
 
 STAMP = Stamp(1, 2)
 # Not entries: the fields are missing or of another type, or the file lies outside the folder.
-LINES = ("[]", "{}", "text", '{"a": 1}', *(
-    '{"photo": "/x", "kind": "rgba", "file": %s}' % file for file in ("1", '"../x.png"', '"/x.png"', '"a/../../x.png"')
-))
+FILES = "1", '"../x.png"', '"/x.png"', '"a/../../x.png"'
+LINES = ["[]", "{}", "text", '{"a": 1}', *(f'{{"photo": "/x", "kind": "rgba", "file": {file}}}' for file in FILES)]
 
 
 def claim(manifest: Manifest, name: str, kind: str = "rgba", ending: str = "") -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from competition.packages import installed, numbers, oldest, pinned
+from competition.packages import installed, numbers, oldest, oldest_without_torch, pinned
 
 ROOT = Path(__file__).parent.parent
 NAMES = list(oldest())
 
 
-def check(folder: Path, versions: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def check(folder: Path, versions: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """Run the check in a Python that has only these distributions."""
     for name, version in versions.items():
         info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -21,12 +21,22 @@ def check(folder: Path, versions: dict[str, str]) -> subprocess.CompletedProcess
     code = f"import sys; sys.path += [{str(folder)!r}, {str(ROOT)!r}]\n"
     code += "from competition.packages import main; from competition.command import run_command; run_command(main)"
     # Without the site packages: the check must run where nothing is installed.
-    return subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-S", "-I", "-c", code, *options], capture_output=True, text=True, check=False
+    )
 
 
 def test_the_oldest_versions_pass(tmp_path: Path) -> None:
     done = check(tmp_path, oldest())
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_exported_model_needs_few_packages(tmp_path: Path) -> None:
+    versions = oldest_without_torch()
+    assert versions.keys() == {"numpy", "opencv-python-headless", "pillow", "onnxruntime"}
+    done = check(tmp_path, versions, "--without-torch")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "are missing: torch, torchvision, " in check(tmp_path, {}).stderr
 
 
 def test_all_problems_are_one_line_with_the_command_that_repairs_them(tmp_path: Path) -> None:

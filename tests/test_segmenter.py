@@ -11,8 +11,8 @@ from trained_run import Trained
 
 from competition.command import Failure
 from competition.exif import TAG
-from competition.photo import Photo
 from competition.images import Pixels
+from competition.photo import Photo
 from folds.frame import Frame
 from inference import segmenter
 from inference.cutouts.segmenter import Segmenter
@@ -89,5 +89,5 @@ def test_a_run_is_loaded(trained_once: Trained) -> None:
     assert not np.array_equal(both(photo), one(photo))
     with pytest.raises(Failure, match="has no fold 7; its folds are 0, 1"):
         segmenter.Segmenter.load(trained_once.run.root, folds=[7])
-    with pytest.raises(Failure, match="no run .*nowhere"):
+    with pytest.raises(Failure, match="no run nowhere"):
         segmenter.Segmenter.load("nowhere")
