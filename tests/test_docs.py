@@ -22,7 +22,17 @@ from competition.settings.schema import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMED = {"results", "performance", "settings", "kaggle", "your-photos", "distributed", "design", "troubleshooting"}
+NAMED = {
+    "results",
+    "performance",
+    "settings",
+    "kaggle",
+    "your-photos",
+    "cutouts",
+    "distributed",
+    "design",
+    "troubleshooting",
+}
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 # These tests may be started by make, whose variables must not reach the makes under test.

@@ -56,7 +56,7 @@ def cut_out(options: Namespace, order: Order, who: str, load: Callable[[], Model
     Args:
         options: of a parser with ``add_cutout_arguments``.
         order: what to make.
-        who: does it, for the first line that is printed.
+        who: the networks, for the first line that is printed.
         load: gives the model; called only if there is something to do.
 
     Raises:
@@ -75,7 +75,7 @@ def cut_out(options: Namespace, order: Order, who: str, load: Callable[[], Model
         total = len(found.photos) + len(found.problems)
         if tasks:
             already = f"; {total - len(tasks):,} are there already" if len(tasks) < len(found.photos) else ""
-            print(f"{who} cuts out {counted(len(tasks))} -> {order.out}{already}", flush=True)
+            print(f"cutting out {counted(len(tasks))} with {who} -> {order.out}{already}", flush=True)
             outcome = job.run(tasks, manifest, order, load)
         else:
             outcome = job.Outcome()
