@@ -100,6 +100,7 @@ def test_bad_photos_are_named_at_the_end(trained: Trained, photos: Path, tmp_pat
     ("line", "problem"),
     [
         (["nowhere"], "PHOTOS=nowhere: there is no such file or folder"),
+        ([], "no photos are named"),
         (["."], r"OUT=.* lies inside \."),
         (["{empty}"], "no photo in .*empty"),
         (["{photos}", "--type", "rgba", "blurred"], "TYPE=blurred is not a kind of picture"),

@@ -23,7 +23,7 @@ VERSION = 1  # of the pictures; raise it when other pixels are drawn from the sa
 
 def add_cutout_arguments(parser: ArgumentParser) -> None:
     """Add the options that name photos and pictures."""
-    parser.add_argument("photos", nargs="+", metavar="PATH", help="a photo, a folder, or a quoted glob pattern")
+    parser.add_argument("photos", nargs="*", metavar="PATH", help="a photo, a folder, or a quoted glob pattern")
     parser.add_argument(
         "--type",
         nargs="+",
@@ -62,6 +62,8 @@ def cut_out(options: Namespace, order: Order, who: str, load: Callable[[], Model
     Raises:
         Failure: photos were skipped; the others are cut out.
     """
+    if not options.photos:
+        raise Failure("no photos are named; name a photo, a folder or a pattern: make cutout PHOTOS=path")
     require_outside(order.out, options.photos)
     found = find_photos(options.photos)
     if found.unread:
@@ -99,4 +101,4 @@ def _report(found: Found, outcome: job.Outcome, order: Order, total: int) -> Non
     for problem in problems:
         print(f"skipped: {printable(problem)}", file=sys.stderr)
     if problems:
-        raise Failure(f"{len(problems):,} of {counted(total)} skipped, for the reasons above; the others are cut out")
+        raise Failure(f"{len(problems):,} of {counted(total)} skipped, for the reasons above")
