@@ -240,7 +240,10 @@ class DataFolder:
     def _photos(self, kind: str) -> list[Photo]:
         folder = self._photo_folder(kind)
         if folder is None and self.settings.hq:
-            raise Failure(f"{self.root} has no folder {kind}_hq, for hq photos; `make data HQ=1` fetches them")
+            raise Failure(
+                f"{self.root} has no folder {kind}_hq, for hq photos (data.hq=true); `make data HQ=1` fetches "
+                "Carvana's; photos of your own go into a folder of that name"
+            )
         if folder is None:
             advice = advice_without(self.root, (kind, f"{kind}_hq"))
             raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; {advice}")

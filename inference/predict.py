@@ -55,15 +55,18 @@ def print_left_out(data: DataFolder) -> None:
         )
 
 
-def is_done(place: Predicted, facts: SubmissionFacts) -> bool:
-    """Whether there is a complete submission with these facts."""
+def is_done(place: Predicted, facts: SubmissionFacts, data: str) -> bool:
+    """Whether there is a complete submission with these facts; records where its data folder is now."""
     record = SubmissionRecord.read_if_exists(place.submission_record)
-    return (
+    done = (
         record is not None
         and record.key == key_of(**facts.model_dump())
         and place.submission.is_file()
         and record.sha256 == sha256(place.submission)
     )
+    if record and done and record.data != data and ranks.first():
+        record.model_copy(update={"data": data}).write(place.submission_record)
+    return done
 
 
 def predict(
@@ -76,7 +79,7 @@ def predict(
     deadline: Deadline,
 ) -> None:
     """Write a submission and its record to a place; finished shards of an interrupted call are reused."""
-    how, photos = settings.inference, data.submission_photos
+    how, photos, root = settings.inference, data.submission_photos, str(data.root.resolve())
     folds = sorted(set(read_folds(run.folds).values()))
     threshold, weights = choose(how, members, CV.read_if_exists(run.cv))
     members, weights = with_weight(members, weights)
@@ -88,14 +91,13 @@ def predict(
         images=len(photos),
         folds=len(folds),
         networks=len(networks),
-        data=str(data.root.resolve()),
         photos=fingerprint_of(photos),
         member_weights=weights_by_name(members, weights),
         threshold=threshold,
         checkpoints={str(path): digest for path, digest in digests.items()},
         **facts_of(how, device),
     )
-    if is_done(place, facts):
+    if is_done(place, facts, root):
         print(f"{place.submission} is complete: {facts.images:,} images, {facts.networks} networks; nothing to do")
         return
 
@@ -114,9 +116,8 @@ def predict(
     if ranks.first():
         submission_file.join(place.submission, shards)
         write_certainty(place.certainty, photos, read_numbers(shards))
-        record = SubmissionRecord(
-            **facts.model_dump(), key=key_of(**facts.model_dump()), sha256=sha256(place.submission)
-        )
+        found = facts.model_dump()
+        record = SubmissionRecord(**found, data=root, key=key_of(**found), sha256=sha256(place.submission))
         record.write(place.submission_record)
     job.remove()
     member_weights = f"{format_weights(weights)}, " if len(members) > 1 else ""

@@ -72,7 +72,7 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
     if data and not is_own(run, folder):
         raise Failure(
             f"{folder.root} is not the data of run {run.name}, and only masks of the run's own data are submitted; "
-            "name that folder with DATA=..., or omit DATA"
+            "name the folder of that data with DATA=..., or omit DATA"
         )
     objection = None if force else next(_objections(candidate, folder, validated), None)
     if objection:

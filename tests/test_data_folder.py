@@ -52,7 +52,9 @@ def test_hq_photos(own_data: Path) -> None:
     shutil.copytree(own_data / "train", own_data / "train_hq")
     assert DataFolder(own_data).train[0].path.parent.name == "train"
     assert DataFolder(own_data, Data(hq=True)).train[0].path.parent.name == "train_hq"
-    with pytest.raises(Failure, match="has no folder test_hq, for hq photos; `make data HQ=1` fetches them"):
+    with pytest.raises(
+        Failure, match=r"has no folder test_hq, for hq photos \(data.hq=true\); `make data HQ=1` fetches"
+    ):
         _ = DataFolder(own_data, Data(hq=True)).test
     shutil.rmtree(own_data / "train")
     assert DataFolder(own_data).train[0].path.parent.name == "train_hq"

@@ -104,6 +104,19 @@ def test_other_photos_of_the_same_names_are_predicted_again(trained: Trained, da
     assert before[one.name] != before[two.name]
 
 
+def test_data_that_has_moved_is_not_predicted_again(
+    trained: Trained, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = [*trained.arguments, "--data", str(data)]
+    predict(call)
+    written = trained.run.submission.stat().st_mtime_ns
+    moved = data.rename(data.with_name("moved"))
+    predict([*trained.arguments, "--data", str(moved)])
+    assert "is complete: 32 images, 2 networks; nothing to do" in capsys.readouterr().out
+    assert trained.run.submission.stat().st_mtime_ns == written
+    validate(trained.arguments)  # finds the folder in the record
+
+
 def test_shards_of_another_batch_size_are_kept_until_a_submission_is_done(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,7 +169,6 @@ class SubmissionFacts(Record):
 
     Attributes:
         images: number of images; folds and networks likewise.
-        data: the data folder, absolute.
         photos: hash of the photos' names and sizes.
         member_weights: weight of each run that predicts.
         checkpoints: SHA-256 of each weights file, by its path.
@@ -185,7 +184,6 @@ class SubmissionFacts(Record):
     threads: int | None = None
     batch_size: int
     shard: int
-    data: str
     photos: str
     member_weights: dict[str, float]
     threshold: float
@@ -196,12 +194,14 @@ class SubmissionRecord(SubmissionFacts):
     """submission.json: what made a submission.
 
     Attributes:
+        data: the data folder, absolute.
         key: hash of the facts.
         sha256: of the submission file.
     """
 
     advice: ClassVar[str] = "remove it and write it again: make predict {run}"
 
+    data: str
     key: str
     sha256: str
 
