@@ -17,7 +17,7 @@ from competition.rle import Shape
 Floats = NDArray[np.float32]
 
 # The windows of the two passes, in pixels of a photo whose longer side is SIDE or less. The authors use 90 and 6, for
-# hair. The soft edge of a car is a few pixels wide, and with 30 the remaining error is smaller (benchmarks.foreground).
+# hair. The soft edge of a car is a few pixels wide: with 30 the remaining error is smaller (benchmarks.foreground).
 WINDOWS = (30, 6)
 SIDE = 1918
 SMALLEST_TILE = 256
