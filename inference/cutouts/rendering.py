@@ -1,5 +1,7 @@
 """Pictures of a prediction: a cut-out with soft edges, the object on a colour, a mask, the levels, an overlay."""
 
+from contextlib import suppress
+
 import cv2
 import numpy as np
 from PIL import ImageColor
@@ -102,15 +104,12 @@ def _edge(levels: Pixels) -> float:
 
 def _colour(name: str) -> tuple[int, int, int]:
     """The RGB values of a colour's name."""
-    try:
+    with suppress(ValueError):
         values = ImageColor.getrgb(name)
-    except ValueError:
-        values = ()
-    if len(values) != 3:
-        raise Failure(
-            f"TYPE={name} is not a kind of picture: {', '.join(KINDS)}, or a colour such as white or #ff8800"
-        )
-    return values
+        if len(values) == 3:  # not a transparent one
+            return values
+    kinds = f"{', '.join(KINDS)}, or a colour such as white or #ff8800"
+    raise Failure(f"TYPE={name} is not a kind of picture: {kinds}")
 
 
 def _overlay(photo: Pixels, mask: Pixels) -> Pixels:
