@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks import host_path, openmp, rle, scale, score, usual
+from benchmarks import foreground, host_path, openmp, rle, scale, score, usual
 from benchmarks.measure import Target, in_turns, median_ratio
 from benchmarks.watch import watch
 from competition import rle as codec
@@ -21,6 +21,7 @@ NOTHING = ["--images", "4", "--repeats", "1"]
 MINIATURES = {
     "rle": (["--masks", "3", "--repeats", "1"], {"milliseconds", "spans", "peer"}),
     "mask_edges": (["--masks", "1"], {"masks", "smooth", "classes"}),
+    "foreground": (["--cars", "2", "--repeats", "1"], {"errors", "seconds", "edges"}),
     "host_path": ([*NOTHING, "--preset", "demo"], {"images_per_second", "times_as_fast", "stages", "reading"}),
     "loader": (
         ["--presets", "demo", "--images", "20", "--epochs", "1", "--steps", "1"],
@@ -50,6 +51,18 @@ def test_a_program_prints_a_table_and_records_it(name, tiny_data, tmp_path, monk
     if name == "score":
         assert recorded["score"]["rows"] == 40
         assert 0.5 < recorded["score"]["dice"] < 1
+
+
+def test_generated_cars_have_known_edges(trained):
+    """Composed over its own studio, a car is the photo; a network's soft edge is measured against its coverage."""
+    scene = foreground.generated(3, (192, 128))
+    assert scene.alpha.shape == (128, 192)
+    soft = (scene.alpha > 0) & (scene.alpha < 1)
+    assert 100 < soft.sum() < 0.3 * soft.size
+    assert 0.05 < scene.alpha.mean() < 0.5
+    found = foreground.edge_errors([scene], trained.run.best(0), seed=1)
+    assert found.keys() == {*(f"{edge:g} pixels" for edge in foreground.EDGES), "the probabilities"}
+    assert all(0 < error < 255 for errors in found.values() for error in errors.values())
 
 
 def test_openmp_trains_and_prints_a_table(tiny_data, tmp_path, monkeypatch, capsys):

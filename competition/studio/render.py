@@ -78,16 +78,25 @@ def render(car: Car, room: Room, camera: Camera, view: int, rng: np.random.Gener
 
     `room` was made for the same `camera`; `rng` gives the noise of the sensor.
     """
+    photo, car_in_front = layers(car, room, camera, view)
+    opaque = car_in_front[..., 3]
+    cv2.copyTo(car_in_front[..., :3], opaque, photo)
+    return develop(photo, room, camera, rng), opaque >> np.uint8(7)
+
+
+def layers(car: Car, room: Room, camera: Camera, view: int) -> tuple[Picture, Picture]:
+    """The room with the car's shadow, (H, W, 3) uint8 RGB, and the car, (H, W, 4) uint8 RGBA.
+
+    The car is where its alpha is 128 or more.
+    """
     photo = empty(room, camera, view)
     cast_shadow(photo, car, camera, view)
     canvas = _canvas_around(photo, car, camera, view)
     _draw_car(canvas, car)
     height, width = canvas.pixels.shape[:2]
-    area = np.s_[canvas.top : canvas.top + height, canvas.left : canvas.left + width]
-    mask = np.zeros(photo.shape[:2], np.uint8)
-    mask[area] = canvas.pixels[..., 3] >> 7
-    photo[area] = canvas.pixels[..., :3]
-    return develop(photo, room, camera, rng), mask
+    whole = np.zeros((*photo.shape[:2], 4), np.uint8)
+    whole[canvas.top : canvas.top + height, canvas.left : canvas.left + width] = canvas.pixels
+    return photo, whole
 
 
 def develop(photo: Picture, room: Room, camera: Camera, rng: np.random.Generator) -> Picture:

@@ -5,7 +5,7 @@ Over another background, the colours I show a halo of the old one. This module e
 passes (Forte and Pitié, "Approximate Fast Foreground Colour Estimation", ICIP 2021).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -24,12 +24,13 @@ SMALLEST_TILE = 256
 EPSILON = np.float32(1e-5)  # the authors'; it avoids a division by zero
 
 
-def foreground(photo: Pixels, alpha: Floats) -> Pixels:
+def foreground(photo: Pixels, alpha: Floats, windows: Sequence[int] = WINDOWS) -> Pixels:
     """Estimate the colours of the object at its edges, in tiles, so that the memory for large photos is bounded.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         alpha: (H, W) float32 in [0, 1], the part of each pixel that is object.
+        windows: of the passes, in pixels of a photo whose longer side is SIDE or less.
 
     Returns:
         (H, W, 3) uint8 RGB. Opaque pixels (alpha 1) keep their colours. Transparent pixels (alpha 0) beside the edges
@@ -37,14 +38,14 @@ def foreground(photo: Pixels, alpha: Floats) -> Pixels:
         into the edges. All other transparent pixels are 0.
     """
     scale = scale_of((alpha.shape[0], alpha.shape[1]))
-    windows = [round(size * scale) | 1 for size in WINDOWS]  # odd: the centre of an even window is between two pixels
-    reach = sum(window // 2 for window in windows)
+    scaled = [round(size * scale) | 1 for size in windows]  # odd: the centre of an even window is between two pixels
+    reach = sum(window // 2 for window in scaled)
     cleaned: Pixels = photo * (alpha == 1)[..., None]
-    for inner, outer in _tiles(alpha.shape, max(SMALLEST_TILE, 4 * windows[0]), reach):
+    for inner, outer in _tiles(alpha.shape, max(SMALLEST_TILE, 4 * scaled[0]), reach):
         around = alpha[outer]
         if ((around > 0) & (around < 1)).any():
             inside = tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
-            estimated = _estimate(photo[outer], around, windows)[inside]
+            estimated = _estimate(photo[outer], around, scaled)[inside]
             cv2.copyTo(estimated, (alpha[inner] < 1).astype(np.uint8), cleaned[inner])
     return cleaned
 
@@ -71,7 +72,7 @@ def _tiles(
             )
 
 
-def _estimate(photo: Pixels, alpha: Floats, windows: list[int]) -> Pixels:
+def _estimate(photo: Pixels, alpha: Floats, windows: Sequence[int]) -> Pixels:
     """The foreground colours of a tile, (h, w, 3) uint8."""
     image = photo.astype(np.float32)
     front, back = image, image

@@ -50,7 +50,7 @@ def render(photo: Pixels, levels: Pixels, threshold: float, kind: str) -> Pixels
     return _placed(colours, alpha, _colour(kind))
 
 
-def alpha_of(levels: Pixels, threshold: float) -> Floats:
+def alpha_of(levels: Pixels, threshold: float, edge: float = EDGE) -> Floats:
     """The opacity of each pixel: a ramp of fixed width across the outline of the mask.
 
     The levels of a network rise over a few pixels of its frame, which may be many pixels of the photo. The distance
@@ -60,11 +60,12 @@ def alpha_of(levels: Pixels, threshold: float) -> Floats:
     Args:
         levels: (H, W) uint8, the predicted levels at full size.
         threshold: pixels of the mask are at or above this probability.
+        edge: the width of the ramp in pixels of a photo of Carvana's size or less.
 
     Returns:
         (H, W) float32 in [0, 1], multiples of 1/255: at least 128/255 exactly in the mask.
     """
-    width = _edge(levels)
+    width = edge * _scale(levels)
     rise_x, rise_y = cv2.spatialGradient(levels)  # Sobel filters, whose weights are 8 pixels wide in all
     alpha: Floats = levels.astype(np.float32)
     alpha -= np.float32(level_of(threshold) - 0.5)
@@ -90,16 +91,15 @@ def crop_box(levels: Pixels, threshold: float, margin: float) -> tuple[slice, sl
     left, top, width, height = cv2.boundingRect((levels >= level_of(threshold)).astype(np.uint8))
     if width == 0:
         return slice(0, levels.shape[0]), slice(0, levels.shape[1])
-    added = int(np.ceil(max(_edge(levels), margin * max(width, height))))
+    added = int(np.ceil(max(EDGE * _scale(levels), margin * max(width, height))))
     return (
         slice(max(0, top - added), min(levels.shape[0], top + height + added)),
         slice(max(0, left - added), min(levels.shape[1], left + width + added)),
     )
 
 
-def _edge(levels: Pixels) -> float:
-    """The width of the soft edge in pixels."""
-    return EDGE * scale_of((levels.shape[0], levels.shape[1]))
+def _scale(levels: Pixels) -> float:
+    return scale_of((levels.shape[0], levels.shape[1]))
 
 
 def _colour(name: str) -> tuple[int, int, int]:
