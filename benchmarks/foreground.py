@@ -19,12 +19,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.material import first
 from benchmarks.measure import Target, in_turns, medians, print_rows, report
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, photo_at
 from competition.images import Pixels
+from competition.photo import Photo
 from competition.run.folder import run_at
 from competition.studio.camera import FRAME, VIEWS, camera_of_shoot
 from competition.studio.car import build
@@ -149,17 +151,14 @@ def colour_errors(scenes: Sequence[Scene], seed: int) -> dict[str, dict[str, dic
     }
 
 
-def predicted(model: Path, photo: Pixels) -> Pixels:
-    """The levels (H, W) that a network predicts for a photo (H, W, 3)."""
+def predicted(model: Path, photo: Photo) -> Pixels:
+    """The levels, (H, W) uint8, that a network predicts for a photo."""
     network, settings, _ = load_weights(model)
     frame = Frame.of(settings.input)
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "photo.png"
-        cv2.imwrite(str(file), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
-        images = torch.from_numpy(frame.read(photo_at(file)))[None].permute(0, 3, 1, 2)
+    images = torch.from_numpy(frame.read(photo))[None].permute(0, 3, 1, 2)
     with torch.inference_mode():
         levels = to_levels(network(images).float().sigmoid())
-    return frame.full_size(levels.reshape(frame.height, frame.width).numpy(), (photo.shape[0], photo.shape[1]))
+    return frame.full_size(levels.reshape(frame.height, frame.width).numpy(), photo.shape)
 
 
 def edge_errors(scenes: Sequence[Scene], model: Path, seed: int) -> dict[str, dict[str, float]]:
@@ -168,7 +167,10 @@ def edge_errors(scenes: Sequence[Scene], model: Path, seed: int) -> dict[str, di
     found: dict[str, list[tuple[float, float]]] = {}
     for scene in scenes:
         photo = taken(scene.front, scene.alpha, scene.back, rng)
-        levels = predicted(model, photo)
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "photo.png"
+            Image.fromarray(photo).save(file)
+            levels = predicted(model, photo_at(file))
         soft = ((scene.alpha > 0.02) & (scene.alpha < 0.98)).astype(np.uint8)
         near = cv2.dilate(soft, np.ones((9, 9), np.uint8)) > 0
         alphas: dict[str, Floats] = {f"{edge:g} pixels": alpha_of(levels, 0.5, edge) for edge in EDGES}
@@ -198,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--data", type=Path, help="data folder with masks; by default generated cars")
     arguments.add_argument("--run", help="name of a run, whose network predicts the opacity of generated cars")
     arguments.add_argument("--fold", type=int, default=0, help="its fold")
-    arguments.add_argument("--cars", type=int, default=6, help="number of cars")
+    arguments.add_argument("--cars", type=int, default=4, help="number of cars")
     arguments.add_argument("--seed", type=int, default=1, help="of the cars and backgrounds")
     arguments.add_argument("--repeats", type=int, default=3, help="repetitions of the measurement of time")
     options = arguments.parse_args(argv)

@@ -1,4 +1,9 @@
-"""The picture of the README: test photos with the masks of a run's submission."""
+"""The picture of the README: photos of generated cars, their masks and their cut-outs.
+
+make synthetic DATA=data/synthetic
+make train FOLD=0 RUN=picture PRESET=cpu DATA=data/synthetic SET=train.epochs=5
+python -m benchmarks.picture --run picture
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,57 +11,64 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from competition import files, rle
+from benchmarks.foreground import predicted
+from competition import files
 from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.images import Pixels
-from competition.mask_table import read_rows
 from competition.run.folder import run_at
 from competition.run.records import Environment
+from inference.cutouts.rendering import render
 
-TILE = (640, 427)  # width, height
-COLOUR = np.array([255, 96, 0], dtype=np.float32)  # RGB
+TILE = (480, 320)  # width, height
+SQUARE = 16  # of the checkerboard, in pixels of a tile
+COLOUR = "#2f6f8f"
+QUALITY = 80
 
 
-def drawn(photo: Pixels, mask: Pixels) -> Pixels:
-    """A tile that shows a photo with its mask tinted and outlined; photo and mask have the same H and W."""
-    tinted = photo.astype(np.float32)
-    tinted[mask > 0] = 0.72 * tinted[mask > 0] + 0.28 * COLOUR
-    outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    picture = np.ascontiguousarray(tinted.astype(np.uint8))
-    cv2.drawContours(picture, outlines, -1, COLOUR.tolist(), max(1, photo.shape[1] // 480), cv2.LINE_AA)
-    tile: Pixels = cv2.resize(picture, TILE, interpolation=cv2.INTER_AREA)
-    return tile
+def row(photo: Pixels, levels: Pixels, threshold: float) -> Pixels:
+    """A photo, its overlay, its cut-out on a checkerboard and on a colour, beside each other."""
+    overlay, rgba, on_colour = (render(photo, levels, threshold, kind) for kind in ("overlay", "rgba", COLOUR))
+    return np.hstack([*map(tile, (photo, overlay)), on_checkerboard(rgba), tile(on_colour)])
+
+
+def tile(picture: Pixels) -> Pixels:
+    """A picture at the size of a tile."""
+    return np.asarray(cv2.resize(picture, TILE, interpolation=cv2.INTER_AREA))
+
+
+def on_checkerboard(rgba: Pixels) -> Pixels:
+    """A tile of a cut-out, (H, W, 4), before gray and white squares, as image editors show it."""
+    y, x = np.ogrid[: TILE[1], : TILE[0]]
+    board = np.where((y // SQUARE + x // SQUARE) % 2, 255, 205)[..., None]
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    colours, opacity = tile(rgba[..., :3] * alpha), tile(alpha)[..., None]
+    return np.rint(colours + (1 - opacity) * board).astype(np.uint8)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the picture."""
-    arguments = parser("Draw the masks of a run's submission on its test photos.")
-    arguments.add_argument("--run", default="demo", help="name of the run")
+    arguments = parser("Draw photos, masks and cut-outs of a run's test photos.")
+    arguments.add_argument("--run", default="picture", help="name of the run")
+    arguments.add_argument("--fold", type=int, default=0, help="the fold whose network predicts")
+    arguments.add_argument("--photos", nargs="+", help="names of test photos, one for each row; by default two")
     arguments.add_argument("--out", type=Path, default=Path("docs/demo.jpg"), help="the picture")
-    arguments.add_argument("--columns", type=int, default=3, help="number of columns")
-    arguments.add_argument("--rows", type=int, default=2, help="number of rows")
     options = arguments.parse_args(argv)
     run = run_at(options.run)
-    photos = DataFolder(Path(Environment.read(run.environment).data)).test
-    codes = {row.img: row.rle for row in read_rows(run.submission)}
-    count = options.columns * options.rows
-    if len(photos) < count:
-        raise Failure(f"{len(photos)} test photos are too few for {count} tiles")
-    # Another car and another view in each tile.
-    chosen = [photos[(number * len(photos) // count + 3 * number) % len(photos)] for number in range(count)]
-    tiles = []
-    for photo in chosen:
-        image = photo.read()
-        tiles.append(drawn(image, rle.decode(codes[photo.img], (image.shape[0], image.shape[1]))))
-    rows = [np.hstack(tiles[start : start + options.columns]) for start in range(0, count, options.columns)]
+    photos = {photo.img: photo for photo in DataFolder(Path(Environment.read(run.environment).data)).test}
+    names = options.photos or list(photos)[1 :: max(1, len(photos) // 2)][:2]
+    unknown = sorted(set(names) - photos.keys())
+    if unknown or not names:
+        raise Failure(f"the data of {run.called} has no test photo {''.join(unknown[:1])}".rstrip())
+    model = run.best(options.fold)
+    rows = [row(photos[name].read(), predicted(model, photos[name]), 0.5) for name in names]
     done, content = cv2.imencode(
-        ".jpg", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82]
+        ".jpg", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     )
     assert done
     with files.replacing(options.out) as temporary:
         temporary.write_bytes(content.tobytes())
-    print(f"{options.out}: {', '.join(photo.img for photo in chosen)}")
+    print(f"{options.out}: {', '.join(names)}, {len(content) / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

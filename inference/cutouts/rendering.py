@@ -15,6 +15,7 @@ from inference.engine.host_masks import level_of
 KINDS = ("rgba", "mask", "soft", "overlay")
 # Width of a soft edge in pixels of a photo of Carvana's size or less; the blur of lenses is about as wide.
 EDGE = 3.0
+STEEP = 4.0  # levels that rise from 0 to 255 over so many pixels are not smoothed; pixels as for EDGE
 FLATTEST = np.float32(0.5)  # levels per pixel: a smaller slope, which rounding may cause, counts as this one
 OUTLINE = 640  # the outline of an overlay has one pixel for each so many pixels of the photo's longer side
 
@@ -63,13 +64,13 @@ def alpha_of(levels: Pixels, threshold: float, edge: float = EDGE) -> Floats:
         edge: the width of the ramp in pixels of a photo of Carvana's size or less.
 
     Returns:
-        (H, W) float32 in [0, 1], multiples of 1/255: at least 128/255 exactly in the mask.
+        (H, W) float32 in [0, 1], multiples of 1/255: 0.5 on the outline, which is smoothed where it has steps.
     """
-    width = edge * _scale(levels)
-    rise_x, rise_y = cv2.spatialGradient(levels)  # Sobel filters, whose weights are 8 pixels wide in all
-    alpha: Floats = levels.astype(np.float32)
-    alpha -= np.float32(level_of(threshold) - 0.5)
-    alpha /= np.maximum(np.hypot(rise_x, rise_y, dtype=np.float32) / 8, FLATTEST) * np.float32(width)
+    level = level_of(threshold)
+    smooth = _without_steps(levels, level)
+    alpha: Floats = smooth.astype(np.float32)
+    alpha -= np.float32(level - 0.5)
+    alpha /= np.maximum(_slope(smooth), FLATTEST) * np.float32(edge * _scale(levels))
     alpha += np.float32(0.5)
     alpha *= np.float32(255)
     np.rint(np.clip(alpha, 0, 255, out=alpha), out=alpha)
@@ -96,6 +97,29 @@ def crop_box(levels: Pixels, threshold: float, margin: float) -> tuple[slice, sl
         slice(max(0, top - added), min(levels.shape[0], top + height + added)),
         slice(max(0, left - added), min(levels.shape[1], left + width + added)),
     )
+
+
+def _without_steps(levels: Pixels, level: int) -> Pixels:
+    """Levels whose outline has no steps of the size of the network's pixels.
+
+    The number of pixels over which the levels rise tells how much they were enlarged. Levels as steep as a photo's
+    own edges are returned as they are.
+    """
+    mask = (levels >= level).astype(np.uint8)
+    outline = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0  # both sides of it
+    if not outline.any():
+        return levels
+    rise = 255 / max(float(np.median(_slope(levels)[outline])), 1.0)
+    sigma = (rise - STEEP * _scale(levels)) / 4
+    return np.asarray(cv2.GaussianBlur(levels, (0, 0), sigma)) if sigma > 0.3 else levels
+
+
+def _slope(levels: Pixels) -> Floats:
+    """Levels per pixel, (H, W) float32, in the direction in which they rise most."""
+    rise_x, rise_y = cv2.spatialGradient(levels)  # Sobel filters, which multiply the slope by 8
+    slope: Floats = np.hypot(rise_x, rise_y, dtype=np.float32)
+    slope /= 8
+    return slope
 
 
 def _scale(levels: Pixels) -> float:
