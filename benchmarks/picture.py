@@ -42,8 +42,9 @@ def on_checkerboard(rgba: Pixels) -> Pixels:
     y, x = np.ogrid[: TILE[1], : TILE[0]]
     board = np.where((y // SQUARE + x // SQUARE) % 2, 255, 205)[..., None]
     alpha = rgba[..., 3:].astype(np.float32) / 255
-    colours, opacity = tile(rgba[..., :3] * alpha), tile(alpha)[..., None]
-    return np.rint(colours + (1 - opacity) * board).astype(np.uint8)
+    # Weighted by opacity, because a resized picture would mix the colours of transparent pixels into the edges.
+    weighted = cv2.resize(np.dstack([rgba[..., :3] * alpha, alpha]), TILE, interpolation=cv2.INTER_AREA)
+    return np.asarray(np.rint(weighted[..., :3] + (1 - weighted[..., 3:]) * board), np.uint8)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
