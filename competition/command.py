@@ -54,9 +54,16 @@ class Parser(argparse.ArgumentParser):
 
 def parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with ``--debug``, which every command has."""
-    made = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    made = Parser(_program(), description=description, formatter_class=formatter, allow_abbrev=False)
     made.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     return made
+
+
+def _program() -> str | None:
+    """How the command was started, for its help: ``python -m inference.report``; None leaves it to argparse."""
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
 
 
 def run_command(main: Callable[[], None]) -> None:

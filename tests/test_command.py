@@ -4,10 +4,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from competition.command import Failure, one_line
+from competition.command import Failure, one_line, parser
 from competition.startup import INTERRUPTION
 
 ROOT = Path(__file__).parent.parent
@@ -159,3 +160,10 @@ def test_error_of_a_data_loader_worker(kind: type[Exception], line: str) -> None
     with pytest.raises(kind, match="Traceback") as again:
         raised().reraise()
     assert one_line(again.value) == line
+
+
+@pytest.mark.parametrize("module", ["inference.report.__main__", "inference.report"])
+def test_help_names_the_command_of_a_module_or_package(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    main = SimpleNamespace(__spec__=SimpleNamespace(name=module))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert parser("x").format_usage().startswith("usage: python -m inference.report [-h]")

@@ -61,10 +61,13 @@ def ticks(
 
 
 def loss_scale(axes: Axes) -> None:
-    """Make the y axis logarithmic."""
+    """Make the y axis logarithmic, a little longer if it then ends at a tick."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    _set_ticks(axes.yaxis, ticks(LOG_TICKS, low, high, APART["y"], np.log10))
+    longer = (high / low) ** 0.05
+    chosen = ticks(LOG_TICKS, low / longer, high * longer, APART["y"], np.log10)
+    axes.set_ylim(min(low, *chosen), max(high, *chosen))
+    _set_ticks(axes.yaxis, chosen)
 
 
 def dice_scale(axes: Axes, which: str, low: float, high: float) -> None:
