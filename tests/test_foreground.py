@@ -66,6 +66,16 @@ def test_the_background_is_removed_from_soft_pixels(softness: float) -> None:
     assert cleaned < 6 < 0.2 * np.abs(photo[soft] - ORANGE).mean()
 
 
+@pytest.mark.parametrize("inside", [0, 255])
+def test_colours_do_not_overflow(inside: int) -> None:
+    """The detail of a soft pixel like the object itself would lead beyond black or white."""
+    alpha = np.zeros((20, 20), np.float32)
+    alpha[:, :10], alpha[:, 10] = 1, 0.5
+    photo = np.full((20, 20, 3), 255 - inside, np.uint8)
+    photo[:, :11] = inside
+    assert np.abs(foreground(photo, alpha)[:, 10].astype(int) - inside).max() <= 1
+
+
 def test_the_estimates_explain_the_photo() -> None:
     """Composed over the background that was estimated with it, the foreground gives the photo again."""
     rng = np.random.default_rng(1)

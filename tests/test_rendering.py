@@ -95,6 +95,13 @@ def test_an_edge_has_the_same_width_however_soft_the_levels_are(slope: float) ->
     assert (np.diff(alpha) >= 0).all()
 
 
+def test_an_edge_is_half_opaque_between_the_mask_and_the_rest() -> None:
+    """Level 128 is in the mask and level 127 is not, so the outline is at 127.5."""
+    levels = ramp((9, 90), 5)
+    assert levels[4, 44:46].tolist() == [125, 130]
+    assert alpha_of(levels, 0.5)[4, 44:46].sum() == pytest.approx(1, abs=0.005)
+
+
 def test_a_large_photo_has_a_wider_edge() -> None:
     alpha = alpha_of(ramp((3, 4 * 1918), 2), 0.5)[1]
     assert ((alpha > 0) & (alpha < 1)).sum() == pytest.approx(4 * EDGE, abs=1)
