@@ -33,7 +33,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-BENCHMARKS := rle mask_edges foreground host_path loader checkpoint predict scale score upload openmp
+BENCHMARKS := rle mask_edges foreground host_path loader checkpoint predict scale score upload openmp engines
 # albumentations looks for updates at every import, which takes long without a network.
 export NO_ALBUMENTATIONS_UPDATE := 1
 # HOURS count from here for all commands of a target; a notebook sets this variable for all of its cells.
@@ -169,12 +169,13 @@ format: $(STAMP) ## format the code
 	@$(PY) -m ruff check --fix --quiet .
 	@$(PY) -m ruff format .
 
-# FULL=1: `scale` predicts all 100,064 images and is killed three times; `predict` measures compiled networks too.
+# FULL=1: `scale` predicts all 100,064 images and is killed three times; `predict` and `engines` measure compiled networks too.
 bench: $(BENCH_STAMP) ## the measurements behind the published figures (DATA, TRAINED=run, FULL=1)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BENCH_PY) -m benchmarks.$$name $(call text,DATA,--data) \
 		$$(case $$name in \
 			foreground|host_path) echo $(call text,TRAINED,--run);; \
 			predict) echo $(call text,TRAINED,--run) $(call switch,FULL,--compiled);; \
+			engines) echo $(call switch,FULL,--compiled);; \
 			scale) echo $(call switch,FULL,--images 100064 --kills 3);; esac); done
 
 bench-setup: $(BENCH_STAMP) ## install the packages that are measured beside ours, into .venv-bench

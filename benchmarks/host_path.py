@@ -104,7 +104,7 @@ def compare(
 
     def timed(name: str, path: Callable[..., None], file: Path) -> Callable[[], None]:
         def run() -> None:
-            network.next = 0  # type: ignore[assignment]
+            network.next = 0  # type: ignore[attr-defined]
             start = time.process_time()
             path(file, photos, ensemble, settings)
             busy[name].append(time.process_time() - start)

@@ -19,6 +19,7 @@ from folds.leakage import require_held_out
 from folds.split import photos_by_fold
 from inference.engine.ensemble import FLIPS, Ensemble
 from inference.engine.host_masks import Thresholded, level_of
+from inference.engine.runtime import precision_of, resolve_engine
 from inference.engine.stream import map_masks
 
 
@@ -37,8 +38,14 @@ def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, t
     data = data_of(run, data_folder, settings)
     held_out = photos_by_fold(run.folds, data.train)[provenance.fold]
     how = settings.inference
+    device = pick_device()
     ensemble = Ensemble(
-        [network], Frame.of(settings.input), tta or how.tta, device=pick_device(), precision=how.precision
+        [network],
+        Frame.of(settings.input),
+        tta or how.tta,
+        device=device,
+        precision=precision_of(how, device),
+        engine=resolve_engine(how, device),
     )
     return score_photos(held_out, [ensemble], data, how, threshold)
 

@@ -23,6 +23,7 @@ from competition.run.open import require_same_data
 from competition.run.records import CV, Gain, ThresholdCurve, ThresholdTuning
 from competition.settings.schema import Settings
 from folds import ranks
+from folds.device import pick_device
 from inference.choice import Choice, choose, given_weights, weights_by_name, with_weight
 from inference.cv.gains import (
     EQUAL,
@@ -37,6 +38,7 @@ from inference.cv.mixtures import MemberWeights, Mixture, equal, grid, measured_
 from inference.cv.out_of_fold import Choices, OutOfFold, OutOfFoldJob
 from inference.cv.summary import fold_score, spread, threshold_tuning
 from inference.cv.tuning import effective, thresholds, tune_threshold, tune_weights
+from inference.engine.runtime import resolve_engine
 from inference.members import add_member_arguments, one_at_a_time, open_members
 from submissions import submission_file
 
@@ -102,6 +104,7 @@ def score_run(
             curve=ThresholdCurve(thresholds=thresholds(), dice=found.curves.mean(axis=0).tolist()),
             gains=gains,
             checkpoints={str(path): digest for path, digest in job.digests.items()},
+            engine=resolve_engine(how, pick_device()),
         )
         cv.write(run.cv)
         print_cv(cv)

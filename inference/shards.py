@@ -19,8 +19,9 @@ from competition.files import claimed, read_json, replacing, sha256, write_json
 from competition.photo import Photo
 from competition.settings.schema import Inference
 from folds import ranks
-from folds.device import cpu_threads, device_model, resolve_precision
+from folds.device import cpu_threads, device_model
 from inference.engine.ensemble import Ensemble, load_ensembles
+from inference.engine.runtime import precision_of, resolve_engine
 from submissions import submission_file
 
 FACTS = "facts.json"
@@ -117,7 +118,8 @@ def facts_of(settings: Inference, device: torch.device) -> dict[str, Any]:
     """The settings and properties of the device that decide predictions and their division into shards."""
     return {
         "tta": list(settings.tta),
-        "precision": resolve_precision(settings.precision, device),
+        "engine": resolve_engine(settings, device),
+        "precision": precision_of(settings, device),
         "compile": settings.compile,
         "device": device_model(device),
         "threads": cpu_threads(device),

@@ -117,6 +117,8 @@ def _differences(made_by: SubmissionRecord, cv: CV) -> Iterator[str]:
         yield f"tta is {'+'.join(made_by.tta)}, in the CV {'+'.join(cv.tta)}"
     if math.ceil(made_by.threshold * LEVELS) != math.ceil(cv.threshold * LEVELS):
         yield f"threshold is {made_by.threshold:g}, in the CV {cv.threshold:g}"
+    if made_by.engine != cv.engine:
+        yield f"engine is {made_by.engine}, in the CV {cv.engine}"
     scored = {name: weight for name, weight in (cv.member_weights or {}).items() if weight}
     single = not scored and len(made_by.member_weights) == 1  # the CV of a single run has no member weights
     if made_by.member_weights != scored and not single:

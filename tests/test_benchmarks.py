@@ -28,6 +28,7 @@ MINIATURES = {
         {"presets"},
     ),
     "checkpoint": (["--preset", "demo", "--repeats", "1"], {"bytes", "stall_ms", "written_s"}),
+    "engines": ([*NOTHING, "--presets", "demo"], {"presets"}),
     "predict": ([*NOTHING, "--presets", "demo", "--folds", "2"], {"cases", "peers", "against"}),
     "scale": (["--images", "260", "--kills", "0"], {"seconds", "peak_mb", "memory_mb", "kills", "identical"}),
     "score": (["--training", "40", "--images", "200"], {"score", "validate"}),

@@ -48,6 +48,7 @@ def test_a_predicted_and_scored_run(run: SubmittableRun) -> None:
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
+        ({"engine": "onnxruntime"}, "engine is onnxruntime, in the CV torch"),
         ({"tta": ["identity"]}, "tta is identity, in the CV identity+hflip"),
         ({"threshold": 0.45}, "threshold is 0.45, in the CV 0.5"),
         (
@@ -56,7 +57,7 @@ def test_a_predicted_and_scored_run(run: SubmittableRun) -> None:
         ),
         ({"checkpoints": {"runs/a": "3"}}, "runs/a is not among the weights that the CV scored"),
     ],
-    ids=["tta", "threshold", "member_weights", "checkpoints"],
+    ids=["engine", "tta", "threshold", "member_weights", "checkpoints"],
 )
 def test_what_the_cv_did_not_score_needs_force(
     run: SubmittableRun, changes: dict[str, object], difference: str

@@ -140,6 +140,7 @@ class CV(Record):
         tta: the test-time augmentations.
         member_weights: weight of each member for the test set; None for a single run.
         checkpoints: SHA-256 of each weights file that was scored, by its path.
+        engine: what computed the networks; torch in records from before there was a choice.
     """
 
     advice: ClassVar[str] = "write it again: make score {run}"
@@ -158,6 +159,7 @@ class CV(Record):
     curve: ThresholdCurve
     gains: list[Gain]
     checkpoints: dict[str, str]
+    engine: str = "torch"
 
     def fold(self, number: int) -> FoldScore | None:
         """Return the score of one fold; None if it has not been scored."""
@@ -170,6 +172,7 @@ class SubmissionFacts(Record):
     Attributes:
         images: number of images; folds and networks likewise.
         photos: hash of the photos' names and sizes.
+        engine: what computed the networks; torch in records from before there was a choice.
         member_weights: weight of each run that predicts.
         checkpoints: SHA-256 of each weights file, by its path.
     """
@@ -178,6 +181,7 @@ class SubmissionFacts(Record):
     folds: int
     networks: int
     tta: list[str]
+    engine: str = "torch"
     precision: str
     compile: bool
     device: str

@@ -251,6 +251,11 @@ class Inference(Section):
         description="weight of each of RUNS; auto: equal weights, or better ones found by cross-validation",
     )
     precision: Precision = Field("auto", description="as train.precision, for prediction")
+    engine: Literal["auto", "torch", "onnxruntime"] = Field(
+        "auto",
+        description="what computes the networks; onnxruntime: on a CPU, in fp32; auto: onnxruntime on a CPU without "
+        "bf16 if it is installed, else torch",
+    )
     pseudo: float = Field(
         0.05,
         gt=0,
@@ -263,6 +268,17 @@ class Inference(Section):
         256, description="images per shard; an interrupted prediction resumes at the last complete shard"
     )
     readers: int = Field(2, ge=1, le=64, description="threads that read photos, and threads that encode masks")
+
+    @model_validator(mode="after")
+    def _possible_engine(self) -> Self:
+        if self.engine == "onnxruntime" and self.compile:
+            raise ValueError("inference.compile=true compiles the networks of torch; use inference.engine=torch")
+        if self.engine == "onnxruntime" and self.precision not in ("auto", "fp32"):
+            raise ValueError(
+                f"inference.engine=onnxruntime computes in fp32, not in {self.precision}; use "
+                "inference.engine=torch, or inference.precision=fp32"
+            )
+        return self
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:

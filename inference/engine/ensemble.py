@@ -4,7 +4,7 @@ The mean is computed on the device. One network's probabilities for one test-tim
 the mean. Components are returned only where the gain of each part is measured, and are never stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ from folds.device import autocast, autocast_dtype, does_not_fit
 from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine.fusion import cast_weights, fuse_batch_norm
+from inference.engine.onnx_network import OnnxNetwork
+from inference.engine.runtime import Runtime, precision_of, resolve_engine
+
+Network = Callable[[Tensor], Tensor]  # (N, 3, h, w) uint8 RGB to (N, 1, h, w) logits
 
 # The dimensions of (N, C, H, W) that each test-time augmentation flips; the same flip undoes it.
 FLIPS: dict[TTA, tuple[int, ...]] = {"identity": (), "hflip": (3,), "vflip": (2,), "rot180": (2, 3)}
@@ -32,6 +36,7 @@ class Ensemble:
         tta: the test-time augmentations that are averaged.
         device: where they compute.
         precision: what they compute in.
+        engine: what computes them.
         member_weights: the weight of each network in the mean; by default 1.
         indices: the index of each network among the networks of all ensembles; by default 0, 1, 2, ...
     """
@@ -44,12 +49,17 @@ class Ensemble:
         *,
         device: torch.device,
         precision: Precision,
+        engine: Runtime = "torch",
         member_weights: Sequence[float] | None = None,
         indices: Sequence[int] | None = None,
     ) -> None:
-        dtype = autocast_dtype(precision, device)
-        ready = [cast_weights(fuse_batch_norm(network.eval()), dtype).to(device) for network in networks]
-        self.networks = [network.to(memory_format=torch.channels_last) for network in ready]
+        if engine == "onnxruntime":
+            threads = torch.get_num_threads()
+            self.networks: list[Network] = [OnnxNetwork(network, frame, threads) for network in networks]
+        else:
+            dtype = autocast_dtype(precision, device)
+            ready = [cast_weights(fuse_batch_norm(network.eval()), dtype).to(device) for network in networks]
+            self.networks = [network.to(memory_format=torch.channels_last) for network in ready]
         self.frame = frame
         self.tta = tta
         self.device = device
@@ -164,7 +174,7 @@ def load_ensembles(
 
     Args:
         checkpoints: files of trained weights.
-        settings: test-time augmentations, precision, whether to compile, and for which batch size.
+        settings: test-time augmentations, engine, precision, whether to compile, and for which batch size.
         device: where to predict.
         member_weights: the weight of each checkpoint, on any scale; by default all equal. Checkpoints with weight 0
             are not loaded.
@@ -183,7 +193,8 @@ def load_ensembles(
             frame,
             settings.tta,
             device=device,
-            precision=settings.precision,
+            precision=precision_of(settings, device),
+            engine=resolve_engine(settings, device),
             member_weights=[member_weights[index] / largest for index in indices],
             indices=indices,
         )

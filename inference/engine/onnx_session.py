@@ -5,6 +5,7 @@ torch on processors without bf16 (docs/performance.md).
 """
 
 import os
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -37,7 +38,19 @@ def open_session(content: bytes | str, threads: int) -> Any:
     options.log_severity_level = SEVERE
     # Waiting threads sleep, as OMP_WAIT_POLICY=PASSIVE does for torch: spinning slows processes that share cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    _share_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     return onnxruntime.InferenceSession(content, options, providers=[PROVIDER])
+
+
+@cache
+def _share_memory() -> None:
+    """Make one arena of memory for all sessions; else each network of an ensemble would keep its own."""
+    import onnxruntime
+
+    kinds = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kinds[0], 0, kinds[1])
+    onnxruntime.create_and_register_allocator(memory, None)
 
 
 def default_threads() -> int:
