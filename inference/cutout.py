@@ -9,6 +9,7 @@ from competition.run.open import settings_of_existing_run
 from folds.device import pick_device
 from inference.cutouts.command import add_cutout_arguments, cut_out, key_of, kinds_of
 from inference.cutouts.job import Order
+from inference.engine.trained_model import TrainedModel
 from inference.members import print_unfinished
 from inference.trained import TrainedFolds, trained_folds
 
@@ -49,10 +50,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = options.out or trained.run.cutouts
     key = key_of(options, **trained.facts())
     order = Order(out, kinds, options.crop, key, trained.batch_size, trained.inference.readers)
-    if trained.left_out:
-        print(f"note: not trained, so left out: {', '.join(f'fold {fold}' for fold in trained.left_out)}")
-    print_unfinished(trained.members, trained.folds)
-    cut_out(options, order, trained.describe(), trained.load)
+
+    def load() -> TrainedModel:
+        if trained.left_out:
+            print(f"note: not trained, so left out: {', '.join(f'fold {fold}' for fold in trained.left_out)}")
+        print_unfinished(trained.members, trained.folds)
+        return trained.load()
+
+    cut_out(options, order, trained.describe(), load)
 
 
 if __name__ == "__main__":
