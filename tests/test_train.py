@@ -10,9 +10,10 @@ from conftest import full_disk
 from competition.command import Failure
 from competition.run.folder import RunFolder
 from competition.settings.schema import Settings
-from folds import batch_size, begin, training_state
+from folds import batch_size, begin
 from folds.checkpoint import load_state, load_weights
 from folds.train import main as train
+from folds.trainer import Trainer
 
 SMALL = [
     *("split.folds=3", "input={height: 32, width: 64}", "network={width: 4, depth: 1, stem: 2}"),
@@ -118,14 +119,15 @@ def test_after_a_full_disk_the_next_call_resumes(
     """The fourth write of last.pt fails; the training resumes from the third."""
     saves = []
 
-    def save(path: Path, state: object) -> None:
+    def saved(trainer: Trainer) -> None:
         saves.append(1)
         with full_disk(10_000) if len(saves) == 4 else nullcontext():
-            save_state(path, state)
+            save(trainer)
+            trainer.writer.wait()
 
-    save_state = training_state.save_state
+    save = Trainer.save
     with monkeypatch.context() as patched:
-        patched.setattr(training_state, "save_state", save)
+        patched.setattr(Trainer, "save", saved)
         with pytest.raises(Failure, match=r"cannot write .*last.pt: "):
             train([*arguments_of(run, tiny_data), "train.save_seconds=0"])
     state = load_state(run.last(0))

@@ -14,6 +14,8 @@ from competition.cores import usable_cores
 
 PROVIDER = "CPUExecutionProvider"
 SEVERE = 3  # onnxruntime's log level of errors: its warnings are for developers
+# Read when onnxruntime is imported, which would otherwise write an id of the machine and telemetry to ~/.cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def is_installed() -> bool:
