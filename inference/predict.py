@@ -25,19 +25,35 @@ from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import Thresholded, level_of
 from inference.engine.stream import map_masks
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members, print_unfinished
-from inference.shards import Numbers, ShardedJob, facts_of, key_of, read_numbers, write_with_numbers
+from inference.shards import (
+    Count,
+    Load,
+    MeasuredRow,
+    Numbers,
+    ShardedJob,
+    facts_of,
+    key_of,
+    read_numbers,
+    write_with_numbers,
+)
 from submissions import submission_file
 
 
 def predict_to(
-    file: Path, photos: Sequence[Photo], ensembles: Sequence[Ensemble], *, threshold: float, settings: Inference
+    file: Path,
+    photos: Sequence[Photo],
+    ensembles: Sequence[Ensemble],
+    *,
+    threshold: float,
+    settings: Inference,
+    count: Count[MeasuredRow] = iter,
 ) -> None:
     """Predict photos and write a shard: their masks, and the expected Dice of each."""
 
-    def encode(photo: Photo, mask: Thresholded) -> tuple[str, str, Numbers]:
+    def encode(photo: Photo, mask: Thresholded) -> MeasuredRow:
         return photo.img, rle.to_text(mask.spans), np.array(mask.expected_dice)
 
-    write_with_numbers(file, map_masks(encode, photos, ensembles, settings, level=level_of(threshold)))
+    write_with_numbers(file, count(map_masks(encode, photos, ensembles, settings, level=level_of(threshold))))
 
 
 def write_certainty(path: Path, photos: Sequence[Photo], expected_dice: Numbers) -> None:
@@ -101,8 +117,8 @@ def predict(
         print(f"{place.submission} is complete: {facts.images:,} images, {facts.networks} networks; nothing to do")
         return
 
-    def write(ensembles: Sequence[Ensemble], shard: Sequence[Photo], file: Path) -> None:
-        predict_to(file, shard, ensembles, threshold=threshold, settings=how)
+    def write(load: Load, shard: Sequence[Photo], file: Path, count: Count[MeasuredRow]) -> None:
+        predict_to(file, shard, load(), threshold=threshold, settings=how, count=count)
 
     job = ShardedJob(
         place.submission_shards,

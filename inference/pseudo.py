@@ -23,11 +23,10 @@ from folds import ranks
 from folds.device import pick_device
 from folds.split import photos_by_fold
 from inference.choice import choose, with_weight
-from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import Prediction, full_size, level_of, threshold_at
 from inference.engine.stream import map_in_threads, predict_photos
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
-from inference.shards import Numbers, ShardedJob, facts_of, read_numbers, write_with_numbers
+from inference.shards import Count, Load, MeasuredRow, ShardedJob, facts_of, read_numbers, write_with_numbers
 from submissions import submission_file
 
 
@@ -74,16 +73,22 @@ def pseudo_label(
 
 
 def label_to(
-    ensembles: Sequence[Ensemble], photos: Sequence[Photo], file: Path, *, level: int, settings: Inference
+    load: Load,
+    photos: Sequence[Photo],
+    file: Path,
+    count: Count[MeasuredRow],
+    *,
+    level: int,
+    settings: Inference,
 ) -> None:
     """Predict photos and write a shard: their masks, and the expected Dice of each."""
 
-    def label(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
+    def label(photo: Photo, predictions: Sequence[Prediction]) -> MeasuredRow:
         mask = threshold_at(full_size(predictions, photo.shape), level)
         return photo.img, rle.to_text(mask.spans), np.array(mask.expected_dice)
 
-    predicted = predict_photos(photos, ensembles, settings)
-    write_with_numbers(file, map_in_threads(label, predicted, settings))
+    predicted = predict_photos(photos, load(), settings)
+    write_with_numbers(file, count(map_in_threads(label, predicted, settings)))
 
 
 def write_most_certain(path: Path, shards: Sequence[Path], photos: Sequence[Photo], keep: float) -> None:

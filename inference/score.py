@@ -72,7 +72,8 @@ def score_run(
 
     job = OutOfFoldJob(run, how, data, used, deadline)
     choices = Choices.same(Choice(effective(threshold), weights), job.by_fold)
-    found = job.predict(choices, measured_mixtures(weights, len(how.tta), tried))
+    choosable = tried if how.member_weights == "auto" else [weights]
+    found = job.predict(choices, measured_mixtures(weights, len(how.tta), tried), choosable)
     gains = gains_of_tta(how.tta, weights, found.mixtures, found.folds)
     gains += gains_of_members([member.name for member in used], len(how.tta), found.mixtures, found.folds)
     if len(used) > 1:
@@ -114,7 +115,7 @@ def score_run(
 def choose_weights(
     job: OutOfFoldJob, choices: Choices, found: OutOfFold, tried: Sequence[MemberWeights]
 ) -> tuple[Choices, OutOfFold, Gain]:
-    """Choose member weights for each fold on the other folds, and predict again if they raise the CV.
+    """Choose member weights for each fold on the other folds, and use them if they raise the CV.
 
     Args:
         job: the prediction.
@@ -133,24 +134,24 @@ def choose_weights(
     what = f"best {format_weights(tried[tuning.choice])}"
     row = gain_of_choice(what, tuning, found.folds, over=EQUAL, used=used)
     if used:
-        print(f"member weights: {tuning.gain:+.5f} if chosen on the other folds; predicting again", flush=True)
+        print(f"member weights: {tuning.gain:+.5f} if chosen on the other folds", flush=True)
         choices = choices.with_weights(tuning, tried)
-        found = job.predict(choices)
+        found = job.predict_again(choices, title="member weights of")
     return choices, found, row
 
 
 def choose_threshold(
     job: OutOfFoldJob, choices: Choices, found: OutOfFold
 ) -> tuple[Choices, OutOfFold, ThresholdTuning, Gain]:
-    """Choose a threshold for each fold on the other folds, and predict again if it raises the CV."""
+    """Choose a threshold for each fold on the other folds, and use it if it raises the CV."""
     tuning = tune_threshold(found.curves, found.kept, found.folds)
     used = job.settings.threshold == "auto" and tuning.helps
     what = f"best threshold {thresholds()[tuning.choice]:g}"
     row = gain_of_choice(what, tuning, found.folds, over="0.5", used=used)
     if used:
-        print(f"threshold: {tuning.gain:+.5f} if chosen on the other folds; predicting again", flush=True)
+        print(f"threshold: {tuning.gain:+.5f} if chosen on the other folds", flush=True)
         choices = choices.with_threshold(tuning)
-        found = job.predict(choices)
+        found = job.predict_again(choices, title="threshold of")
     return choices, found, threshold_tuning(tuning, used), row
 
 

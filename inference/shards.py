@@ -4,14 +4,15 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from competition.command import Failure, OutOfTime
 from competition.deadline import Deadline
@@ -22,12 +23,20 @@ from folds import ranks
 from folds.device import cpu_threads, device_model
 from inference.engine.ensemble import Ensemble, load_ensembles
 from inference.engine.runtime import precision_of, resolve_engine
+from inference.progress import Progress
 from submissions import submission_file
 
 FACTS = "facts.json"
 Numbers = NDArray[np.float64]
+Item = TypeVar("Item")
+MeasuredRow = tuple[str, str, Numbers]  # image, RLE, and numbers that were measured
+WAIT = 0.2  # seconds between two attempts to get a shard that another process holds
+# Loads the networks at its first call.
+Load = Callable[[], Sequence[Ensemble]]
+# Yields the items it is given, one for each image, and counts them.
+Count = Callable[[Iterable[Item]], Iterator[Item]]
 # Predicts some photos into a file, which it writes atomically and after all other files.
-Write = Callable[[Sequence[Ensemble], Sequence[Photo], Path], None]
+Write = Callable[[Load, Sequence[Photo], Path, Count[Any]], None]
 
 
 class ShardedJob:
@@ -76,7 +85,7 @@ class ShardedJob:
         title: str,
         folder: str = "",
     ) -> list[Path]:
-        """Predict photos and return the files of their shards, in order.
+        """Predict photos and return the files of their shards, in order; networks are loaded if a shard needs them.
 
         Args:
             photos: what to predict.
@@ -86,11 +95,15 @@ class ShardedJob:
             title: text of the progress bar.
             folder: name of a folder for these shards, if the job has several sets of photos or networks.
         """
-        ensembles = load_ensembles(checkpoints, self.settings, device=self.device, member_weights=weights)
-        require_unchanged({path: self.digests[path] for path in checkpoints})
 
-        def work(shard: Sequence[Photo], file: Path) -> None:
-            write(ensembles, shard, file)
+        @cache
+        def load() -> Sequence[Ensemble]:
+            ensembles = load_ensembles(checkpoints, self.settings, device=self.device, member_weights=weights)
+            require_unchanged({path: self.digests[path] for path in checkpoints})
+            return ensembles
+
+        def work(shard: Sequence[Photo], file: Path, count: Count[Any]) -> None:
+            write(load, shard, file, count)
 
         return run_shards(self.folder / folder, photos, self.settings.shard, work, title, deadline=self.deadline)
 
@@ -141,7 +154,7 @@ def run_shards(
     folder: Path,
     photos: Sequence[Photo],
     size: int,
-    work: Callable[[Sequence[Photo], Path], None],
+    work: Callable[[Sequence[Photo], Path, Count[Any]], None],
     title: str,
     *,
     deadline: Deadline | None = None,
@@ -157,37 +170,45 @@ def run_shards(
     """
     deadline, slowest = deadline or Deadline(), 0.0
     shards = [photos[start : start + size] for start in range(0, len(photos), size)]
-    files = [folder / f"{number:05d}-of-{len(shards):05d}.csv.gz" for number in range(len(shards))]
-    with tqdm(
-        total=len(photos), desc=title, unit="image", disable=None if ranks.first() else True, leave=False
-    ) as bar:
-        bar.update(done := _count_done(shards, files))
+    files = shard_files(folder, len(photos), size)
+
+    def count_done() -> int:
+        return sum(len(shard) for shard, file in zip(shards, files, strict=True) if file.is_file())
+
+    with closing(Progress(title, len(photos), count_done)) as progress:
         for wait in (False, True):
             for shard, file in zip(shards, files, strict=True):
-                if file.is_file():
-                    continue
-                if not deadline.leaves(slowest):
-                    break
-                begun = time.monotonic()
-                with claimed(file.with_name(f".{file.name}.lock"), wait=wait) as mine:
-                    if mine and not file.is_file():
-                        work(shard, file)
-                slowest = max(slowest, time.monotonic() - begun)
-                before, done = done, _count_done(shards, files)
-                bar.update(done - before)
-                if bar.disable and done > before:
-                    print(f"{title}: {done:,} of {len(photos):,} images", flush=True)
-    # The ranks stop together: none is ended in the middle of a shard because another one stopped before.
-    [missing] = ranks.all_reduce_max(not all(file.is_file() for file in files))
+                while not file.is_file() and deadline.leaves(slowest):
+                    begun = time.monotonic()
+                    with claimed(file.with_name(f".{file.name}.lock"), wait=False) as mine:
+                        if mine and not file.is_file():
+                            work(shard, file, progress.counted)
+                            slowest = max(slowest, time.monotonic() - begun)
+                            progress.saved()
+                    if not mine:
+                        progress.show()
+                        if not wait:
+                            break
+                        time.sleep(WAIT)
+        # The ranks stop together: none is ended in the middle of a shard because another one stopped before.
+        [missing] = ranks.all_reduce_max(not all(file.is_file() for file in files))
+        if not missing:
+            progress.print_end()
     if missing:
         raise OutOfTime(
-            f"stopped by {deadline}; {title}: {_count_done(shards, files):,} of {len(photos):,} images are done, and "
+            f"stopped by {deadline}; {title}: {count_done():,} of {len(photos):,} images are done, and "
             "the same command resumes there"
         )
     return files
 
 
-def write_with_numbers(file: Path, rows: Iterable[tuple[str, str, Numbers]]) -> None:
+def shard_files(folder: Path, photos: int, size: int) -> list[Path]:
+    """The files of the shards of a number of photos, in order."""
+    count = -(-photos // size)
+    return [folder / f"{number:05d}-of-{count:05d}.csv.gz" for number in range(count)]
+
+
+def write_with_numbers(file: Path, rows: Iterable[MeasuredRow]) -> None:
     """Write a shard's rows of (image, RLE, numbers); the numbers go to a .npy file, first dimension the image."""
     masks, numbers = [], []
     for img, code, of_image in rows:
@@ -205,7 +226,3 @@ def read_numbers(files: Iterable[Path]) -> Numbers:
 
 def _numbers_file(file: Path) -> Path:
     return file.with_suffix("").with_suffix(".npy")
-
-
-def _count_done(shards: Sequence[Sequence[Photo]], files: Sequence[Path]) -> int:
-    return sum(len(shard) for shard, file in zip(shards, files, strict=True) if file.is_file())

@@ -126,7 +126,7 @@ def test_a_batch_too_large_for_the_memory_is_predicted_in_parts() -> None:
     (network,) = group.networks
     assert isinstance(network, Hungry)
     assert network.seen == [2, 2, 2, 2, 1]
-    mean, components = group.predict(images(9), components=True)
+    mean, components, _ = group.predict(images(9), components=True)
     assert network.seen[5:] == [2, 2, 2, 2, 1], "the second batch begins with the size that fits"
     assert components is not None
     assert torch.equal(components, to_levels(mean)[:, None]), "the only component is the mean"

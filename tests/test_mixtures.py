@@ -104,7 +104,7 @@ def test_the_mean_is_the_weighted_mean_of_the_components() -> None:
         member_weights=[1.0, 0.5, 0.25],
     )
     images = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
-    mean, components = together.predict(images, components=True)
+    mean, components, _ = together.predict(images, components=True)
     assert components is not None
     assert components.shape == (2, 6, 32, 32)
     chances = torch.tensor(logits).sigmoid()

@@ -1,12 +1,13 @@
 """Out-of-fold predictions: each training image, predicted by the networks that did not see its car.
 
-The code is the same that predicts the test set.
+The code is the same that predicts the test set. Levels are kept until the score is done, so that the masks of other
+member weights or thresholds need no network.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,12 @@ from folds import ranks
 from folds.device import pick_device
 from folds.split import photos_by_fold
 from inference.choice import Choice
+from inference.cv import kept_levels
 from inference.cv.mixtures import MemberWeights, Mixture, component_weights, dice_of_mixtures
 from inference.cv.tuning import Scores, Tuning, thresholds
-from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import (
     LEVELS,
+    FloatArray,
     Prediction,
     dice_curve,
     full_size,
@@ -37,7 +39,19 @@ from inference.engine.host_masks import (
 )
 from inference.engine.stream import map_in_threads, predict_photos
 from inference.members import checkpoints, print_unfinished
-from inference.shards import Numbers, ShardedJob, facts_of, key_of, read_numbers, write_with_numbers
+from inference.shards import (
+    Count,
+    Load,
+    MeasuredRow,
+    ShardedJob,
+    facts_of,
+    key_of,
+    read_numbers,
+    shard_files,
+    write_with_numbers,
+)
+
+MOST_WEIGHTINGS = 16  # of three members; the means for all of them are in memory while a batch is predicted
 
 
 class Choices(NamedTuple):
@@ -106,71 +120,151 @@ class OutOfFoldJob:
         members: Sequence[RunFolder],
         deadline: Deadline | None = None,
     ) -> None:
+        self.run = run
         self.settings = settings
         self.data = data
+        self.members = members
+        self.deadline = deadline
         self.by_fold = photos_by_fold(run.folds, data.train)
         self.checkpoints = {fold: checkpoints(members, fold) for fold in self.by_fold}
-        print_unfinished(members, list(self.by_fold))
         self.digests = {path: sha256(path) for paths in self.checkpoints.values() for path in paths}
-        device = pick_device()
-        facts = {
-            **facts_of(settings, device),
+        self.device = pick_device()
+        # Whether masks of other choices than the first may be needed.
+        self.chooses = settings.threshold == "auto" or (settings.member_weights == "auto" and len(members) > 1)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Everything that decides the predictions and what is measured."""
+        return {
+            **facts_of(self.settings, self.device),
             "checkpoints": {str(path): digest for path, digest in self.digests.items()},
-            "folds": sha256(run.folds),
-            "data": data.fingerprint,
-            "masks": data.masks_fingerprint,  # the numbers beside the shards are scores against them
+            "folds": sha256(self.run.folds),
+            "data": self.data.fingerprint,
+            "masks": self.data.masks_fingerprint,  # the numbers beside the shards are scores against them
             "numbers": ["dice", "kept"],
         }
-        self.job = ShardedJob(
-            run.oof_shards, facts, self.digests, settings=settings, device=device, deadline=deadline
+
+    @cached_property
+    def job(self) -> ShardedJob:
+        """The shards."""
+        print_unfinished(self.members, list(self.by_fold))
+        return ShardedJob(
+            self.run.oof_shards,
+            self.facts,
+            self.digests,
+            settings=self.settings,
+            device=self.device,
+            deadline=self.deadline,
         )
 
-    def predict(self, choices: Choices, mixtures: Sequence[Mixture] = ()) -> OutOfFold:
+    def predict(
+        self,
+        choices: Choices,
+        mixtures: Sequence[Mixture] = (),
+        tried: Sequence[MemberWeights] = (),
+        title: str = "score",
+    ) -> OutOfFold:
         """Predict all folds with their choices, and measure other mixtures of the same components.
 
-        The weight of each member must be above 0 in all folds if mixtures are measured.
+        Images whose levels are kept for the choice of their fold need no network.
+
+        Args:
+            choices: of each fold.
+            mixtures: to measure; the weight of each member must be above 0 in all folds then.
+            tried: member weights that may be chosen later.
+            title: text of the progress bar, before the fold.
         """
-        key = key_of(choices=choices.folds, mixtures=list(mixtures))
-        ranks.require_same("what they would predict", key)
         shards: list[Path] = []
+        folder = self._folder(choices, mixtures)
+        ranks.require_same("what they would predict", folder)
         for fold, photos in self.by_fold.items():
             choice = choices.folds[fold]
+            write = partial(
+                self._write,
+                choice=choice,
+                mixtures=mixtures,
+                weightings=tried if 1 < len(tried) <= MOST_WEIGHTINGS else [choice.member_weights],
+                folder=self._levels(fold),
+            )
             shards += self.job.run(
                 photos,
                 self.checkpoints[fold],
                 choice.member_weights,
-                partial(self._write, level=level_of(choice.threshold), mixtures=mixtures),
-                title=f"score fold {fold}",
-                folder=f"{key}/fold{fold}",
+                write,
+                title=f"{title} fold {fold}",
+                folder=f"{folder}/fold{fold}",
             )
         curves, kept, measured = np.split(read_numbers(shards), [LEVELS - 1, 2 * (LEVELS - 1)], axis=1)
         folds = np.concatenate([np.full(len(photos), fold) for fold, photos in self.by_fold.items()])
         return OutOfFold(shards, folds, curves, kept, dict(zip(mixtures, measured.T, strict=True)))
 
+    def predict_again(self, choices: Choices, title: str) -> OutOfFold:
+        """Make the masks of other choices from the kept levels, or by the networks where none are kept."""
+        folder, missing = self._folder(choices), 0
+        for fold, photos in self.by_fold.items():
+            size = self.settings.shard
+            for number, file in enumerate(shard_files(self.job.folder / folder / f"fold{fold}", len(photos), size)):
+                if not file.is_file() and not levels_file(self._levels(fold), file).is_file():
+                    missing += len(photos[number * size : (number + 1) * size])
+        if missing:
+            print(f"note: the networks run again for {missing:,} images, whose predictions are not kept", flush=True)
+        ranks.barrier()  # no rank may change what another one counts
+        return self.predict(choices, title=title)
+
     def remove(self) -> None:
         """Remove the shards of all calls; the last step of `make score`."""
         self.job.remove()
 
+    def _folder(self, choices: Choices, mixtures: Sequence[Mixture] = ()) -> str:
+        """The name of the folder of some predictions."""
+        return key_of(choices=choices.folds, mixtures=list(mixtures))
+
+    def _levels(self, fold: int) -> Path:
+        """The folder of the kept levels of a fold."""
+        return self.job.folder / "levels" / f"fold{fold}"
+
     def _write(
         self,
-        ensembles: Sequence[Ensemble],
+        load: Load,
         photos: Sequence[Photo],
         file: Path,
+        count: Count[MeasuredRow],
         *,
-        level: int,
+        choice: Choice,
         mixtures: Sequence[Mixture],
+        weightings: Sequence[MemberWeights],
+        folder: Path,
     ) -> None:
-        """Write a shard: the masks at a level, and for each image its two curves and its Dice for each mixture."""
-        weights = component_weights(mixtures, ensembles)
+        """Write a shard: the masks of a choice, and for each image its two curves and its Dice for each mixture."""
+        level, levels = level_of(choice.threshold), levels_file(folder, file)
+        predicted = None if mixtures else kept_levels.read(levels, photos, choice.member_weights)
+        if predicted:
+            rows = map_in_threads(partial(self._measure, level=level), predicted, self.settings)
+            write_with_numbers(file, count(rows))
+            return
+        ensembles = load()
+        measure = partial(self._measure, level=level, weights=component_weights(mixtures, ensembles))
+        keeps = self.chooses and kept_levels.is_room(folder.parent)
+        others = weightings if keeps and len(weightings) > 1 else ()
+        predicted = predict_photos(photos, ensembles, self.settings, components=bool(mixtures), others=others)
+        if keeps:
+            measured = map_in_threads(kept_levels.with_levels(measure), predicted, self.settings)
+            rows = kept_levels.keep(levels, measured, ensembles, weightings)
+        else:
+            rows = map_in_threads(measure, predicted, self.settings)
+        write_with_numbers(file, count(rows))
 
-        def measure(photo: Photo, predictions: Sequence[Prediction]) -> tuple[str, str, Numbers]:
-            truth, shape = self.data.truth_spans(photo), photo.shape
-            levels = full_size(predictions, shape)
-            numbers = np.concatenate([dice_curve(levels, truth), kept_curve(levels, truth)])
-            if mixtures:
-                components = full_size_components(predictions, shape)
-                numbers = np.concatenate([numbers, dice_of_mixtures(components, weights, truth)])
-            return photo.img, rle.to_text(spans_at(levels, level)), numbers
+    def _measure(
+        self, photo: Photo, predictions: Sequence[Prediction], *, level: int, weights: FloatArray | None = None
+    ) -> MeasuredRow:
+        """The mask of an image at a level, its two curves, and its Dice for each mixture of its components."""
+        truth, levels = self.data.truth_spans(photo), full_size(predictions, photo.shape)
+        numbers = [dice_curve(levels, truth), kept_curve(levels, truth)]
+        if weights is not None and len(weights):
+            numbers.append(dice_of_mixtures(full_size_components(predictions, photo.shape), weights, truth))
+        return photo.img, rle.to_text(spans_at(levels, level)), np.concatenate(numbers)
 
-        predicted = predict_photos(photos, ensembles, self.settings, components=bool(mixtures))
-        write_with_numbers(file, map_in_threads(measure, predicted, self.settings))
+
+def levels_file(folder: Path, shard: Path) -> Path:
+    """The file of the kept levels of a shard."""
+    return folder / f"{shard.name.removesuffix('.csv.gz')}.zip"

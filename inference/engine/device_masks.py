@@ -23,6 +23,7 @@ class BatchPrediction(NamedTuple):
     frame: Frame
     weight: float
     components: Tensor | None = None
+    others: Tensor | None = None
 
 
 def full_size(predictions: Sequence[BatchPrediction], shape: Shape) -> Tensor:

@@ -1,12 +1,13 @@
 """Trained networks that predict together: their probabilities are averaged, over all test-time augmentations too.
 
 The mean is computed on the device. One network's probabilities for one test-time augmentation are a *component* of
-the mean. Components are returned only where the gain of each part is measured, and are never stored.
+the mean. Components are returned only where the gain of each part is measured, and are never stored. Means with other
+member weights can be returned too: they cost one sum each, and no network runs again for them.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,22 @@ Network = Callable[[Tensor], Tensor]  # (N, 3, h, w) uint8 RGB to (N, 1, h, w) l
 
 # The dimensions of (N, C, H, W) that each test-time augmentation flips; the same flip undoes it.
 FLIPS: dict[TTA, tuple[int, ...]] = {"identity": (), "hflip": (3,), "vflip": (2,), "rot180": (2, 3)}
+
+
+class Means(NamedTuple):
+    """What an ensemble predicts for N images.
+
+    Attributes:
+        mean: (N, 1, h, w) float32 on the device.
+        components: (N, P, h, w) uint8 levels on the device, ordered by augmentation and then by network; None if not
+            requested.
+        others: (N, K, h, w) uint8 levels on the device, of the means with K other member weights; None if none were
+            requested.
+    """
+
+    mean: Tensor
+    components: Tensor | None = None
+    others: Tensor | None = None
 
 
 class Ensemble:
@@ -75,10 +92,10 @@ class Ensemble:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """The mean probability of car: the first result of ``predict``."""
-        return self.predict(images)[0]
+        return self.predict(images).mean
 
     @torch.inference_mode()
-    def predict(self, images: Tensor, *, components: bool = False) -> tuple[Tensor, Tensor | None]:
+    def predict(self, images: Tensor, *, components: bool = False, others: Sequence[Sequence[float]] = ()) -> Means:
         """The weighted mean of the probabilities of car over all networks and test-time augmentations.
 
         If the device runs out of memory, this batch and all later ones are predicted in smaller parts.
@@ -86,12 +103,9 @@ class Ensemble:
         Args:
             images: (N, h, w, 3) uint8 RGB in the frame.
             components: whether to return the components of the mean too.
-
-        Returns:
-            (N, 1, h, w) float32 on the device; and (N, P, h, w) uint8 levels of the components on the device,
-            ordered by augmentation and then by network, or None.
+            others: other weights of each network, for which to return the mean too.
         """
-        prediction = self._predict_in_parts(images, components)
+        prediction = self._predict_in_parts(images, components, others)
         while prediction is None:
             tried = min(len(images), self.memory_limit or len(images))
             if tried == 1:
@@ -101,7 +115,7 @@ class Ensemble:
                 )
             self.memory_limit = tried // 2
             torch.cuda.empty_cache()
-            prediction = self._predict_in_parts(images, components)
+            prediction = self._predict_in_parts(images, components, others)
         return prediction
 
     def compile(self, batch_size: int) -> None:
@@ -120,42 +134,59 @@ class Ensemble:
                 "SET=inference.compile=false"
             ) from error
 
-    def _predict_in_parts(self, images: Tensor, components: bool) -> tuple[Tensor, Tensor | None] | None:
+    def _predict_in_parts(self, images: Tensor, components: bool, others: Sequence[Sequence[float]]) -> Means | None:
         """The prediction, or None if the device runs out of memory."""
         try:
             parts = torch.split(images, self.memory_limit or max(1, len(images)))
-            predictions = [self._predict(part, components) for part in parts]
+            predictions = [self._predict(part, components, others) for part in parts]
             if len(predictions) == 1:
                 return predictions[0]
-            each = [levels for _, levels in predictions if levels is not None]
-            return torch.cat([mean for mean, _ in predictions]), torch.cat(each) if components else None
+            mean, *more = (None if each[0] is None else torch.cat(each) for each in zip(*predictions, strict=True))
+            assert mean is not None
+            return Means(mean, *more)
         except RuntimeError as error:
             if does_not_fit(error):
                 return None
             raise
 
-    def _predict(self, images: Tensor, components: bool) -> tuple[Tensor, Tensor | None]:
+    def _predict(self, images: Tensor, components: bool, others: Sequence[Sequence[float]]) -> Means:
         # A copy is an inference tensor, as its flips are. For a tensor of another kind torch.compile compiles again.
         pixels = images.to(self.device, non_blocking=True, copy=True).permute(0, 3, 1, 2)
         size = min(self.compiled_size or 0, self.memory_limit or self.compiled_size or 0)
         if len(pixels) < size:  # fill a short batch up to the size that the networks are compiled for
             pixels = torch.cat([pixels, pixels[:1].expand(size - len(pixels), -1, -1, -1)])
-        total: Tensor | None = None
+        weightings = [self.member_weights, *others]
+        sums: list[Tensor | None] = [None] * len(weightings)
         each: list[Tensor] = []
         for tta in self.tta:
             augmented = flip(pixels, tta)
-            for network, weight in zip(self.networks, self.member_weights, strict=True):
+            for place, network in enumerate(self.networks):
                 with autocast(self.precision, self.device):
                     logits = network(augmented)
-                probabilities = flip(logits.float().sigmoid(), tta)
+                probabilities = flip(logits.float().sigmoid(), tta)[: len(images)]
                 if components:
-                    each.append(to_levels(probabilities[: len(images)]))
-                if weight != 1:
-                    probabilities.mul_(weight)
-                total = probabilities if total is None else total.add_(probabilities)
-        assert total is not None
-        mean = total[: len(images)].div_(len(self.tta) * sum(self.member_weights))
-        return mean, torch.stack(each, dim=1) if components else None
+                    each.append(to_levels(probabilities))
+                sums = [
+                    add_weighted(total, probabilities, weights[place])
+                    for total, weights in zip(sums, weightings, strict=True)
+                ]
+        mean, *means = [
+            torch.zeros_like(probabilities) if total is None else total / (len(self.tta) * sum(weights))
+            for total, weights in zip(sums, weightings, strict=True)
+        ]
+        return Means(
+            mean,
+            torch.stack(each, dim=1) if components else None,
+            torch.stack([to_levels(other) for other in means], dim=1) if means else None,
+        )
+
+
+def add_weighted(total: Tensor | None, probabilities: Tensor, weight: float) -> Tensor | None:
+    """A sum with a weighted component added; None is the sum of nothing. No argument is changed."""
+    if not weight:
+        return total
+    weighted = probabilities if weight == 1 else probabilities * weight
+    return weighted if total is None else total + weighted
 
 
 def flip(images: Tensor, tta: TTA) -> Tensor:
@@ -179,8 +210,7 @@ def load_ensembles(
         member_weights: the weight of each checkpoint, on any scale; by default all equal. Checkpoints with weight 0
             are not loaded.
     """
-    member_weights = member_weights or [1.0] * len(checkpoints)
-    largest = max(member_weights)  # dividing by it gives equal weights the value 1, which changes no bit of the sum
+    member_weights = relative(member_weights or [1.0] * len(checkpoints))
     networks: dict[int, nn.Module] = {}
     by_frame: dict[Frame, list[int]] = {}
     for index, (path, weight) in enumerate(zip(checkpoints, member_weights, strict=True)):
@@ -195,7 +225,7 @@ def load_ensembles(
             device=device,
             precision=precision_of(settings, device),
             engine=resolve_engine(settings, device),
-            member_weights=[member_weights[index] / largest for index in indices],
+            member_weights=[member_weights[index] for index in indices],
             indices=indices,
         )
         for frame, indices in by_frame.items()
@@ -204,3 +234,8 @@ def load_ensembles(
         for ensemble in ensembles:
             ensemble.compile(settings.batch_size)
     return ensembles
+
+
+def relative(weights: Sequence[float]) -> list[float]:
+    """Weights divided by the largest: equal weights become 1, which changes no bit of a sum."""
+    return [weight / max(weights) for weight in weights]

@@ -40,12 +40,14 @@ class Prediction(NamedTuple):
         frame: of its networks.
         weight: the sum of the member weights of its networks; ensembles are averaged with these weights.
         components: (P, h, w) uint8, the levels of each network for each tta; None if not requested.
+        others: (K, h, w) uint8, the levels with K other member weights; None if not requested.
     """
 
     levels: Pixels
     frame: Frame
     weight: float
     components: Pixels | None = None
+    others: Pixels | None = None
 
 
 def level_of(threshold: float) -> int:

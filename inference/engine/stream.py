@@ -22,7 +22,7 @@ from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine import device_masks
 from inference.engine.device_masks import BatchPrediction
-from inference.engine.ensemble import Ensemble
+from inference.engine.ensemble import Ensemble, relative
 from inference.engine.host_masks import Prediction, Thresholded, full_size, threshold_at
 from inference.engine.overlap import Overlap
 
@@ -54,7 +54,12 @@ class PredictedBatch(NamedTuple):
 
 
 def predict_photos(
-    photos: Sequence[Photo], ensembles: Sequence[Ensemble], settings: Inference, *, components: bool = False
+    photos: Sequence[Photo],
+    ensembles: Sequence[Ensemble],
+    settings: Inference,
+    *,
+    components: bool = False,
+    others: Sequence[Sequence[float]] = (),
 ) -> Generator[tuple[Photo, Sequence[Prediction]]]:
     """Yield each photo with one prediction of each ensemble, in the order of the photos.
 
@@ -63,8 +68,9 @@ def predict_photos(
         ensembles: the networks, by frame.
         settings: the batch size, and the number of threads that read photos.
         components: whether the predictions have their components.
+        others: other weights of the networks of all ensembles; the predictions have the levels for each.
     """
-    with closing(predict_batches(photos, ensembles, settings, components)) as batches:
+    with closing(predict_batches(photos, ensembles, settings, components, others)) as batches:
         yield from chain.from_iterable(map(fetch_predictions, batches))
 
 
@@ -119,7 +125,11 @@ def map_in_threads(
 
 
 def predict_batches(
-    photos: Sequence[Photo], ensembles: Sequence[Ensemble], settings: Inference, components: bool = False
+    photos: Sequence[Photo],
+    ensembles: Sequence[Ensemble],
+    settings: Inference,
+    components: bool = False,
+    others: Sequence[Sequence[float]] = (),
 ) -> Generator[PredictedBatch]:
     """Read and predict photos batch by batch; yield a batch once the networks have been given the next one."""
     size = settings.batch_size
@@ -138,7 +148,7 @@ def predict_batches(
                 if number + READ_AHEAD < len(batches):
                     reading.append(read(batches[number + READ_AHEAD]))
                 predictions = [
-                    predict_batch(ensemble, each, overlap, components)
+                    predict_batch(ensemble, each, overlap, components, others)
                     for ensemble, each in zip(ensembles, images, strict=True)
                 ]
                 fetching = overlap.fetching(overlap.mark())
@@ -162,12 +172,16 @@ def read_batch(batch: Sequence[Photo], frame: Frame, overlap: Overlap, pool: Thr
     return Reading(images, [pool.submit(read, index, photo) for index, photo in enumerate(batch)])
 
 
-def predict_batch(ensemble: Ensemble, reading: Reading, overlap: Overlap, components: bool) -> BatchPrediction:
+def predict_batch(
+    ensemble: Ensemble, reading: Reading, overlap: Overlap, components: bool, others: Sequence[Sequence[float]] = ()
+) -> BatchPrediction:
     """Give a batch to an ensemble as soon as it is read; on a GPU this does not wait for the prediction."""
     for read in reading.reads:
         read.result()
-    mean, each = ensemble.predict(overlap.upload(reading.images), components=components)
-    return BatchPrediction(to_levels(mean), ensemble.frame, sum(ensemble.member_weights), each)
+    own = [[weights[index] for index in ensemble.indices] for weights in map(relative, others)]
+    means = ensemble.predict(overlap.upload(reading.images), components=components, others=own)
+    weight = sum(ensemble.member_weights)
+    return BatchPrediction(to_levels(means.mean), ensemble.frame, weight, means.components, means.others)
 
 
 def fetch_predictions(batch: PredictedBatch) -> Iterator[tuple[Photo, tuple[Prediction, ...]]]:
@@ -187,8 +201,13 @@ def fetch_masks(level: int, batch: PredictedBatch) -> Iterator[tuple[Photo, Thre
 def on_host(batch: BatchPrediction) -> list[Prediction]:
     """The prediction for each photo of a batch, in the host's memory."""
     levels = batch.levels.cpu().numpy()
-    components = [None] * len(levels) if batch.components is None else batch.components.cpu().numpy()
-    return [Prediction(mean, batch.frame, batch.weight, each) for mean, each in zip(levels, components, strict=True)]
+    components, others = (
+        [None] * len(levels) if each is None else each.cpu().numpy() for each in (batch.components, batch.others)
+    )
+    return [
+        Prediction(mean, batch.frame, batch.weight, *more)
+        for mean, *more in zip(levels, components, others, strict=True)
+    ]
 
 
 def masks_of_batch(shapes: Sequence[Shape], predictions: Sequence[BatchPrediction], level: int) -> list[Thresholded]:
