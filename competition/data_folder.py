@@ -23,6 +23,7 @@ from competition import csv_file, orientation, rle
 from competition.command import Failure
 from competition.exif import UPRIGHT, turned
 from competition.grouping import Groups, car_and_view, groups
+from competition.hint import hint
 from competition.images import PHOTO_TYPES, Pixels
 from competition.layout_advice import advice_without, packed
 from competition.listing import Listing, few, list_images
@@ -240,8 +241,9 @@ class DataFolder:
     def _photos(self, kind: str) -> list[Photo]:
         folder = self._photo_folder(kind)
         if folder is None and self.settings.hq:
+            fetch = hint("data", HQ=1, DATA=self.root)
             raise Failure(
-                f"{self.root} has no folder {kind}_hq, for hq photos (data.hq=true); `make data HQ=1` fetches "
+                f"{self.root} has no folder {kind}_hq, for hq photos (data.hq=true); `{fetch}` fetches "
                 "Carvana's; photos of your own go into a folder of that name"
             )
         if folder is None:

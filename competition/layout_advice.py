@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from competition.hint import hint
 from competition.listing import IMAGE_TYPES, few, first_images, is_hidden
 from competition.names import suffix
 
@@ -28,7 +29,7 @@ def advice_without(root: Path, wanted: Sequence[str]) -> str:
 def packed(root: Path, wanted: Sequence[str]) -> str | None:
     """How to unpack the first zip file of something ``wanted`` that is not there in unpacked form."""
     zips = [f"{name}.zip" for name in wanted if (root / f"{name}.zip").is_file() and not (root / name).exists()]
-    unpacks = f"make data FROM={shlex.quote(str(root))} DATA={shlex.quote(f'{root}-unpacked')}"
+    unpacks = hint("data", FROM=root, DATA=f"{root}-unpacked")
     return f"{zips[0]} is there: `{unpacks}` unpacks Kaggle's zip files; unpack others yourself" if zips else None
 
 
@@ -54,9 +55,9 @@ def _other_layout(root: Path, names: Sequence[str], folders: Sequence[str]) -> s
         return None
     masks = [name for name in with_images if any(part in name.lower() for part in MASKS)]
     photos = [name for name in with_images if name not in masks]
-    from_images = shlex.quote(str(root if images or not photos else root / photos[0]))
-    from_masks = shlex.quote(str(root / masks[0])) if masks else "..."
+    from_images = root if images or not photos else root / photos[0]
+    from_masks = root / masks[0] if masks else "..."
     return (
         f"it has images in {few(with_images) if with_images else 'itself'}; make a data folder of them: "
-        f"make adopt IMAGES={from_images} MASKS={from_masks} DATA=data/mine"
+        f"{hint('adopt', IMAGES=from_images, MASKS=from_masks, DATA='data/mine')}"
     )

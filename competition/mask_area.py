@@ -13,6 +13,7 @@ from tqdm import tqdm
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.hint import hint
 from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.run.records import Environment
@@ -60,7 +61,8 @@ def require_plausible(data: DataFolder, areas: Sequence[float]) -> None:
         more = ", ..." if len(wrong) > NAMED else ""
         raise Failure(
             f"{len(wrong)} of {len(areas)} training masks in {data.root} cover {limits(data.settings)} of the photo "
-            f"({', '.join(wrong[:NAMED])}{more}); correct them (`make check` lists all), or allow them with "
+            f"({', '.join(wrong[:NAMED])}{more}); correct them "
+            f"(`{hint('check', DATA=data.root)}` lists all), or allow them with "
             'SET="data.min_area=0 data.max_area=1"'
         )
 

@@ -18,7 +18,7 @@ from competition.mask_table import read_rows
 from competition.photo import Photo
 from competition.run.create import record_run
 from competition.run.folder import RunFolder
-from competition.run.open import add_run_arguments, open_run, require_same_data
+from competition.run.open import add_run_arguments, next_hint, open_run, require_same_data
 from competition.settings.schema import Settings
 from folds import ranks
 from folds.batch_size import automatic_batch_size
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         area = np.mean([mask_area(data, photo) for photo in photos])
         cars = len({photo.car for photo in photos})
         print(f"fold {fold}: {cars} cars, {len(photos)} images, mean car area {area:.1%}")
-    print(f"{run.folds}  next: make train FOLD=0 RUN={run.called}")
+    print(f"{run.folds}  next: {next_hint('train', run, settings, data, FOLD=0)}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from competition.command import Failure
+from competition.hint import hint
 from competition.photo import Photo
 from competition.run.folder import RunFolder
 from folds.checkpoint import load_provenance
@@ -24,7 +25,7 @@ def require_held_out(run: RunFolder, fold: int, weights: Path | None = None) -> 
     """Raise a Failure unless weights (by default the fold's best) were trained without the images of a fold."""
     weights = weights or run.best(fold)
     provenance = load_provenance(weights)
-    again = f"remove {run.fold(fold)} and train it: make train FOLD={fold} RUN={run.called}"
+    again = f"remove {run.fold(fold)} and train it: {hint('train', FOLD=fold, RUN=run.called)}"
     if provenance.fold != fold:
         raise Failure(
             f"{weights} holds the weights of fold {provenance.fold}, which have seen the cars that fold {fold} is "

@@ -13,6 +13,7 @@ from torch import Tensor
 from competition import files
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.hint import hint
 from competition.mask_table import read_rows
 from competition.photo import Photo
 from competition.run.folder import RunFolder, run_at
@@ -37,7 +38,7 @@ def source_of(settings: Settings, setting: str) -> RunFolder | None:
     if not source.folds.is_file():
         raise Failure(
             f"no split {source.folds} of the run that {setting} names; train that run first: "
-            f"make cv RUN={source.called}"
+            + hint("cv", RUN=source.called)
         )
     return source
 
@@ -62,7 +63,7 @@ def starting_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str,
     if not source.best(fold).is_file():
         raise Failure(
             f"fold {fold} of {source.root}, which {INIT_FROM} names, is not trained; train it first: "
-            f"make train FOLD={fold} RUN={source.called}"
+            + hint("train", FOLD=fold, RUN=source.called)
         )
     require_held_out(source, fold)
     network, source_settings, _ = load_weights(source.best(fold))
@@ -95,7 +96,7 @@ def pseudo_label_file(run: RunFolder, settings: Settings, fold: int) -> Path | N
             f"SET=data.orientation={theirs} to use its pseudo-labels"
         )
     if not source.pseudo(fold).is_file():
-        raise Failure(f"no pseudo-labels {source.pseudo(fold)}; make them first: make pseudo RUN={source.called}")
+        raise Failure(f"no pseudo-labels {source.pseudo(fold)}; make them first: {hint('pseudo', RUN=source.called)}")
     return source.pseudo(fold)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from competition import csv_file
 from competition.command import Failure
+from competition.hint import hint
 from competition.photo import Photo
 from competition.run.folder import RunFolder
 
@@ -83,7 +84,7 @@ class Row(NamedTuple):
 def _read(path: Path) -> dict[str, Row]:
     """The rows of folds.csv by image name."""
     if not path.is_file():
-        raise Failure(f"no split {path}; write it with `make folds RUN={RunFolder(path.parent).called}`")
+        raise Failure(f"no split {path}; write it with `{hint('folds', RUN=RunFolder(path.parent).called)}`")
     advice = "restore the split that the run was trained with"
     rows: dict[str, Row] = {}
     fold_of_car: dict[str, int] = {}

@@ -12,7 +12,7 @@ from competition.deadline import Deadline, add_deadline_argument
 from competition.files import held
 from competition.photo import Photo
 from competition.run.folder import RunFolder
-from competition.run.open import add_run_arguments, open_run, settings_of_existing_run
+from competition.run.open import add_run_arguments, next_hint, open_run, settings_of_existing_run
 from competition.run.records import Epoch
 from competition.settings.schema import Settings
 from folds import ranks
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             require_fold(run, settings, by_fold, fold)
     for fold in chosen:
         train_fold(run, settings, data, by_fold, fold, deadline=deadline)
-    print(f"next: make {'score' if options.all else 'cv'} RUN={run.called}")
+    print(f"next: {next_hint('score' if options.all else 'cv', run, settings, data)}")
 
 
 def train_fold(

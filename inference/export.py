@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from competition.command import Failure, parser, run_command
 from competition.files import replacing, sha256
+from competition.hint import hint
 from competition.packages import project_version
 from competition.run.folder import RunFolder, run_at
 from competition.run.model_card import DATA_LICENSE
@@ -134,7 +135,7 @@ def trained_folds(run: RunFolder, only: int | None = None) -> tuple[list[int], l
     trained = [fold for fold in wanted if run.best(fold).is_file()]
     if not trained:
         which = f"fold {only} is not trained" if only is not None else "no fold is trained"
-        raise Failure(f"run {run.name}: {which}: make train FOLD={wanted[0]} RUN={run.called}")
+        raise Failure(f"run {run.name}: {which}: {hint('train', FOLD=wanted[0], RUN=run.called)}")
     return trained, [fold for fold in wanted if fold not in trained]
 
 

@@ -12,6 +12,7 @@ from competition import files
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.files import held
+from competition.hint import hint
 from competition.run.folder import Predicted, RunFolder, run_at
 from competition.run.open import add_run_arguments, open_run
 from competition.run.records import Environment, read_history
@@ -57,7 +58,7 @@ def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:
     paths = [member.best(fold) for member in members]
     for member, path in zip(members, paths, strict=True):
         if not path.is_file():
-            train = f"make train FOLD={fold} RUN={member.called}"
+            train = hint("train", FOLD=fold, RUN=member.called)
             raise Failure(f"fold {fold} is not trained, {path} is missing: {train}")
         require_held_out(member, fold)
     return paths
@@ -141,8 +142,8 @@ def _require_split(run: RunFolder, members: Sequence[RunFolder]) -> None:
         if member == run:  # a single run
             continue
         if not member.folds.is_file() or member.folds.read_bytes() != run.folds.read_bytes():
-            names = " ".join(each.called for each in members)
+            again = hint("score", RUN=run.called, RUNS=[each.called for each in members])
             raise Failure(
                 f"{member.folds} is not the split that {run.root} was made with; remove the folder {run.root} and "
-                f'score again: make score RUN={run.called} RUNS="{names}"'
+                f"score again: {again}"
             )

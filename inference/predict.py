@@ -13,6 +13,7 @@ from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
 from competition.photo import Photo
 from competition.run.folder import Predicted, RunFolder
+from competition.run.open import next_hint
 from competition.run.predictions import place_for
 from competition.run.records import CV, SubmissionFacts, SubmissionRecord
 from competition.settings.schema import Inference, Settings
@@ -164,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     place = reserved_place(run, data)
     with one_at_a_time(place):
         predict(run, settings, data, members, place=place, deadline=deadline)
-    print(f"next: make validate {place.variables}")
+    print(f"next: {next_hint('validate', run, settings, data)}")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder, fingerprint_of
 from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
+from competition.hint import hint
 from competition.photo import Photo
-from competition.run.folder import RunFolder
+from competition.run.folder import DEFAULT_DATA, RunFolder
 from competition.run.records import CV
 from competition.settings.schema import Inference, Settings
 from folds import ranks
@@ -109,6 +110,17 @@ def write_rows_of(path: Path, shards: Sequence[Path], names: Collection[str]) ->
     submission_file.write(path, rows)
 
 
+def training_with(run: RunFolder, data: DataFolder) -> str:
+    """The command that trains a new run like this one, with its pseudo-labels."""
+    return hint(
+        "cv",
+        RUN=f"{run.called}-pseudo",
+        DATA=None if data.root.resolve() == DEFAULT_DATA.resolve() else data.root,
+        SETTINGS=run.settings,
+        SET=[f"data.pseudo={run.called}"],
+    )
+
+
 @ranks.joined()
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the pseudo-labels of a run."""
@@ -120,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, settings, data, members = open_members(options)
     with one_at_a_time(run):
         pseudo_label(run, settings, data, members, deadline)
-    print(f"next: make cv RUN={run.called}-pseudo SET=data.pseudo={run.called}")
+    print(f"next: {training_with(run, data)}")
 
 
 if __name__ == "__main__":

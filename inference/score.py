@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from competition import files, mask_table
-from competition.command import parser, run_command
+from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.deadline import Deadline, add_deadline_argument
-from competition.mask_area import require_plausible_in_run
+from competition.mask_area import limits, require_plausible_in_run
 from competition.mask_table import Truth
 from competition.photo import Photo
 from competition.run.folder import SCORE_COLUMNS, RunFolder
-from competition.run.open import require_same_data
+from competition.run.open import next_hint, require_same_data
 from competition.run.records import CV, Gain, ThresholdCurve, ThresholdTuning
 from competition.settings.schema import Settings
 from folds import ranks
@@ -40,6 +40,7 @@ from inference.cv.summary import fold_score, spread, threshold_tuning
 from inference.cv.tuning import effective, thresholds, tune_threshold, tune_weights
 from inference.engine.runtime import resolve_engine
 from inference.members import add_member_arguments, one_at_a_time, open_members
+from inference.shards import key_of
 from submissions import submission_file
 
 
@@ -63,14 +64,26 @@ def score_run(
 ) -> None:
     """Write oof.csv.gz, oof_scores.csv and cv.json, and print the CV."""
     require_same_data(run, data)
-    if ranks.first():
-        require_plausible_in_run(run, data)
     how = settings.inference
     threshold, weights = choose(how, members, cv=None)
     used, weights = with_weight(members, weights)
     tried = [equal(len(used)), weights] if given_weights(how, members) else grid(len(used))
 
     job = OutOfFoldJob(run, how, data, used, deadline)
+    key = key_of(
+        **job.facts,
+        threshold=how.threshold,
+        member_weights=how.member_weights,
+        members=[str(member.root) for member in members],
+        areas=limits(data.settings),
+    )
+    done = read_done(run, key)
+    if done:
+        print_cv(done)
+        print(f"\n{run.cv} is complete: {done.images:,} images, {len(done.checkpoints)} networks; nothing to do")
+        return
+    if ranks.first():
+        require_plausible_in_run(run, data)
     choices = Choices.same(Choice(effective(threshold), weights), job.by_fold)
     choosable = tried if how.member_weights == "auto" else [weights]
     found = job.predict(choices, measured_mixtures(weights, len(how.tta), tried), choosable)
@@ -106,10 +119,24 @@ def score_run(
             gains=gains,
             checkpoints={str(path): digest for path, digest in job.digests.items()},
             engine=resolve_engine(how, pick_device()),
+            key=key,
+            sha256={path.name: files.sha256(path) for path in (run.oof, run.oof_scores)},
         )
         cv.write(run.cv)
         print_cv(cv)
     job.remove()
+
+
+def read_done(run: RunFolder, key: str) -> CV | None:
+    """The CV of a run if it has this key and its files are there as they were written."""
+    try:
+        cv = CV.read_if_exists(run.cv)
+    except Failure:  # damaged: it is written again
+        return None
+    written = (run.oof, run.oof_scores)
+    if cv is None or cv.key != key or not all(path.is_file() for path in written):
+        return None
+    return cv if cv.sha256 == {path.name: files.sha256(path) for path in written} else None
 
 
 def choose_weights(
@@ -187,7 +214,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, settings, data, members = open_members(options)
     with one_at_a_time(run):
         score_run(run, settings, data, members, deadline)
-    print(f"{run.cv}  next: make predict RUN={run.called}, or make report RUN={run.called}")
+    predict, report = (next_hint(target, run, settings, data) for target in ("predict", "report"))
+    print(f"{run.cv}  next: {predict}, or {report}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.files import sha256
+from competition.hint import hint
 from competition.run.folder import RunFolder
 from competition.run.open import data_of
 from competition.run.predictions import is_own
@@ -62,7 +63,7 @@ def prepare(run: RunFolder, data: Path | None, message: str, force: bool) -> Can
         raise Failure('a submission needs a message; add MESSAGE="what is new"')
     file = run.submission
     if not file.is_file():
-        raise Failure(f"no submission {file}; make one first: make predict RUN={run.called}")
+        raise Failure(f"no submission {file}; make one first: {hint('predict', RUN=run.called)}")
     digest = sha256(file)
     record = SubmissionRecord.read_if_exists(run.submission_record)
     made_by = record if record and record.sha256 == digest else None
@@ -93,21 +94,21 @@ def _objections(candidate: Candidate, data: DataFolder, validated: Validated | N
             f"{data.root} has {difference}; name Carvana's folder with DATA=..., or add FORCE=1"
         )
     if candidate.cv is None:
-        yield f"run {run.name} has no CV to compare the score with; make cv RUN={run.called}, or add FORCE=1"
+        yield f"run {run.name} has no CV to compare the score with; {hint('cv', RUN=run.called)}, or add FORCE=1"
     if validated and validated.sha256 != candidate.sha256:
         yield (
-            f"{file} is not the file that was validated; check it with make validate RUN={run.called}, or add "
+            f"{file} is not the file that was validated; check it with {hint('validate', RUN=run.called)}, or add "
             "FORCE=1 to validate and submit it"
         )
     if candidate.made_by is None:
         yield (
-            f"{run.submission_record} does not describe {file}; write both again with make predict "
-            f"RUN={run.called}, or add FORCE=1"
+            f"{run.submission_record} does not describe {file}; write both again with "
+            f"{hint('predict', RUN=run.called)}, or add FORCE=1"
         )
     elif candidate.cv and (differences := "; ".join(_differences(candidate.made_by, candidate.cv))):
         yield (
-            f"{file} is not what {run.cv} scored: {differences}; run make predict RUN={run.called} and make score "
-            f"RUN={run.called} with the same SET, or add FORCE=1"
+            f"{file} is not what {run.cv} scored: {differences}; run {hint('predict', RUN=run.called)} and "
+            f"{hint('score', RUN=run.called)} with the same SET, or add FORCE=1"
         )
 
 

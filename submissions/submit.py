@@ -12,6 +12,7 @@ from pathlib import Path
 
 from competition.command import Failure, parser, run_command
 from competition.files import held, sha256
+from competition.hint import hint
 from competition.kaggle.client import Kaggle, Submission, add_retry_arguments, retry_policy
 from competition.kaggle.errors import PAGE, KaggleError
 from competition.run.environment import git_revision
@@ -169,7 +170,7 @@ def verdict(entry: Entry) -> str:
     if entry.status == "ERROR":
         raise Failure(
             f"Kaggle could not score ref {entry.ref}: {entry.error or 'no reason given'}; see {PAGE}/submissions and "
-            f"make validate RUN={entry.run}; FORCE=1 submits the same file again"
+            f"{hint('validate', RUN=entry.run)}; FORCE=1 submits the same file again"
         )
     cv = f"CV {entry.cv_dice}" if entry.cv_dice else "no CV"
     difference = ledger.difference(entry)

@@ -21,6 +21,7 @@ from competition.command import Failure, parser, run_command
 from competition.csv_file import Packing, packing_of
 from competition.data_folder import DataFolder
 from competition.files import sha256
+from competition.hint import hint
 from competition.mask_table import BadRow, MaskRow, scan
 from competition.rle import Shape
 from competition.run.folder import Predicted, run_at
@@ -232,12 +233,12 @@ def open_submission(options: Namespace) -> tuple[Predicted, Path, DataFolder]:
             raise Failure(f"no submission {options.file}; name a file that exists with FILE=...")
         return run, options.file, data_of(run, options.data)
     if options.data is None and not run.submission.is_file():
-        raise Failure(f"no submission {run.submission}; make one first: make predict {run.variables}")
+        raise Failure(f"no submission {run.submission}; make one first: {hint('predict', **run.variables)}")
     record = SubmissionRecord.read_if_exists(run.submission_record) if options.data is None else None
     data = data_of(run, Path(record.data) if record else options.data)
     place = predicted(run, data) if options.data else run
     if not place.submission.is_file():
-        raise Failure(f"{place.submission} is not complete yet; run make predict {place.variables}")
+        raise Failure(f"{place.submission} is not complete yet; run {hint('predict', **place.variables)}")
     return place, place.submission, data
 
 

@@ -19,11 +19,14 @@ def test_called_names_the_run(name: str) -> None:
 
 def test_variables_name_the_masks() -> None:
     run = run_at("mine")
-    assert run.variables == "RUN=mine"
+    assert run.variables == {"RUN": "mine"}
     other = OtherData(run.predictions / "photos", run, Path("my photos"))
-    assert (other.variables, other.root) == ("RUN=mine DATA='my photos'", Path("runs/mine/predictions/photos"))
-    assert variables_of(run.root) == "RUN=mine"
-    assert variables_of(other.root) == "RUN=mine DATA=..."
+    assert (other.variables, other.root) == (
+        {"RUN": "mine", "DATA": "my photos"},
+        Path("runs/mine/predictions/photos"),
+    )
+    assert variables_of(run.root) == {"RUN": "mine"}
+    assert variables_of(other.root) == {"RUN": "mine", "DATA": "..."}
 
 
 def test_paths_of_folds() -> None:

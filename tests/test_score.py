@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,8 +41,8 @@ def codes(run: RunFolder) -> dict[str, str]:
 
 
 def results(run: RunFolder) -> list[bytes]:
-    """Everything that a score writes, except the paths in cv.json."""
-    cv = CV.read(run.cv).model_copy(update={"checkpoints": {}}).model_dump_json()
+    """Everything that a score writes, except the paths in cv.json, and what depends on them."""
+    cv = CV.read(run.cv).model_copy(update={"checkpoints": {}, "key": None}).model_dump_json()
     return [run.oof.read_bytes(), run.oof_scores.read_bytes(), cv.encode()]
 
 
@@ -170,6 +170,52 @@ def test_scores_against_a_mask_that_changed_are_not_reused(
     score(call)
     cv = CV.read(trained.run.cv)
     assert cv.tuning.dice_at_half == pytest.approx(cv.dice, abs=1e-9), f"{img} has the number of the first call"
+
+
+def test_the_same_call_again_does_nothing_and_prints_the_cv(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the scores depend on is scored again."""
+    call = [*trained.arguments, "--set", "inference.threshold=0.5"]
+    score(call)
+    before, screen = results(trained.run), capsys.readouterr().out
+
+    def score_again(*_: object) -> None:
+        raise ScoredAgain
+
+    monkeypatch.setattr("inference.score.OutOfFoldJob.predict", score_again)
+    monkeypatch.setattr("competition.mask_area.mask_areas", score_again)
+    score(call)
+    again = capsys.readouterr().out
+    assert screen[screen.index("\nfold  cars") : screen.index(str(trained.run.cv))] in again
+    assert f"{trained.run.cv} is complete: 64 images, 2 networks; nothing to do\n" in again
+    assert results(trained.run) == before
+
+    kept = {path: path.read_bytes() for path in trained.run.root.rglob("*") if path.is_file()}
+    for spoil in SPOILED:
+        more = spoil(trained.run)
+        with pytest.raises(ScoredAgain):
+            score([*call, *more] if isinstance(more, list) else call)
+        for path, content in kept.items():
+            path.write_bytes(content)
+    score(call)
+
+
+class ScoredAgain(Exception):
+    """Instead of a prediction."""
+
+
+SPOILED: list[Callable[[RunFolder], object]] = [
+    lambda run: run.oof.unlink(),
+    lambda run: run.oof_scores.write_bytes(run.oof_scores.read_bytes()[:-1]),
+    lambda run: run.cv.write_text("{}"),
+    lambda run: run.cv.unlink(),
+    exchange_networks,
+    lambda _: ["inference.threshold=0.6"],
+    lambda _: ["inference.tta=[identity]"],
+    lambda _: ["inference.member_weights=equal"],
+    lambda _: ["data.min_area=0"],
+]
 
 
 @pytest.mark.parametrize("command", ["score", "predict", "pseudo"])

@@ -1,7 +1,6 @@
 """Adopt photos and masks: ``python -m competition.adopt --images photos --masks masks --data data/mine``."""
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from competition.adopt.writing import Masks, require_all, write
 from competition.check import add_data_settings, check, data_settings
 from competition.command import Failure, parser, printable, run_command
 from competition.data_folder import DataFolder
+from competition.hint import hint
 from competition.mask_values import describe_values
 from competition.orientation import applies
 from competition.settings.schema import Data
@@ -107,8 +107,7 @@ def _few(paths: Sequence[Path]) -> str:
 
 def _next(data: Path, given: Sequence[str]) -> str:
     run = re.sub(r"[^\w-]+", "-", data.name).strip("-") or "mine"
-    settings = f" SET={shlex.quote(' '.join(given))}" if given else ""
-    return f"make train DATA={shlex.quote(str(data))} PRESET=cpu RUN={run}{settings}"
+    return hint("train", DATA=data, PRESET="cpu", RUN=run, SET=list(given))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ report.html
 README.md, SHA256SUMS               of a packed run: model card and checksums
 """
 
-import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +67,7 @@ class Predicted(ABC):
 
     @property
     @abstractmethod
-    def variables(self) -> str:
+    def variables(self) -> dict[str, str]:
         """The variables of make that name these masks."""
 
 
@@ -84,12 +83,13 @@ class RunFolder(Predicted):
     @property
     def called(self) -> str:
         """The run in a command line: its name if the folder is in runs/, else its path."""
-        return self.name if self.root.parent == RUNS else str(self.root)
+        path = str(self.root)
+        return self.name if self.root.parent == RUNS else path if "/" in path else f"./{path}"
 
     @property
-    def variables(self) -> str:
+    def variables(self) -> dict[str, str]:
         """The variables of make that name the run."""
-        return f"RUN={self.called}"
+        return {"RUN": self.called}
 
     @property
     def settings(self) -> Path:
@@ -218,13 +218,13 @@ class OtherData(Predicted):
         return self.root / "data.json"
 
     @property
-    def variables(self) -> str:
+    def variables(self) -> dict[str, str]:
         """The variables of make that name the run and the data."""
-        return f"RUN={self.run.called} DATA={shlex.quote(str(self.data))}"
+        return {"RUN": self.run.called, "DATA": str(self.data)}
 
 
-def variables_of(folder: Path) -> str:
+def variables_of(folder: Path) -> dict[str, str]:
     """The variables of make for the files of a folder of a run, where the path of other data is not known."""
     if folder.parent.name == RunFolder(Path()).predictions.name:
-        return f"RUN={RunFolder(folder.parent.parent).called} DATA=..."
+        return {"RUN": RunFolder(folder.parent.parent).called, "DATA": "..."}
     return RunFolder(folder).variables

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.hint import hint, takes_settings
 from competition.run.folder import DEFAULT_DATA, RunFolder, run_at
 from competition.run.records import Environment
 from competition.settings.resolve import (
@@ -56,7 +57,7 @@ def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[R
     elif default_preset:
         settings = resolve(merge(load_preset(arguments.preset or default_preset), _overrides(arguments)))
     else:
-        raise Failure(f"no run {run.root}; train it first: make train FOLD=0 RUN={run.called}")
+        raise Failure(f"no run {run.root}; train it first: {hint('train', FOLD=0, RUN=run.called)}")
     return run, settings, data_of(run, arguments.data, settings)
 
 
@@ -86,6 +87,22 @@ def data_of(run: RunFolder, named: Path | None, settings: Settings | None = None
     if settings is None:
         settings = load_settings(run.settings) if run.settings.is_file() else Settings()
     return DataFolder(named or DEFAULT_DATA, settings.data)
+
+
+def next_hint(target: str, run: RunFolder, settings: Settings, data: DataFolder, **variables: object) -> str:
+    """The hint for the next command of a run that exists, with the data and settings that are not its own."""
+    own, now = flat(load_settings(run.settings)), flat(settings)
+    changed = [f"{name}={_as_text(now[name])}" for name in now if now[name] != own[name]]
+    same_data = data.root.resolve() == Path(Environment.read(run.environment).data)
+    given = {"RUN": run.called, "DATA": None if same_data else data.root, **dict.fromkeys(("PRESET", "SETTINGS"))}
+    return hint(target, **given, SET=changed if takes_settings(target) else None, **variables)
+
+
+def _as_text(value: object) -> str:
+    """The value of a setting in SET, which has no spaces."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_as_text, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def require_same_data(run: RunFolder, data: DataFolder) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from competition.command import Failure, parser, run_command
 from competition.files import replacing
+from competition.hint import hint
 from competition.run.contents import of_networks, of_state
 from competition.run.folder import RunFolder, run_at
 from competition.run.model_card import model_card
@@ -52,7 +53,7 @@ def paths_to_pack(run: RunFolder, state: bool) -> list[Path]:
     trained = {run.best(0).name} | ({run.last(0).name} if state else set())
     if not any(path.name in trained for path in paths):
         started = "" if state else "; if a training has begun, add STATE=1 to resume it elsewhere"
-        raise Failure(f"no fold of run {run.name} is trained: make train FOLD=0 RUN={run.called}{started}")
+        raise Failure(f"no fold of run {run.name} is trained: {hint('train', FOLD=0, RUN=run.called)}{started}")
     return paths
 
 
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folds = sorted(name.partition("/")[0] for name in names if name.endswith(run.best(0).name))
     print(
         f"{file}: {', '.join(folds) or 'no finished epoch'}, {len(names)} files, {file.stat().st_size / 1e6:,.1f} MB"
-        f"  next: make unpack FILE={file}"
+        f"  next: {hint('unpack', FILE=file)}"
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from competition.command import Failure
 from competition.data_folder import DataFolder, fingerprint_of
 from competition.files import held
+from competition.hint import hint
 from competition.run.folder import OtherData, Predicted, RunFolder
 from competition.run.records import Environment, PredictedData, SubmissionRecord
 
@@ -40,7 +41,9 @@ def predicted(run: RunFolder, data: DataFolder) -> Predicted:
     place = run if is_own(run, data) else _existing(run, data)
     if place is None:
         variables = OtherData(run.predictions, run, data.root).variables
-        raise Failure(f"run {run.name} has not predicted {data.root}; predict it first: make predict {variables}")
+        raise Failure(
+            f"run {run.name} has not predicted {data.root}; predict it first: {hint('predict', **variables)}"
+        )
     return place
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from competition.command import Failure, os_reason
 from competition.files import read_json, write_json, write_text
+from competition.hint import hint
 from competition.run.folder import RunFolder, variables_of
 
 
@@ -19,13 +20,14 @@ class Record(BaseModel):
     """A JSON object in a file. Unknown keys are errors: another version of this project has written the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    # What to do about a damaged file; {run} is the run as a command line names it, such as RUN=first.
+    # What to do about a damaged file; {score}, {predict} and {validate} are commands.
     advice: ClassVar[str]
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a record; raise a Failure if the file is missing, damaged, or from another version."""
-        advice = cls.advice.format(run=variables_of(path.parent))
+        variables = variables_of(path.parent)
+        advice = cls.advice.format(**{name: hint(name, **variables) for name in ("score", "predict", "validate")})
         content = read_json(path, advice)
         try:
             return cls.model_validate(content)
@@ -141,9 +143,11 @@ class CV(Record):
         member_weights: weight of each member for the test set; None for a single run.
         checkpoints: SHA-256 of each weights file that was scored, by its path.
         engine: what computed the networks; torch in records from before there was a choice.
+        key: hash of everything that decides the scores; None in files of earlier versions.
+        sha256: of oof.csv.gz and oof_scores.csv, by their names.
     """
 
-    advice: ClassVar[str] = "write it again: make score {run}"
+    advice: ClassVar[str] = "write it again: {score}"
 
     dice: float
     iou: float
@@ -160,6 +164,8 @@ class CV(Record):
     gains: list[Gain]
     checkpoints: dict[str, str]
     engine: str = "torch"
+    key: str | None = None
+    sha256: dict[str, str] = {}
 
     def fold(self, number: int) -> FoldScore | None:
         """Return the score of one fold; None if it has not been scored."""
@@ -203,7 +209,7 @@ class SubmissionRecord(SubmissionFacts):
         sha256: of the submission file.
     """
 
-    advice: ClassVar[str] = "remove it and write it again: make predict {run}"
+    advice: ClassVar[str] = "remove it and write it again: {predict}"
 
     data: str
     key: str
@@ -213,7 +219,7 @@ class SubmissionRecord(SubmissionFacts):
 class PredictedData(Record):
     """data.json of predictions/<name>/: the data folder whose masks are there, absolute."""
 
-    advice: ClassVar[str] = "remove its folder and predict again: make predict {run}"
+    advice: ClassVar[str] = "remove its folder and predict again: {predict}"
 
     data: str
 
@@ -221,7 +227,7 @@ class PredictedData(Record):
 class Validated(Record):
     """The stamp of a valid submission: its hash, and the hash and number of the names it was validated for."""
 
-    advice: ClassVar[str] = "write it again: make validate {run}"
+    advice: ClassVar[str] = "write it again: {validate}"
 
     sha256: str
     names: str
@@ -254,7 +260,7 @@ def read_history(path: Path) -> list[Epoch]:
     if not path.is_file():
         return []
     run, fold = RunFolder(path.parent.parent), path.parent.name.removeprefix("fold")
-    advice = f"remove it and write it again: make train FOLD={fold} RUN={run.called}"
+    advice = f"remove it and write it again: {hint('train', FOLD=fold, RUN=run.called)}"
     try:
         # Only \n ends a line: str.splitlines would also split at separators inside a text.
         lines = path.read_text(encoding="utf-8-sig").split("\n")

@@ -17,6 +17,7 @@ from typing import IO
 
 from competition.command import Failure, parser, run_command
 from competition.files import held, sha256
+from competition.hint import hint
 from competition.run.contents import NAMES, is_packed, require_harmless
 from competition.run.folder import RunFolder, run_at
 
@@ -217,7 +218,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     state = "resume it: " if any(run.root.glob(f"*/{NAMES.last(0).name}")) else ""
     print(
         f"{run.root} {'is unpacked' if new else 'is there already, with the same files'}; next: {state}"
-        f"make cv RUN={called}, or make predict RUN={called}; add DATA=... if the data is in another folder now"
+        f"{hint('cv', RUN=called)}, or {hint('predict', RUN=called)}; add DATA=... if the data is in another folder "
+        "now"
     )
 
 

@@ -13,6 +13,7 @@ from competition import csv_file, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder, fingerprint_of
 from competition.files import sha256
+from competition.hint import hint
 from competition.mask_table import MaskRow
 from competition.photo import Photo
 from competition.run.folder import RunFolder
@@ -66,9 +67,9 @@ class Tile:
 
 def choose(run: RunFolder, data: DataFolder) -> Choice:
     """Choose photos of the run's submission."""
-    again = f"remove {run.submission_record}, then make predict RUN={run.called}"
+    again = f"remove {run.submission_record}, then {hint('predict', RUN=run.called)}"
     if not run.submission.is_file():
-        return Choice(reason=f"there is no submission file yet; make predict RUN={run.called} writes it")
+        return Choice(reason=f"there is no submission file yet; {hint('predict', RUN=run.called)} writes it")
     record = SubmissionRecord.read_if_exists(run.submission_record)
     if not run.certainty.is_file() or record is None or record.sha256 != sha256(run.submission):
         return Choice(reason=f"the submission has no {run.certainty.name} of the same prediction; {again}")

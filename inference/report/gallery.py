@@ -11,6 +11,7 @@ from tqdm import tqdm
 from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.hint import hint
 from competition.images import Pixels
 from competition.mask_table import read_rows
 from competition.photo import Photo
@@ -128,7 +129,7 @@ def predictions(results: Results, data: DataFolder) -> dict[str, str]:
     if unknown:
         raise Failure(
             f"{results.run.oof_scores} scores {unknown[0]}, which is not a training photo; "
-            f"make score RUN={results.run.called} writes it again"
+            f"{hint('score', RUN=results.run.called)} writes it again"
         )
     rows = tqdm(read_rows(results.run.oof), desc="masks", unit="image", disable=None, leave=False)
     found = {row.img: row.rle for row in rows if row.img in wanted}
@@ -136,7 +137,7 @@ def predictions(results: Results, data: DataFolder) -> dict[str, str]:
     if missing:
         raise Failure(
             f"{results.run.oof} has no row for {missing[0]}, which {results.run.oof_scores.name} scores; "
-            f"make score RUN={results.run.called} writes both"
+            f"{hint('score', RUN=results.run.called)} writes both"
         )
     return found
 
@@ -171,7 +172,7 @@ def _case(results: Results, data: DataFolder, photo: Photo, score: "pd.Series[An
         raise Failure(
             f"{results.run.oof_scores} gives {photo.img} the Dice {score['dice']:.5f}, its mask in "
             f"{results.run.oof.name} has {counted.dice:.5f}: they come from different calls; "
-            f"make score RUN={results.run.called} writes both"
+            f"{hint('score', RUN=results.run.called)} writes both"
         )
     wrong = mistakes(truth, predicted)
     windows = worst_windows(wrong, CROP, CROPS)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.hint import hint
 from inference.engine.host_masks import level_of, threshold_of
 from inference.report import charts, contact_sheet, tables
 from inference.report.facts import all_settings, facts, versions
@@ -42,7 +43,7 @@ def render(results: Results, data: DataFolder) -> str:
     try:
         measured = measure(predicted.items(), {photo.img: photo for photo in data.train}, data)
     except ValueError as error:
-        raise Failure(f"{run.oof}, {error}; make score RUN={run.called}") from error
+        raise Failure(f"{run.oof}, {error}; {hint('score', RUN=run.called)}") from error
     chapters = gallery(results, data, predicted, measured)
     choice = contact_sheet.choose(run, data)
     submission = read_submission(run, choice.names)

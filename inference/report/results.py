@@ -8,6 +8,7 @@ import pandas as pd
 from competition import csv_file
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.hint import hint
 from competition.run.folder import SCORE_COLUMNS, RunFolder, run_at
 from competition.run.records import CV, Environment, Epoch, read_history
 from competition.settings.resolve import load_settings
@@ -76,14 +77,14 @@ def read_results(run: RunFolder, data: DataFolder) -> Results:
 def _how_to_score(run: RunFolder) -> str:
     """What a run without a CV needs; a score needs all folds."""
     if Environment.read(run.environment).runs:  # the networks are in other runs
-        return f"score the runs first: make score RUN={run.called}"
+        return f"score the runs first: {hint('score', RUN=run.called)}"
     folds = sorted(set(read_folds(run.folds).values()))
     trained = [fold for fold in folds if run.best(fold).is_file()]
     missing = [str(fold) for fold in folds if fold not in trained]
     if not missing:
-        return f"score the trained folds first: make score RUN={run.called}"
+        return f"score the trained folds first: {hint('score', RUN=run.called)}"
     verb = f"folds {', '.join(missing)} are" if len(missing) > 1 else f"fold {missing[0]} is"
-    advice = f"{verb} not trained; make cv RUN={run.called} trains and scores them"
+    advice = f"{verb} not trained; {hint('cv', RUN=run.called)} trains and scores them"
     for fold in trained[:1]:
         advice += f"; to score fold {fold} alone: python -m inference.evaluate --model {run.best(fold)}"
     return advice
@@ -92,7 +93,7 @@ def _how_to_score(run: RunFolder) -> str:
 def _scores(run: RunFolder) -> pd.DataFrame:
     """The scores of at least one image."""
     path = run.oof_scores
-    again = f"make score RUN={run.called} writes it again"
+    again = f"{hint('score', RUN=run.called)} writes it again"
     header, lines = csv_file.read(path, advice=again)
     try:
         table = pd.DataFrame([line.fields for line in lines], columns=header, dtype=str)[SCORE_COLUMNS]
@@ -116,7 +117,7 @@ def _cv(run: RunFolder, scores: pd.DataFrame) -> CV:
         if abs(mean - value) > ROUNDING:
             raise Failure(
                 f"{run.cv} says {name} {value:.5f}, but {run.oof_scores.name} has the mean {mean:.5f}: they come "
-                f"from different calls; make score RUN={run.called} writes both"
+                f"from different calls; {hint('score', RUN=run.called)} writes both"
             )
     return cv
 
@@ -130,7 +131,8 @@ def _members(run: RunFolder, cv: CV) -> list[Member]:
     weights = cv.member_weights or {}
     if list(weights) != names:
         raise Failure(
-            f"{run.cv} has no member weights of {' and '.join(names)}; make score RUN={run.called} writes it again"
+            f"{run.cv} has no member weights of {' and '.join(names)}; "
+            f"{hint('score', RUN=run.called)} writes it again"
         )
     members = {name: run_at(name) for name in names}
     return [_member(each, Environment.read(each.environment), weights[name], cv) for name, each in members.items()]
