@@ -92,6 +92,9 @@ endif
 # The variables that a target takes become options of its command, quoted for the shell.
 quoted = $(subst '~/,'$(HOME)/,'$(subst ','\'',$(1))')
 taken = $(if $(filter $(1),$(takes_$@)),$(value $(1)))
+# Hints, such as "next: make predict RUN=x", repeat how make was called.
+export CARVANA_MAKE := make$(foreach name,SYSTEM VENV PYTHON,$(if $(findstring command line,$(origin $(name))), \
+	$(name)=$(call quoted,$(value $(name)))))
 text = $(if $(call taken,$(1)),$(2)=$(call quoted,$(value $(1))))
 list = $(if $(call taken,$(1)),$(2) $(foreach word,$(value $(1)),$(call quoted,$(word))))
 switch = $(if $(filter-out 0 no false,$(call taken,$(1))),$(2))

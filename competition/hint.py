@@ -88,9 +88,13 @@ def _options(variables: Mapping[str, Value]) -> list[str]:
     """Variables of make as options of a module."""
     options = []
     for name, value in variables.items():
-        options.append(f"--{name.lower().replace('_', '-')}")
-        if name not in SWITCHES:
-            options += [shlex.quote(each) for each in ([value] if isinstance(value, str) else value)]
+        option = f"--{name.lower().replace('_', '-')}"
+        if name in SWITCHES:
+            options.append(option)
+        elif isinstance(value, str):
+            options.append(f"{option}={shlex.quote(value)}")
+        else:
+            options += [option, *map(shlex.quote, value)]
     return options
 
 

@@ -42,6 +42,7 @@ PARSE_JSON = {
     "competition.studio.data_set",
     "folds.checkpoint",
     "inference.cutouts.manifest",
+    "inference.cv.kept_levels",
     "inference.engine.onnx_model",
     "inference.shards",
 }
