@@ -53,7 +53,7 @@ def test_hq_photos(own_data: Path) -> None:
     assert DataFolder(own_data).train[0].path.parent.name == "train"
     assert DataFolder(own_data, Data(hq=True)).train[0].path.parent.name == "train_hq"
     with pytest.raises(
-        Failure, match=r"has no folder test_hq, for hq photos \(data.hq=true\); `make data HQ=1` fetches"
+        Failure, match=r"has no folder test_hq, for hq photos \(data.hq=true\); `make data HQ=1 DATA=.*` fetches"
     ):
         _ = DataFolder(own_data, Data(hq=True)).test
     shutil.rmtree(own_data / "train")

@@ -35,7 +35,7 @@ def test_an_empty_and_a_full_mask_are_refused_unless_allowed(own_data: Path, val
         require_plausible(data, mask_areas(data))
     assert str(caught.value) == (
         f"1 of 10 training masks in {own_data} cover less than data.min_area=0.01 or more than data.max_area=0.9 of "
-        f"the photo ({FIRST}.jpg {area}); correct them (`make check` lists all), or allow them with "
+        f"the photo ({FIRST}.jpg {area}); correct them (`make check DATA={own_data}` lists all), or allow them with "
         'SET="data.min_area=0 data.max_area=1"'
     )
     allowed = DataFolder(own_data, Data(min_area=0, max_area=1))

@@ -92,10 +92,12 @@ def data_of(run: RunFolder, named: Path | None, settings: Settings | None = None
 def next_hint(target: str, run: RunFolder, settings: Settings, data: DataFolder, **variables: object) -> str:
     """The hint for the next command of a run that exists, with the data and settings that are not its own."""
     own, now = flat(load_settings(run.settings)), flat(settings)
-    changed = [f"{name}={_as_text(now[name])}" for name in now if now[name] != own[name]]
+    changed = [
+        f"{name}={_as_text(now[name])}" for name in now if now[name] != own[name] and name.startswith(CHANGEABLE)
+    ]
     same_data = data.root.resolve() == Path(Environment.read(run.environment).data)
     given = {"RUN": run.called, "DATA": None if same_data else data.root, **dict.fromkeys(("PRESET", "SETTINGS"))}
-    return hint(target, **given, SET=changed if takes_settings(target) else None, **variables)
+    return hint(target, **variables, **given, SET=changed if takes_settings(target) else None)
 
 
 def _as_text(value: object) -> str:
