@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from timm.utils import ModelEmaV3
 
 from competition.command import Failure
 from competition.settings.schema import Settings
@@ -87,6 +86,8 @@ def trial_steps(settings: Settings, device: torch.device, images: int) -> None:
     the gradients in DistributedDataParallel have. There is no loss scaler: it could skip an update, and then the
     optimizer would have no state.
     """
+    from timm.utils import ModelEmaV3  # see folds/networks/pretrained.py
+
     train = settings.train
     network = make_network(settings, pretrained=False).to(device).to(memory_format=torch.channels_last)
     ema = ModelEmaV3(network, decay=train.ema) if train.ema else None

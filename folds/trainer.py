@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -65,6 +64,8 @@ class Trainer:
         # Channels last is the memory layout of convolutions on tensor cores and in oneDNN.
         network = network.to(device).to(memory_format=torch.channels_last)
         if ranks.world() > 1 and device.type == "cuda":
+            from timm.layers import convert_sync_batchnorm  # see folds/networks/pretrained.py
+
             network = convert_sync_batchnorm(network)
         self.state = TrainingState(network, train, self.precision, fold=fold, held_out=validation.held_out)
         self.batches = Batches(len(samples), train.batch_size, settings.seed, rank=ranks.rank(), world=ranks.world())

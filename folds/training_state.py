@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from competition.command import Failure
@@ -39,6 +38,8 @@ class TrainingState:
     def __init__(
         self, network: nn.Module, settings: Train, precision: Precision, *, fold: int, held_out: str
     ) -> None:
+        from timm.utils import ModelEmaV3  # see folds/networks/pretrained.py
+
         self.fold = fold
         self.held_out = held_out
         self.network = network

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -66,6 +65,8 @@ def _preferred(fits: list[Fit], path: Path) -> Fit | None:
 
 def _by_position(encoder: Any, name: str, file: WeightFile, path: Path) -> Fit:
     """The tensors of a file under the names of the encoder, by their order."""
+    import timm  # see pretrained.py
+
     place = max(file.sets, key=lambda place: ("ema" in place.lower(), len(file.sets[place])))
     model = _learned(timm.create_model(name, pretrained=False).state_dict())
     matched = match_weights(_learned(file.sets[place]), model, path, name, file.architecture)

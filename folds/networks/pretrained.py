@@ -1,10 +1,13 @@
-"""timm's encoders, with pretrained weights from the hub, from a file, or none."""
+"""timm's encoders, with pretrained weights from the hub, from a file, or none.
+
+timm is imported inside functions: with torchvision its import takes as long as that of torch, and commands that have
+nothing to do, or networks of their own, do not need it.
+"""
 
 import difflib
 from pathlib import Path
 from typing import Any
 
-import timm
 from huggingface_hub import constants, get_session
 
 from competition.command import Failure
@@ -20,6 +23,8 @@ def make_encoder(name: str, weights: str) -> Any:
         name: of a timm model with ``features_only``, or hf-hub:OWNER/NAME.
         weights: "hub", "none", or a file of weights of that model.
     """
+    import timm
+
     if ":" in name or (weights == "hub" and timm.is_model(name)):  # hf-hub:OWNER/NAME
         return _from_hub(name, weights)
     try:
@@ -37,6 +42,8 @@ def make_encoder(name: str, weights: str) -> Any:
 
 def _create(name: str, pretrained: bool) -> Any:
     """A timm model that returns its features; of any input size, if the model can."""
+    import timm
+
     config = None if ":" in name else timm.get_pretrained_cfg(name, allow_unregistered=True)
     if config is not None and config.fixed_input_size:
         try:
@@ -78,6 +85,8 @@ def _require_hub(name: str) -> None:
     The hub's client retries a dozen times and prints each failure. So one request is sent first, unless files of the
     model are in the client's cache.
     """
+    import timm
+
     repository = name.partition(":")[2] or str(timm.get_pretrained_cfg(name).hf_hub_id)
     folder = f"models--{repository.partition('@')[0].replace('/', '--')}"
     if not (Path(constants.HF_HUB_CACHE) / folder / "snapshots").is_dir():
@@ -86,6 +95,8 @@ def _require_hub(name: str) -> None:
 
 def _require_pretrained(name: str) -> None:
     """Raise a Failure if timm has published no weights under a name."""
+    import timm
+
     try:
         config = timm.get_pretrained_cfg(name)
         reason = "" if config is not None and config.has_weights else "none were published"
