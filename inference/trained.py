@@ -8,6 +8,7 @@ import torch
 
 from competition.command import Failure
 from competition.files import sha256
+from competition.hint import hint
 from competition.run.folder import RunFolder, run_at
 from competition.run.records import CV, Environment
 from competition.settings.schema import Inference, Settings
@@ -107,7 +108,7 @@ def trained_folds(
     trained = [fold for fold in known if all(member.best(fold).is_file() for member in members)]
     wanted = trained if only is None else list(dict.fromkeys(only))
     if not wanted:
-        raise Failure(f"no fold of run {run.name} is trained: make train FOLD={known[0]} RUN={members[0].called}")
+        raise Failure(f"no fold of run {run.name} is trained: {hint('train', FOLD=known[0], RUN=members[0].called)}")
     for fold in wanted:
         checkpoints(members, fold)  # complains about one that is missing
     left_out = [] if only is not None else [fold for fold in known if fold not in trained]
