@@ -14,6 +14,7 @@ from conftest import ROOT
 from trained_run import Trained
 
 from competition.hint import MAKE, MODULES, hint
+from competition.run.folder import RunFolder
 from competition.run.records import CV, Environment, SubmissionRecord
 from competition.settings.resolve import load_settings
 from inference.pseudo import main as pseudo
@@ -127,13 +128,13 @@ def test_printed_hints_run_as_they_are(
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "inference.score"])
     data, root = tmp_path / "moved data", trained.run.root.rename(tmp_path / "it's")
     shutil.copytree(trained.data, data)
-    environment = Environment.read(root / "environment.json")
-    environment.model_copy(update={"data": str(tmp_path / "gone")}).write(root / "environment.json")
+    run = RunFolder(root)
+    Environment.read(run.environment).model_copy(update={"data": str(tmp_path / "gone")}).write(run.environment)
     call = ["--run", str(root), "--data", str(data), "--set", "inference.tta=[identity]", "inference.threshold=0.25"]
     score(call)
     predict, report = printed(r".*  next: (.*), or (.*)", capsys)
     run_hint(predict)
-    record, cv = SubmissionRecord.read(root / "submission.json"), CV.read(root / "cv.json")
+    record, cv = SubmissionRecord.read(run.submission_record), CV.read(run.cv)
     assert (record.tta, record.threshold) == (cv.tta, pytest.approx(cv.threshold, abs=0.01)) == (["identity"], 0.25)
     [validate] = printed(r"next: (.*)", capsys)
     run_hint(validate)
@@ -143,10 +144,10 @@ def test_printed_hints_run_as_they_are(
     train, _, again = cv_hint.partition(" && ")
     assert "inference.score" in again
     run_hint(train.replace("folds.train --all", "folds.begin"))  # creates the run that would be trained
-    new = root.with_name("it's-pseudo")
-    assert load_settings(new / "settings.yaml").data.pseudo == str(root)
-    assert load_settings(new / "settings.yaml").input == load_settings(root / "settings.yaml").input
-    assert (new / "folds.csv").read_bytes() == (root / "folds.csv").read_bytes()
+    new = RunFolder(root.with_name("it's-pseudo"))
+    assert load_settings(new.settings).data.pseudo == str(root)
+    assert load_settings(new.settings).input == load_settings(run.settings).input
+    assert new.folds.read_bytes() == run.folds.read_bytes()
 
 
 def printed(pattern: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, ...]:
