@@ -30,8 +30,8 @@ def require_packages() -> None:
 def to_onnx(network: nn.Module, images: Tensor, *, inputs: str, outputs: str) -> bytes:
     """An ONNX model of a network in evaluation mode, for any number of images.
 
-    torch has two exporters. The one that traces with TorchScript takes about as long as three images; the newer one
-    takes 8 to 40 times as long and gives the same nodes for these networks (benchmarks.engines).
+    torch has two exporters. The one that traces with TorchScript is used, because the newer one takes many times as
+    long and gives the same nodes for these networks.
 
     Args:
         network: on the CPU; its weights are stored once, however often it uses them.
