@@ -8,6 +8,7 @@ from pathlib import Path
 
 from competition.command import Failure, parser, printable, run_command
 from competition.data_folder import DataFolder
+from competition.plural import counted
 from competition.problems import notes, problems
 from competition.run.folder import DEFAULT_DATA
 from competition.settings.resolve import parse_assignments, resolve
@@ -38,11 +39,11 @@ def check(data: DataFolder, *, every: bool = False, sheet: Path | None = None) -
         write_sheet(sheet, data, facts.areas)
         print(f"{sheet}: photos with the outlines of their masks; look whether they fit", flush=True)
     if count:
-        raise Failure(f"{data.root}: {count:,} problem{'s' * (count > 1)}, listed above")
+        raise Failure(f"{data.root}: {counted(count, 'problem')}, listed above")
     cars = len({photo.car for photo in facts.train})
     print(
-        f"{data.root} is in order: {len(facts.train):,} training photos of {cars:,} cars with their masks, "
-        f"{len(facts.test):,} test photos"
+        f"{data.root} is in order: {counted(len(facts.train), 'training photo')} of {counted(cars, 'car')} "
+        f"with masks, {counted(len(facts.test), 'test photo')}"
     )
 
 

@@ -33,6 +33,7 @@ from competition.mask_values import MaskValues
 from competition.names import canonical, is_utf8, mask_key, without_suffix
 from competition.orientation import Drawn, Orientations, Pair
 from competition.photo import Photo
+from competition.plural import counted
 from competition.rle import Spans
 from competition.settings.schema import Data
 
@@ -267,7 +268,11 @@ class DataFolder:
             return f"; {advice}"
         keys = {mask_key(photo.img) for photo in self.train}
         names = [path.name for key, path in self._mask_files.items() if key not in keys]
-        return f"; {len(names):,} masks have no photo: {few(names)} (`make adopt` pairs other names)" if names else ""
+        return (
+            f"; {counted(len(names), 'mask')} without a photo: {few(names)} (`make adopt` pairs other names)"
+            if names
+            else ""
+        )
 
 
 def fingerprint_of(photos: Iterable[Photo]) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from competition.names import without_suffix
+from competition.plural import counted
 
 VIEW = re.compile(r"(?P<car>.+)_(?P<view>0[1-9]|1[0-6])")
 CARVANA = re.compile(r"[0-9a-f]{12}")  # cars in the competition
@@ -63,7 +64,7 @@ class Groups:
         """Such as ``1,024 photos of 64 cars, 16 of each``."""
         each = f"{self.smallest} to {self.largest} (median {self.median:g})"
         each = str(self.smallest) if self.smallest == self.largest else each
-        return f"{self.photos:,} photos of {self.cars:,} car{'s' * (self.cars > 1)}, {each} of each"
+        return f"{counted(self.photos, 'photo')} of {counted(self.cars, 'car')}, {each} of each"
 
 
 def groups(car_of: Mapping[str, str], rule: str = "auto") -> Groups:

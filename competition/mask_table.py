@@ -10,6 +10,7 @@ from competition import csv_file, rle
 from competition.command import Failure
 from competition.csv_file import BadLine
 from competition.metrics import Counts, counts_of_spans
+from competition.plural import counted
 from competition.rle import Shape, Spans
 
 HEADER = ("img", "rle_mask")
@@ -121,13 +122,15 @@ def score(path: Path, names: Collection[str], truth: Callable[[str], Truth], adv
     counts: dict[str, Counts] = {}
     for row in tqdm(read_rows(path), total=len(wanted), unit="image", disable=None, leave=False):
         if row.img not in wanted:
-            raise Failure(f"{row.where}: {row.img} is not one of the {len(wanted):,} images to score; {advice}")
+            raise Failure(
+                f"{row.where}: {row.img} is not one of the {counted(len(wanted), 'image')} to score; {advice}"
+            )
         if row.img in counts:
             raise Failure(f"{row.where}: {row.img} occurs a second time; {advice}")
         true = truth(row.img)
         counts[row.img] = counts_of_spans(row.spans(true.shape), true.spans)
     missing = [img for img in wanted if img not in counts]
     if missing:
-        few = f"{len(missing):,} of {len(wanted):,} images, such as {missing[0]}"
+        few = f"{len(missing):,} of {counted(len(wanted), 'image')}, such as {missing[0]}"
         raise Failure(f"{path} has no row for {few}; {advice}")
     return counts

@@ -15,6 +15,7 @@ import numpy as np
 from competition.command import Failure
 from competition.images import Pixels
 from competition.mask_file import ADVICE, MaskFile, Values, read_mask
+from competition.plural import counted
 
 WHITE = ("1", "255", "65535")
 BLACK = Values("0", None)
@@ -96,7 +97,7 @@ def describe_values(found: Iterable[Values]) -> list[str]:
     lines = []
     for values, count in Counter(found).most_common():
         how = f", {values.car} is car" if values.car is not None else ""
-        lines.append(f"{values} in {count:,} file{'s' * (count > 1)}{how}")
+        lines.append(f"{values} in {counted(count, 'file')}{how}")
     return lines
 
 

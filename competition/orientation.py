@@ -17,6 +17,7 @@ from typing import NamedTuple
 from competition.command import Failure
 from competition.exif import UPRIGHT, swaps_sides, turned_shape
 from competition.images import orientation_of, shape_of
+from competition.plural import counted
 from competition.settings.schema import Orientation
 
 CARVANA = re.compile(r"[0-9a-f]{12}_(0[1-9]|1[0-6])")
@@ -133,7 +134,7 @@ class Orientations:
             turned = {orientation: count for orientation, count in sorted(found.items()) if orientation != UPRIGHT}
             if turned:
                 each = ", ".join(f"{count:,} x {orientation}" for orientation, count in turned.items())
-                lines.append(f"EXIF orientation of {sum(turned.values()):,} photos {done} ({each})")
+                lines.append(f"EXIF orientation of {counted(sum(turned.values()), 'photo')} {done} ({each})")
         displayed, stored, _ = self.masks
         if displayed or stored:
             lines.append(

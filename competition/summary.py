@@ -10,6 +10,7 @@ from competition.mask_file import Values
 from competition.mask_values import describe_values
 from competition.names import suffix
 from competition.photo import Photo
+from competition.plural import counted
 from competition.rle import Shape
 
 WIDTH = 100
@@ -51,7 +52,9 @@ def summary(data: DataFolder, facts: Facts) -> list[Line]:
     if facts.train:
         lines += _orientation(data, facts)
         lines += _cars(data)
-        lines.append(("masks", f"{len(facts.values):,} files, {facts.rows:,} rows of {data.masks_csv.name}"))
+        lines.append(
+            ("masks", f"{counted(len(facts.values), 'file')}, {counted(facts.rows, 'row')} of {data.masks_csv.name}")
+        )
         lines += [("values", text) for text in describe_values(facts.values)[:SHOWN]]
         lines += _areas(facts.areas)
     lines.append(("test set", _test(facts)))
@@ -96,7 +99,7 @@ def _test(facts: Facts) -> str:
     if not facts.test:
         return "none; `make predict` will need photos in test/"
     names = "no sample_submission.csv" if facts.sample is None else f"{facts.sample:,} in sample_submission.csv"
-    return f"{len(facts.test):,} photos, {names}"
+    return f"{counted(len(facts.test), 'photo')}, {names}"
 
 
 def _counts(texts: Iterable[tuple[str, int]]) -> str:

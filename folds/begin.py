@@ -16,6 +16,7 @@ from competition.files import held
 from competition.mask_area import mask_area, mask_areas, require_plausible, require_plausible_in_run
 from competition.mask_table import read_rows
 from competition.photo import Photo
+from competition.plural import counted
 from competition.run.create import record_run
 from competition.run.folder import RunFolder
 from competition.run.open import add_run_arguments, next_hint, open_run, require_same_data
@@ -148,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for fold, photos in by_fold.items():
         area = np.mean([mask_area(data, photo) for photo in photos])
         cars = len({photo.car for photo in photos})
-        print(f"fold {fold}: {cars} cars, {len(photos)} images, mean car area {area:.1%}")
+        print(f"fold {fold}: {counted(cars, 'car')}, {counted(len(photos), 'image')}, mean car area {area:.1%}")
     print(f"{run.folds}  next: {next_hint('train', run, settings, data, FOLD=0)}")
 
 

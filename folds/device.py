@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 
 from competition.command import Failure
+from competition.plural import counted
 from competition.settings.schema import Precision
 from folds import gpu, ranks
 
@@ -39,7 +40,7 @@ def pick_device() -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count and index >= count:
         most = f"use at most NPROC={count}" if ranked else f"use DEVICE=cuda:{count - 1} or a smaller number"
-        raise Failure(f"this machine has {count} GPU{'s' * (count > 1)}; {most}")
+        raise Failure(f"this machine has {counted(count, 'GPU')}; {most}")
     if problem := gpu.obstacle(index):
         raise Failure(f"{problem}; DEVICE=cpu uses the CPU")
     if not count:

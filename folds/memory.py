@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from competition.command import Failure
+from competition.plural import counted
 from competition.settings.schema import Settings
 from folds import ranks
 
@@ -23,7 +24,7 @@ def require_cache_fits(settings: Settings, photos: int, available: int | None) -
     needed = ranks.world_here() * photos * frame.height * frame.width * 4  # photo and target
     if settings.train.cache and available is not None and needed > available:
         raise Failure(
-            f"train.cache=true keeps {photos} photos of {frame.width} x {frame.height} in memory, "
+            f"train.cache=true keeps {counted(photos, 'photo')} of {frame.width} x {frame.height} in memory, "
             f"{needed / 2**30:.1f} GB"
             + (f" in {ranks.world_here()} processes" if ranks.world_here() > 1 else "")
             + f", and {available / 2**30:.1f} GB is available; use SET=train.cache=false"

@@ -13,6 +13,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.images import Pixels
 from competition.photo import Photo
+from competition.plural import counted
 from competition.settings.schema import Augment
 from folds.augment import augmentation
 from folds.frame import Frame
@@ -102,7 +103,9 @@ class Batches(Sampler[list[Key]]):
         self.samples = samples
         require_shareable(batch_size, world)
         if samples < world:
-            raise Failure(f"{samples} training photos cannot be shared by {world} processes; use fewer, NPROC=1")
+            raise Failure(
+                f"{counted(samples, 'training photo')} cannot be shared by {world} processes; use fewer, NPROC=1"
+            )
         self.batch_size = min(batch_size, samples // world * world)
         self.seed = seed
         self.rank = rank

@@ -18,6 +18,7 @@ from competition import csv_file
 from competition.command import Failure
 from competition.hint import hint
 from competition.photo import Photo
+from competition.plural import counted
 from competition.run.folder import RunFolder
 
 COLUMNS = ["img", "car", "fold"]
@@ -40,11 +41,13 @@ def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, se
     count = cars.nunique()
     if count == 1:
         raise Failure(
-            f"all {len(photos)} training photos are of one car, {cars[0]}, but each fold needs cars of its own; "
+            f"{counted(len(photos), 'training photo')} of one car, {cars[0]}; each fold needs cars of its own; "
             "if they show several cars, set data.cars, for example to photo (docs/your-photos.md)"
         )
     if count < folds:
-        raise Failure(f"{count} cars cannot be divided into {folds} folds; SET=split.folds={count} or fewer")
+        raise Failure(
+            f"{counted(count, 'car')} cannot be divided into {folds} folds; SET=split.folds={count} or fewer"
+        )
     # Strata: classes of cars by mean area, at most 5, so few that every fold gets a car of each class. Quantiles of
     # ranks, because ranks are distinct and no class can be empty. Each car is repeated equally often, so that its
     # number of photos does not matter.
@@ -111,8 +114,8 @@ def photos_by_fold(path: Path, photos: Sequence[Photo]) -> dict[int, list[Photo]
     different = sorted(rows.keys() ^ {photo.img for photo in photos})
     if different:
         raise Failure(
-            f"{path} and the data folder differ in {len(different)} photos, such as {different[0]}; name the data "
-            "folder of the run: DATA=..."
+            f"{path} and the data folder differ in {counted(len(different), 'photo')}, such as {different[0]}; "
+            "name the data folder of the run: DATA=..."
         )
     by_fold: dict[int, list[Photo]] = {fold: [] for fold in sorted({row.fold for row in rows.values()})}
     fold_of_car: dict[str, int] = {}

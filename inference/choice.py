@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from competition.command import Failure
+from competition.plural import counted
 from competition.run.folder import RunFolder
 from competition.run.records import CV
 from competition.settings.schema import Inference
@@ -49,8 +50,9 @@ def given_weights(settings: Inference, members: Sequence[RunFolder]) -> MemberWe
         return None
     if len(weights) != len(members):
         raise Failure(
-            f"inference.member_weights={weights} has {len(weights)} weights for {len(members)} runs "
-            f"({', '.join(member.name for member in members)}); give one for each, or auto"
+            f"inference.member_weights={weights} has {counted(len(weights), 'weight')} "
+            f"for {counted(len(members), 'run')} ({', '.join(member.name for member in members)}); "
+            "give one for each, or auto"
         )
     return tuple(weight / sum(weights) for weight in weights)
 

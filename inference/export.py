@@ -17,6 +17,7 @@ from competition.command import Failure, parser, run_command
 from competition.files import replacing, sha256
 from competition.hint import hint
 from competition.packages import project_version
+from competition.plural import counted
 from competition.run.folder import RunFolder, run_at
 from competition.run.model_card import DATA_LICENSE
 from competition.run.open import settings_of_existing_run
@@ -157,7 +158,7 @@ def with_metadata(content: bytes, metadata: Metadata) -> bytes:
     model.producer_name, model.producer_version = metadata.project, metadata.version
     model.doc_string = (
         f"{INPUT}: uint8 RGB photos of {metadata.width} x {metadata.height}. {OUTPUT}: the probability of "
-        f"{metadata.classes[0]} of each pixel, the mean of {len(metadata.folds)} networks and tta "
+        f"{metadata.classes[0]} of each pixel, the mean of {counted(len(metadata.folds), 'network')} and tta "
         f"{', '.join(metadata.tta)}."
     )
     return bytes(model.SerializeToString())

@@ -13,6 +13,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.files import held
 from competition.hint import hint
+from competition.plural import counted
 from competition.run.folder import Predicted, RunFolder, run_at
 from competition.run.open import add_run_arguments, open_run
 from competition.run.records import Environment, read_history
@@ -77,7 +78,7 @@ def print_unfinished(members: Sequence[RunFolder], folds: Sequence[int]) -> None
         for fold in folds:
             done = len(read_history(member.history(fold)))
             if done < epochs:
-                print(f"note: fold {fold} of run {member.name} has trained {done} of {epochs} epochs")
+                print(f"note: fold {fold} of run {member.name} has trained {done} of {counted(epochs, 'epoch')}")
 
 
 def _single_name(arguments: Namespace) -> str:

@@ -12,6 +12,7 @@ from competition.data_folder import DataFolder, fingerprint_of
 from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256
 from competition.photo import Photo
+from competition.plural import counted
 from competition.run.folder import Predicted, RunFolder
 from competition.run.open import next_hint
 from competition.run.predictions import place_for
@@ -67,7 +68,7 @@ def print_left_out(data: DataFolder) -> None:
     """Print how many test photos are not predicted."""
     if left_out := len(data.test) - len(data.submission_photos):
         print(
-            f"note: {left_out:,} photos of the test folder are not in sample_submission.csv and are not predicted; "
+            f"note: {counted(left_out, 'photo')} of the test folder not in sample_submission.csv, and not predicted; "
             "remove that file to predict all"
         )
 
@@ -115,7 +116,10 @@ def predict(
         **facts_of(how, device),
     )
     if is_done(place, facts, root):
-        print(f"{place.submission} is complete: {facts.images:,} images, {facts.networks} networks; nothing to do")
+        print(
+            f"{place.submission} is complete: {counted(facts.images, 'image')}, "
+            f"{counted(facts.networks, 'network')}; nothing to do"
+        )
         return
 
     def write(load: Load, shard: Sequence[Photo], file: Path, count: Count[MeasuredRow]) -> None:
@@ -139,8 +143,8 @@ def predict(
     job.remove()
     member_weights = f"{format_weights(weights)}, " if len(members) > 1 else ""
     print(
-        f"{place.submission}: {len(photos):,} images by {len(networks)} networks, tta {', '.join(how.tta)}, "
-        f"{member_weights}threshold {threshold:g}"
+        f"{place.submission}: {counted(len(photos), 'image')} by {counted(len(networks), 'network')}, "
+        f"tta {', '.join(how.tta)}, {member_weights}threshold {threshold:g}"
     )
 
 

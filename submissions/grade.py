@@ -7,6 +7,7 @@ from competition import metrics
 from competition.command import Failure, parser, run_command
 from competition.mask_table import Truth, read_table, score
 from competition.metrics import Scores
+from competition.plural import counted
 from competition.run.folder import run_at
 from competition.run.records import CV
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments.parse_args(argv)
     run = run_at(options.run)
     scores = grade(options.file or run.submission, options.solution)
-    print(f"{scores.images:,} images: Dice {scores.dice:.6f}, IoU {scores.iou:.6f}")
+    print(f"{counted(scores.images, 'image')}: Dice {scores.dice:.6f}, IoU {scores.iou:.6f}")
     cv = CV.read_if_exists(run.cv)
     if cv:
         print(f"CV of run {run.name}: Dice {cv.dice:.6f}; the submission differs by {scores.dice - cv.dice:+.6f}")

@@ -17,6 +17,7 @@ from competition.files import held, replacing
 from competition.images import Pixels
 from competition.mask_table import read_rows
 from competition.names import without_suffix
+from competition.plural import counted
 from competition.rle import Shape, Spans
 from submissions.coco import write_coco
 from submissions.validate import add_submission_arguments, open_submission
@@ -80,14 +81,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         annotations = folder.with_name(f"{folder.name}.json")
         with held(folder.with_name(f".{annotations.name}.lock"), f"another `make masks` writes {annotations}"):
             count = write_coco(annotations, masks_of(file, data))
-        print(f"{count:,} masks in {annotations}")
+        print(f"{counted(count, 'mask')} in {annotations}")
         return
     with held(folder / ".lock", f"another `make masks` writes to {folder}; wait until it ends"):
         names = write_masks(file, data, folder)
-        print(f"{len(names):,} masks in {folder}")
+        print(f"{counted(len(names), 'mask')} in {folder}")
         others = sorted({str(path.relative_to(folder)) for path in folder.rglob("*_mask.png")} - names)
         if others:
-            print(f"note: {folder} also has {len(others):,} masks of other submissions, such as {others[0]}")
+            print(f"note: {folder} also has {counted(len(others), 'mask')} of other submissions, such as {others[0]}")
 
 
 if __name__ == "__main__":

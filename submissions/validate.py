@@ -23,6 +23,7 @@ from competition.data_folder import DataFolder
 from competition.files import sha256
 from competition.hint import hint
 from competition.mask_table import BadRow, MaskRow, scan
+from competition.plural import counted
 from competition.rle import Shape
 from competition.run.folder import Predicted, run_at
 from competition.run.open import data_of
@@ -99,7 +100,7 @@ def findings(file: Path, names: Sequence[str], shape_of_image: ShapeOfImage) -> 
     else:
         yield Finding(Kind.MISSING, f"{file}: no rows")
     if implausible > max(FEW, IMPLAUSIBLE_ROWS * rows):
-        yield Finding(Kind.TOO_MANY, f"{file}: {implausible:,} of {rows:,} masks are implausible")
+        yield Finding(Kind.TOO_MANY, f"{file}: implausible masks: {implausible:,} of {rows:,}")
     if not in_order and not missing and rows == len(names):
         yield Finding(Kind.ORDER, f"{file}: the order is not that of the sample submission; Kaggle allows it")
 
@@ -124,7 +125,7 @@ def validate(file: Path, data: DataFolder, any_area: bool = False) -> Validated:
         raise Failure(f"{file} is not a valid submission ({listed}; listed above); {_advice(set(wrong))}")
     if sha256(file) != digest:
         raise Failure(f"{file} changed while it was read; wait until it is written, then validate it again")
-    print(f"{file} is a valid submission: {len(data.submission_names):,} rows, {_areas(counts)}")
+    print(f"{file} is a valid submission: {counted(len(data.submission_names), 'row')}, {_areas(counts)}")
     return stamp(digest, data)
 
 

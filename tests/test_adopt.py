@@ -94,7 +94,7 @@ def test_photos_of_a_phone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "pairs     8 of a photo and its mask, such as " in printed
     assert "values    0/20 in 8 files, 20 is car\n" in printed
     assert "no mask   1, left out: Red Kia/IMG 9.JPG" in printed
-    assert f"{data.root} is in order: 8 training photos of 2 cars with their masks, 0 test photos" in printed
+    assert f"{data.root} is in order: 8 training photos of 2 cars with masks, 0 test photos" in printed
     assert f"next: make train DATA={data.root} PRESET=cpu RUN=mine SET=data.cars=folder\n" in printed
     assert Image.open(data.root / "check.png").format == "PNG"
     assert (data.root / "adopted.csv").read_text().splitlines()[1] == (

@@ -22,7 +22,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 def test_a_folder_in_order(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check.main(["--data", str(tiny_data)])
-    expected = "is in order: 10 training photos of 5 cars with their masks, 4 test photos\n"
+    expected = "is in order: 10 training photos of 5 cars with masks, 4 test photos\n"
     assert capsys.readouterr().out.endswith(expected)
 
 
@@ -181,7 +181,7 @@ def test_summary(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "photos       10 to train, 4 to predict",
         "formats      jpg (14)",
         "sizes        96 x 64 (14)",
-        "orientation  EXIF orientation of 1 photos ignored (1 x 3)",
+        "orientation  EXIF orientation of 1 photo ignored (1 x 3)",
         "cars         10 photos of 5 cars, 2 of each (data.cars=auto)",
         "masks        10 files, 10 rows of train_masks.csv",
         "values       0/255 in 10 files, 255 is car",
@@ -189,7 +189,7 @@ def test_summary(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         f"             median    {100 * middle[0]:.1f} % {middle[1]}",
         f"             largest   {100 * large[0]:.1f} % {large[1]}",
         "test set     4 photos, 4 in sample_submission.csv",
-        f"{own_data} is in order: 10 training photos of 5 cars with their masks, 4 test photos",
+        f"{own_data} is in order: 10 training photos of 5 cars with masks, 4 test photos",
     ]
 
 

@@ -213,7 +213,7 @@ def test_two_masks_of_one_photo_stop_every_reader(own_data: Path) -> None:
 def test_masks_of_other_names_are_mentioned(own_data: Path) -> None:
     (own_data / "train_masks.csv").unlink()
     (own_data / "train_masks" / f"{FIRST}_mask.gif").rename(own_data / "train_masks" / f"{FIRST}_seg.gif")
-    with pytest.raises(Failure, match=rf"{FIRST}.jpg has no mask: .*; 1 masks have no photo: {FIRST}_seg.gif \("):
+    with pytest.raises(Failure, match=rf"{FIRST}.jpg has no mask: .*; 1 mask without a photo: {FIRST}_seg.gif \("):
         DataFolder(own_data).require_masks(DataFolder(own_data).train)
 
 

@@ -80,7 +80,7 @@ def test_a_folder_for_each_car(tmp_path: Path, capsys: pytest.CaptureFixture[str
         submission(tmp_path, dict.fromkeys(names, "1 3"))
         masks.main(["--run", f"{tmp_path}", "--data", f"{tmp_path / 'data'}"])
     assert read_mask(tmp_path / "masks" / "audi" / "front_mask.png").labels.sum() == 3
-    assert capsys.readouterr().out.endswith("1 masks of other submissions, such as audi/front_mask.png\n")
+    assert capsys.readouterr().out.endswith("1 mask of other submissions, such as audi/front_mask.png\n")
 
 
 def test_the_command_writes_beside_the_submission(
@@ -95,8 +95,8 @@ def test_the_command_writes_beside_the_submission(
     submission(tmp_path, {"f00d_02.jpg": "1 3"})
     masks.main(["--run", f"{tmp_path}", "--data", f"{data.root}"])
     assert capsys.readouterr().out.splitlines() == [
-        f"1 masks in {tmp_path / 'masks'}",
-        f"note: {tmp_path / 'masks'} also has 1 masks of other submissions, such as f00d_01_mask.png",
+        f"1 mask in {tmp_path / 'masks'}",
+        f"note: {tmp_path / 'masks'} also has 1 mask of other submissions, such as f00d_01_mask.png",
     ]
 
 

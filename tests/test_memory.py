@@ -51,6 +51,6 @@ def test_a_cache_that_does_not_fit_is_refused() -> None:
     require_cache_fits(settings, 5000, needed)
     require_cache_fits(settings, 5000, None)
     require_cache_fits(resolve({}), 5000, 0)
-    reason = r"keeps 5000 photos of 1024 x 512 in memory, 9.8 GB, and 9.8 GB is available; use SET=train.cache=false"
+    reason = r"keeps 5,000 photos of 1024 x 512 in memory, 9.8 GB, and 9.8 GB is available; use SET=train.cache=false"
     with pytest.raises(Failure, match=reason):
         require_cache_fits(settings, 5000, needed - 1)

@@ -85,7 +85,7 @@ def test_the_photos_are_those_that_the_sample_names(data: Path, capsys: pytest.C
     shutil.copy(next((data / "test").iterdir()), data / "test" / "mine.jpg")
     print_left_out(DataFolder(data))
     assert "mine.jpg" not in {photo.img for photo in DataFolder(data).submission_photos}
-    assert capsys.readouterr().out.startswith("note: 1 photos of the test folder are not in sample_submission.csv")
+    assert capsys.readouterr().out.startswith("note: 1 photo of the test folder not in sample_submission.csv")
     missing = sorted((data / "test").iterdir())[3]
     missing.unlink()
     with pytest.raises(Failure, match=missing.name):

@@ -140,7 +140,7 @@ def test_ranks_share_every_batch(world: int) -> None:
     [
         (100, 8, 3, "train.batch_size=8 .* by 3; use NPROC=2, or train.batch_size=9 in a new RUN"),
         (14, 15, 2, "train.batch_size=15 .* or train.batch_size=16 in a new RUN"),
-        (1, 8, 2, "1 training photos cannot be shared by 2 processes"),
+        (1, 8, 2, "1 training photo cannot be shared by 2 processes"),
     ],
 )
 def test_batches_that_ranks_cannot_share_evenly(samples: int, size: int, world: int, reason: str) -> None:

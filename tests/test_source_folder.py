@@ -382,8 +382,6 @@ def test_files_of_others_are_not_replaced(source: Path, root: Path, name: str) -
     path = root / name
     path.parent.mkdir(parents=True)
     path.write_bytes(b"mine")
-    with pytest.raises(
-        Failure, match=f"{path.parent} holds 1 files that are not Kaggle's, such as {path.name}; name"
-    ):
+    with pytest.raises(Failure, match=f"{path.parent} holds 1 file not of Kaggle's data, such as {path.name}; name"):
         take(source, root)
     assert path.read_bytes() == b"mine"

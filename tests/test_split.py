@@ -65,7 +65,7 @@ def test_the_split_of_carvana_does_not_change() -> None:
 @pytest.mark.parametrize(
     ("count", "reason"),
     [
-        (1, r"all 3 training photos are of one car, 000000000000, .* set data.cars, for example to photo"),
+        (1, r"3 training photos of one car, 000000000000; .* set data.cars, for example to photo"),
         (4, r"4 cars cannot be divided into 5 folds; SET=split.folds=4"),
     ],
 )
@@ -95,7 +95,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ),
         ("a_01.jpg,a,0\na_01.jpg,a,0\nb_01.jpg,b,1\n", "line 3 names a_01.jpg twice"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nc_01.jpg,c,1\n", "differ in 2 photos, such as b_01.jpg"),
-        ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,1\nb_02.jpg,b,1\n", "differ in 1 photos, such as b_02.jpg"),
+        ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,1\nb_02.jpg,b,1\n", "differ in 1 photo, such as b_02.jpg"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,zero\n", "line 4: the fold is 'zero', not a whole number; restore"),
         ("a_01.jpg,a,0\na_02.jpg,a,0\nb_01.jpg,b,1.0\n", "line 4: the fold is '1.0', not a whole number; restore"),
         ("a_01.jpg,a,0\na_02.jpg,a\n", "line 3: 2 fields, not the 3 of img,car,fold; restore"),

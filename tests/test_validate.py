@@ -168,7 +168,7 @@ def test_an_unreadable_or_empty_file_is_reported_without_its_missing_names(tmp_p
 def test_implausible_masks_are_harmless_while_they_are_few(tmp_path: Path) -> None:
     names = [f"{number}_01.jpg" for number in range(40)]
     path = tmp_path / "s.csv"
-    for implausible, expected in ((2, []), (3, [f"{path}: 3 of 40 masks are implausible"])):
+    for implausible, expected in ((2, []), (3, [f"{path}: implausible masks: 3 of 40"])):
         codes = ["", "1 199", "1 1"][:implausible] + ["21 40"] * (40 - implausible)
         submission_file.write(path, zip(names, codes, strict=True))
         texts = [text for kind, text in validate.findings(path, names, shape_of_image) if kind is validate.Kind.AREA]

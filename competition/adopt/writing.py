@@ -17,6 +17,7 @@ from competition.images import Pixels, shape_of
 from competition.mask_file import Values, read_mask
 from competition.mask_values import MaskValues
 from competition.orientation import Drawn, Pair, drawn, require_same_size, turn_of_mask
+from competition.plural import counted
 from competition.rle import Shape
 
 TABLE = "adopted.csv"
@@ -75,7 +76,7 @@ def write(data: Path, adopted: Sequence[Adopted], masks: Masks, workers: int = 4
         raise
     copied = sum(not _link(part, photo) for photo in adopted)
     part.rename(data)
-    how = f"{copied:,} photos copied, because links are impossible there" if copied else "photos linked"
+    how = f"{counted(copied, 'photo')} copied, because links are impossible there" if copied else "photos linked"
     return f"{how}, masks written as 0 and 255, old and new names in {TABLE}"
 
 
@@ -105,7 +106,7 @@ def _all(adopted: Sequence[Adopted], action: Callable[[Adopted], object], worker
     finally:
         pool.shutdown(cancel_futures=True)
     if count:
-        raise Failure(f"{count} problem{'s' * (count > 1)}, listed above; nothing was adopted")
+        raise Failure(f"{counted(count, 'problem')}, listed above; nothing was adopted")
 
 
 def _is_scaled(shape: Shape, other: Shape) -> bool:

@@ -9,6 +9,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.mask_table import read_rows
 from competition.orientation import CARVANA
+from competition.plural import counted
 
 # Number of images, by the table that names them.
 ROWS = {"train_masks.csv": 5_088, "sample_submission.csv": 100_064}
@@ -101,7 +102,7 @@ def _difference(names: set[str], expected: set[str], source: str) -> str | None:
         return None
     example = min(names ^ expected)
     state = "missing" if example in expected else f"not in {'the table' if source.endswith('.csv') else source}"
-    return f"it has {len(names):,} files, and {source} names {len(expected):,}; {example} is {state}"
+    return f"it has {counted(len(names), 'file')}, and {source} names {len(expected):,}; {example} is {state}"
 
 
 def _table_problem(table: Path, whole: bool) -> str | None:
@@ -116,5 +117,5 @@ def _table_problem(table: Path, whole: bool) -> str | None:
     if not rows:
         return f"{table.name} has no rows"
     if whole and rows != ROWS[table.name]:
-        return f"{table.name} has {rows:,} rows, not {ROWS[table.name]:,}"
+        return f"{table.name} has {counted(rows, 'row')}, not {ROWS[table.name]:,}"
     return None

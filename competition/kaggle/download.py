@@ -16,6 +16,7 @@ from competition.kaggle.client import Kaggle, add_retry_arguments, retry_policy
 from competition.kaggle.source_folder import SourceFolder, available, require_apart
 from competition.kaggle.staging import DOWNLOAD, Staging, complete, size_text
 from competition.kaggle.unpack import Damaged, Member, list_members, unpack_and_shrink
+from competition.plural import counted
 from competition.run.folder import DEFAULT_DATA
 
 GROWTH = {".csv": 4.0, ".jpg": 1.05, ".gif": 1.05}  # unpacked size / archive size, at most
@@ -98,9 +99,8 @@ def summary(root: Path, hq: bool) -> str:
     )
     every = ROWS["train_masks.csv"], ROWS["sample_submission.csv"]
     part = f" (Kaggle has {every[0]:,} and {every[1]:,})" if (train, test) != every else ""
-    return (
-        f"{root} is complete: {train:,} training photos with masks, {f'{test:,}' if test else 'no'} test photos{part}"
-    )
+    predicted = counted(test, "test photo") if test else "no test photos"
+    return f"{root} is complete: {counted(train, 'training photo')} with masks, {predicted}{part}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,6 +14,7 @@ from competition.files import read_json, write_json
 from competition.kaggle.archives import Archive, find_problem
 from competition.kaggle.unpack import Damaged
 from competition.listing import visible
+from competition.plural import counted
 
 WORK_FOLDERS = DOWNLOAD, UNPACK = (
     ".download",
@@ -157,8 +158,8 @@ def _require_kaggles(target: Path, archive: Archive) -> None:
     others = sorted(entry.name for entry in visible(target) if not archive.names(entry.name))
     if others:
         raise Failure(
-            f"{target} holds {len(others):,} files that are not Kaggle's, such as {printable(others[0])}; name "
-            "another folder with DATA=..., or move them away"
+            f"{target} holds {counted(len(others), 'file')} not of Kaggle's data, such as {printable(others[0])}; "
+            "name another folder with DATA=..., or move them away"
         )
 
 
@@ -181,7 +182,7 @@ def _require_space(source: Source, waiting: Sequence[Archive]) -> None:
     root, needed = source.staging.root, sum(sizes.values())
     free = shutil.disk_usage(root).free
     print(
-        f"{len(sizes)} archive{'s' * (len(sizes) > 1)} to {source.verb}: about {size_text(needed)} needed in {root}, "
+        f"{counted(len(sizes), 'archive')} to {source.verb}: about {size_text(needed)} needed in {root}, "
         f"{size_text(free)} free",
         flush=True,
     )

@@ -1,7 +1,9 @@
 """The model card of a packed run: what was trained on what, how well it scores, and how to load it."""
 
 import csv
+from pathlib import PurePath
 
+from competition.plural import counted
 from competition.run.contents import existing, fold_numbers
 from competition.run.folder import RunFolder
 from competition.run.records import CV, Environment, Epoch, read_history
@@ -15,13 +17,14 @@ DATA_LICENSE = (
     "networks or use them commercially."
 )
 CARD = """---
+license: other
 pipeline_tag: image-segmentation
 tags: [image-segmentation, carvana, pytorch]
 ---
 
 # {name}
 
-Networks that cut a car out of a studio photo, one for each of {trained} of {folds} folds, trained with a pipeline for
+Networks that cut a car out of a studio photo, one for each of {trained} of {folds}, trained with a pipeline for
 Kaggle's Carvana Image Masking Challenge. They were made for photos like those of that challenge: one car, seen whole,
 on a turntable, in a studio. On other photos (streets, several cars, other objects) they are not measured.
 
@@ -31,7 +34,7 @@ on a turntable, in a studio. On other photos (streets, several cars, other objec
 
 ## Training
 
-- Data: {images:,} photos of {cars:,} cars (`folds.csv` lists them), divided by car.
+- Data: {images} of {cars} in the folder `{data}` (`folds.csv` lists them), divided by car.
 - Network: `{network}`, input {width} x {height}, {start}.
 - {versions}
 
@@ -75,10 +78,11 @@ def model_card(run: RunFolder) -> str:
     return CARD.format(
         name=run.name,
         trained=len(existing(*(run.best(fold) for fold in fold_numbers(run)))),
-        folds=len({row["fold"] for row in rows}),
+        folds=counted(len({row["fold"] for row in rows}), "fold"),
         scores=_scores(run),
-        images=len(rows),
-        cars=len({row["car"] for row in rows}),
+        images=counted(len(rows), "photo"),
+        cars=counted(len({row["car"] for row in rows}), "car"),
+        data=PurePath(environment.data).name,
         network=network.encoder if network.name == "timm_unet" else network.name,
         start=_start(settings),
         width=settings.input.width,
@@ -93,7 +97,8 @@ def _scores(run: RunFolder) -> str:
     cv = CV.read_if_exists(run.cv)
     if cv:
         return (
-            f"Mean Dice **{cv.dice:.5f}**, mean IoU {cv.iou:.5f}: {cv.images:,} photos of {cv.cars:,} cars, each "
+            f"Mean Dice **{cv.dice:.5f}**, mean IoU {cv.iou:.5f}: {counted(cv.images, 'photo')} of "
+            f"{counted(cv.cars, 'car')}, each "
             f"predicted by the networks that did not see its car, at full size (threshold {cv.threshold:g}, "
             f"test-time augmentation: {', '.join(cv.tta)}).\n\n"
             + _table(["fold", "cars", "images", "Dice", "IoU"])

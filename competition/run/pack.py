@@ -8,6 +8,7 @@ from pathlib import Path
 from competition.command import Failure, parser, run_command
 from competition.files import replacing
 from competition.hint import hint
+from competition.plural import counted
 from competition.run.contents import of_networks, of_state
 from competition.run.folder import RunFolder, run_at
 from competition.run.model_card import model_card
@@ -97,8 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = pack(run, file, options.state)
     folds = sorted(name.partition("/")[0] for name in names if name.endswith(run.best(0).name))
     print(
-        f"{file}: {', '.join(folds) or 'no finished epoch'}, {len(names)} files, {file.stat().st_size / 1e6:,.1f} MB"
-        f"  next: {hint('unpack', FILE=file)}"
+        f"{file}: {', '.join(folds) or 'no finished epoch'}, {counted(len(names), 'file')}, "
+        f"{file.stat().st_size / 1e6:,.1f} MB  next: {hint('unpack', FILE=file)}"
     )
 
 

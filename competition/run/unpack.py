@@ -152,6 +152,8 @@ def unpack(source: Source, name: str | None = None) -> tuple[RunFolder, bool]:
         shutil.rmtree(part, ignore_errors=True)
         try:
             write_files(source, sums, RunFolder(part))
+            with source.open(SUMS) as file:
+                (part / SUMS).write_bytes(file.read())
             part.rename(run.root)
         finally:
             shutil.rmtree(part, ignore_errors=True)

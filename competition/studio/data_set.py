@@ -25,6 +25,7 @@ from tqdm import tqdm
 from competition import rle
 from competition.command import Failure
 from competition.files import write_json
+from competition.plural import counted
 from competition.studio.camera import FRAME, VIEWS, camera_of_shoot
 from competition.studio.car import build
 from competition.studio.catalogue import Entry, entry_of
@@ -70,7 +71,7 @@ def make(data: Path, order: Order, workers: int) -> None:
     if data.exists() or data.is_symlink():
         _check_same(data, order)
         shutil.rmtree(data / _FINISHED, ignore_errors=True)
-        print(f"{data}: already there, {order.cars} cars and {order.test_cars} test cars")
+        print(f"{data}: already there, {counted(order.cars, 'car')} and {counted(order.test_cars, 'test car')}")
         return
     part = data.with_name(data.name + ".part")
     _prepare(part, order)
@@ -78,18 +79,19 @@ def make(data: Path, order: Order, workers: int) -> None:
     jobs += [Job(order, "test", k) for k in range(order.test_cars)]
     left = [job for job in jobs if not _record(part, job).exists()]
     if len(left) < len(jobs):
-        print(f"{part}: resuming, {len(jobs) - len(left)} of {len(jobs)} cars are done")
+        print(f"{part}: resuming, cars done: {len(jobs) - len(left)} of {len(jobs)}")
     start = time.perf_counter()
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(left), unit="car", disable=not sys.stderr.isatty())
     for done, _ in enumerate(_rendered(part, left, workers), start=len(jobs) - len(left) + 1):
         bar.update()
         if bar.disable and (done % 8 == 0 or done == len(jobs)):
-            print(f"{done} of {len(jobs)} cars generated", flush=True)
+            print(f"{done} of {counted(len(jobs), 'car')} generated", flush=True)
     bar.close()
     _write_tables(part, jobs)
     part.rename(data)
     shutil.rmtree(data / _FINISHED, ignore_errors=True)
-    print(f"{data}: {len(jobs) * VIEWS} photos of {len(jobs)} cars, {time.perf_counter() - start:.0f} s")
+    seconds = time.perf_counter() - start
+    print(f"{data}: {counted(len(jobs) * VIEWS, 'photo')} of {counted(len(jobs), 'car')}, {seconds:.0f} s")
 
 
 def _check_same(data: Path, order: Order) -> None:

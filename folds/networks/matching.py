@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from competition.command import Failure
+from competition.plural import counted
 from folds.networks.weight_file import WeightFile, Weights, read_weights
 
 
@@ -123,7 +124,7 @@ def _require_same_names(weights: Weights, model: Weights, problem: str, advice: 
     if first in other and weights[first].ndim == 4 and weights[first].shape[2:] == model[first].shape[2:]:
         channels = weights[first].shape[1]
         raise Failure(
-            f"{problem}: its first convolution {first} takes images of {channels} channel{'s' * (channels > 1)}, and "
+            f"{problem}: its first convolution {first} takes images of {counted(channels, 'channel')}, and "
             "photos have 3; use weights for RGB photos"
         )
     if other:

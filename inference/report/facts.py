@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from competition.plural import counted
 from competition.run.records import Environment
 from competition.settings.schema import Settings, flat
 from inference.report.results import Member, Results
@@ -50,7 +51,7 @@ def _facts(member: Member, results: Results) -> dict[str, str]:
         "Loss": _loss(settings),
         "Training": f"{_epochs(settings)}, {_batch(settings)}, {settings.train.optimizer}",
         "Learning rate": f"{settings.train.lr:g}, {settings.train.schedule}",
-        "Split": f"{len(results.folds)} folds of cars, {_origin(settings)}",
+        "Split": f"{counted(len(results.folds), 'fold')} of cars, {_origin(settings)}",
         "Test-time augmentation": ", ".join(results.cv.tta),
         "Data": _data(settings, environment),
         "Device": environment.device,
