@@ -81,8 +81,10 @@ def test_the_same_run_elsewhere(
     unpack(["--file", str(packed_once)])
     assert capsys.readouterr().out.startswith("runs/small is unpacked; next: resume it: make cv RUN=small, or make ")
     ours, theirs = files_of(elsewhere / "runs" / NAME), files_of(trained_once.run.root)
-    assert ours.keys() - theirs.keys() == {"README.md"}
-    assert all(theirs[name] == content for name, content in ours.items() if name != "README.md")
+    added = {"README.md", "SHA256SUMS"}
+    assert ours.keys() - theirs.keys() == added
+    assert all(theirs[name] == content for name, content in ours.items() if name not in added)
+    assert "README.md" in ours["SHA256SUMS"].decode()
     assert {"settings.yaml", "folds.csv", "fold0/last.pt", "fold1/best.safetensors"} <= ours.keys()
     unpack(["--file", str(packed_once)])
     assert "runs/small is there already, with the same files" in capsys.readouterr().out
