@@ -119,6 +119,8 @@ class Trainer:
                 # Validation forks its workers, and a thread that is writing could hold a lock at that moment.
                 self.writer.wait()
                 epoch = self._validated_epoch()
+                if self.state.overflows.in_epoch:
+                    print(f"skipped updates because fp16 overflowed: {self.state.overflows.in_epoch}", flush=True)
                 self.state.finish_epoch(epoch)
                 write_events(events, epoch, self.state.epoch * self.updates_per_epoch)
                 self.save()
@@ -174,22 +176,30 @@ class Trainer:
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(train, update, train.epochs * self.updates_per_epoch)
         total = torch.zeros((), dtype=sum_dtype(self.device), device=self.device)
+        state.overflows.before_update()
         for batch in range(self.accumulate):
             image, target = (tensor.to(self.device, non_blocking=True) for tensor in next(batches))
             with self._gradient_sync(batch == self.accumulate - 1):
                 loss = batch_loss(self.parallel, image, target, self.settings.loss, self.precision) / self.accumulate
                 state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        total = ranks.all_reduce_mean(total)
+        if state.overflows.spoils(total):
+            state.optimizer.zero_grad(set_to_none=True)
+            self._require_few_overflows()
+            return torch.zeros_like(total)
         if train.clip:
             state.scaler.unscale_(state.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), train.clip)
         state.scaler.step(state.optimizer)
         state.scaler.update()
+        state.overflows.after_update()
+        self._require_few_overflows()
         state.optimizer.zero_grad(set_to_none=True)
         ranks.average_statistics(self.network)
         if state.ema:
             state.ema.update(self.network, step=update + 1)
-        return ranks.all_reduce_mean(total)
+        return total
 
     def save(self) -> None:
         """Start writing last.pt and the results, unless the loss or a weight is not finite."""
@@ -231,7 +241,7 @@ class Trainer:
         epoch = Epoch(
             epoch=state.epoch + 1,
             lr=state.optimizer.param_groups[0]["lr"],
-            loss=float(state.loss_sum) / self.updates_per_epoch,
+            loss=float(state.loss_sum) / max(1, self.updates_per_epoch - state.overflows.in_epoch),
             seconds=round(state.seconds, 2),
             images_per_second=round(images / state.seconds, 2),
         )
@@ -245,12 +255,22 @@ class Trainer:
         if self.state.is_finite():
             return
         update = min(int(self.finite_updates) + 1, self.state.update)
-        last = self.run.last(self.fold)
-        kept = f"{last} holds the state before that; " if last.is_file() else ""
         raise Failure(
             f"the loss of fold {self.fold} is not finite after update {update} of epoch {self.state.epoch + 1}; "
-            f"{kept}try a smaller train.lr, or train.precision=fp32, under a new RUN"
+            f"{self._kept()}try a smaller train.lr, or train.precision=fp32, under a new RUN"
         )
+
+    def _require_few_overflows(self) -> None:
+        if self.state.overflows.too_many:
+            raise Failure(
+                f"fold {self.fold}: fp16 overflowed in {self.state.overflows.in_row} updates in a row, the last one "
+                f"update {self.state.update + 1} of epoch {self.state.epoch + 1}; {self._kept()}try "
+                "train.precision=bf16 if the GPU has it, else fp32, or a smaller train.lr, under a new RUN"
+            )
+
+    def _kept(self) -> str:
+        last = self.run.last(self.fold)
+        return f"{last} holds the state before that; " if last.is_file() else ""
 
     def _gradient_sync(self, last: bool) -> AbstractContextManager[None]:
         """The ranks average their gradients once per update, in its last batch."""

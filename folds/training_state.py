@@ -12,6 +12,7 @@ from folds.checkpoint import State, load_state
 from folds.device import sum_dtype
 from folds.history import best_epoch
 from folds.optimizer import make_optimizer
+from folds.overflow import Overflows
 from folds.writer import host_copy
 
 
@@ -31,6 +32,7 @@ class TrainingState:
         update: number of finished updates of the current epoch.
         loss_sum: sum of their losses, a tensor on the device, float64 where it has that.
         seconds: time spent on the current epoch.
+        overflows: the updates that fp16 had to skip.
         history: the finished epochs.
         best_weights: weights of the best validated epoch, on the CPU; None before the first validation.
     """
@@ -47,6 +49,7 @@ class TrainingState:
         self.ema = ModelEmaV3(network, decay=settings.ema, use_warmup=True) if settings.ema else None
         self.optimizer = make_optimizer(network, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.overflows = Overflows(network, self.scaler)
         self.epoch = 0
         self.update = 0
         self.loss_sum = torch.zeros((), dtype=sum_dtype(self.device), device=self.device)
@@ -71,6 +74,7 @@ class TrainingState:
             self.best_weights = {name: value.cpu().clone() for name, value in self.evaluated.state_dict().items()}
         self.epoch += 1
         self.update = 0
+        self.overflows.in_epoch = 0
         self.loss_sum.zero_()
         self.seconds = 0.0
 
@@ -104,6 +108,7 @@ class TrainingState:
             "ema": self.ema.module.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "overflows": [self.overflows.in_row, self.overflows.in_epoch],
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "epoch": self.epoch,
@@ -130,6 +135,7 @@ class TrainingState:
         self.optimizer.load_state_dict(saved["optimizer"])
         if saved["scaler"]:  # empty unless saved in fp16: precision=auto depends on the device
             self.scaler.load_state_dict(saved["scaler"])
+        self.overflows.in_row, self.overflows.in_epoch = saved.get("overflows", [0, 0])  # not in older files
         torch.set_rng_state(saved["random"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(saved["random_cuda"][: torch.cuda.device_count()])

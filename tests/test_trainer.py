@@ -123,6 +123,65 @@ def test_reduced_precisions_learn(tiny_data: Path, tmp_path: Path, precision: st
     assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
 
 
+def overflow(trainer: Trainer, calls: set[int]) -> None:
+    """The activations of these forward passes in training, counted from 1, are too large for fp16."""
+    passes = iter(range(1, 1000))
+
+    def enlarge(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        return (inputs[0] * 1e30,) if module.training and next(passes) in calls else None
+
+    trainer.network.get_submodule("contracting.0.0").register_forward_pre_hook(enlarge)
+
+
+def test_an_update_whose_forward_pass_overflows_in_fp16_is_skipped(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = trainer_of(tiny_data, tmp_path, precision="fp16", epochs=2, accumulate=2)
+    overflow(trainer, {2})
+    state, before = trainer.state, copy.deepcopy(trainer.state.state_dict())
+    trainer.network.train()
+    trainer.batches.epoch = 0
+    assert float(trainer.train_step(iter(trainer.loader))) == 0
+    assert (state.overflows.in_row, state.overflows.in_epoch) == (1, 1)
+    for part in ("network", "ema"):  # with the running statistics
+        assert same_tensors(before[part], state.state_dict()[part])
+    state.update = 1
+    trainer.fit()
+    history = history_of(trainer)
+    assert [0.3 < epoch.loss < 1.5 for epoch in history] == [True, True], "the mean of the updates that were made"
+    assert capsys.readouterr().out.splitlines()[0] == "skipped updates because fp16 overflowed: 1"
+    assert load_state(trainer.run.last(0))["overflows"] == [0, 0]
+    assert all(torch.isfinite(tensor).all() for tensor in load_state(trainer.run.last(0))["ema"].values())
+
+
+def test_many_overflows_in_a_row_end_the_training(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(tiny_data, tmp_path, precision="fp16", epochs=20)
+    trainer.state.overflows.in_row = 2  # of a training that resumes
+    overflow(trainer, set(range(5, 1000)))
+    reason = r"fp16 overflowed in 20 updates in a row, the last one update 4 of epoch 6; .*last.pt.*precision=bf16"
+    with pytest.raises(Failure, match=reason):
+        trainer.fit()
+    assert load_state(trainer.run.last(0))["overflows"] == [16, 0]
+
+
+def test_gradients_that_always_overflow_in_fp16_end_the_training(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is finite, and GradScaler skips each update."""
+    trainer = trainer_of(tiny_data, tmp_path, precision="fp16", epochs=9)
+
+    def spoiled(*arguments: Any) -> Tensor:
+        loss = segmentation_loss(*arguments)
+        loss.register_hook(lambda gradient: gradient * float("inf"))
+        return loss
+
+    monkeypatch.setattr(losses, "segmentation_loss", spoiled)
+    with pytest.raises(Failure, match=r"fp16 overflowed in 20 updates in a row"):
+        trainer.fit()
+
+
 # Files.
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from competition.command import Failure
 from competition.settings.schema import Norm
 from folds.networks.pretrained import make_encoder
-from folds.networks.unet import DoubleConvolution, Normalize
+from folds.networks.unet import DoubleConvolution, Normalize, space_to_depth
 
 
 class TimmUNet(nn.Module):
@@ -105,7 +105,7 @@ class TimmUNet(nn.Module):
         image = self.normalize(pixels)
         features = self.features(image)
         skips = {size: [x] for size, x in zip(self.encoder.feature_info.reduction(), features, strict=True)}
-        unshuffled = F.pixel_unshuffle(image, self.stem)
+        unshuffled = space_to_depth(image, self.stem)
         # In the dtype of the features: concatenating float32 would convert the finest level.
         photo = (self.detail(unshuffled) if self.detail else unshuffled).to(features[0].dtype)
         skips.setdefault(self.stem, []).append(photo)

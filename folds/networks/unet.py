@@ -57,6 +57,16 @@ def normalization(norm: Norm, channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(math.gcd(channels, 8), channels)
 
 
+def space_to_depth(image: Tensor, factor: int) -> Tensor:
+    """(N, C, H, W) to (N, C * factor^2, H / factor, W / factor), channels-last.
+
+    On a GPU ``pixel_unshuffle`` returns a contiguous tensor, and the convolutions of this level would follow it.
+    """
+    if factor == 1:
+        return image
+    return F.pixel_unshuffle(image, factor).contiguous(memory_format=torch.channels_last)
+
+
 class UNet(nn.Module):
     """A contracting path, an expanding path, and skip connections between their levels.
 
@@ -90,7 +100,7 @@ class UNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 RGB to (N, 1, H, W) logits."""
-        x = F.pixel_unshuffle(self.normalize(pixels), self.stem)
+        x = space_to_depth(self.normalize(pixels), self.stem)
         skips = []
         for level, block in enumerate(self.contracting):
             x = block(F.max_pool2d(x, 2) if level else x)
