@@ -7,7 +7,7 @@ import torch
 from competition.command import Failure
 from competition.settings.schema import Settings
 from folds import ranks
-from folds.device import describe_device, does_not_fit, pick_device, resolve_precision
+from folds.device import cudnn_benchmark, describe_device, does_not_fit, pick_device, resolve_precision
 from folds.losses import batch_loss
 from folds.networks.build import make_network
 from folds.networks.suitable import why_not_one
@@ -96,7 +96,8 @@ def trial_steps(settings: Settings, device: torch.device, images: int) -> None:
     image = torch.zeros(images, *settings.sample_size, 3, dtype=torch.uint8, device=device)
     target = image[..., 0]
     for _ in range(2):
-        batch_loss(network, image, target, settings.loss, precision).backward()  # type: ignore[no-untyped-call]
+        with cudnn_benchmark(train.cudnn_benchmark):  # its algorithms may need more memory
+            batch_loss(network, image, target, settings.loss, precision).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if ema:
             ema.update(network)

@@ -146,6 +146,29 @@ def does_not_fit(error: RuntimeError) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in str(error) for words in TOO_LARGE)
 
 
+@contextmanager
+def compiler_error(advice: str) -> Iterator[None]:
+    """Turn an error of torch.compile, or of the compiler that it calls, into a Failure that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise Failure(f"torch.compile failed ({reason}); install a C++ compiler such as g++, or {advice}") from error
+
+
+@contextmanager
+def cudnn_benchmark(enabled: bool) -> Iterator[None]:
+    """Let cuDNN time its algorithms for each new size of input, and use the fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = enabled
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def keep_freed_memory() -> bool:
     """Make glibc keep freed memory for the next training step; False if the C library has no such setting.
 

@@ -30,6 +30,8 @@ from folds.validation import Validation
 from folds.workers import lack_explained
 
 Folds = Mapping[int, list[Photo]]
+# An estimate: a step starts about 1,000 kernels in some 10 ms. A fast GPU trains 1024 x 1024 pixels in that time.
+SMALL_SHARE = 2 * 1024 * 1024  # pixels of a step of one GPU
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -100,6 +102,8 @@ def fit(
         trainer.write_results(trainer.state.state_dict())
     else:
         print(describe(trainer), flush=True)
+        if trainer.device.type == "cuda" and (warning := small_share(settings, ranks.world())):
+            print(f"warning: {warning}", flush=True)
         with lack_explained(fold):
             trainer.fit(deadline)
     assert trainer.best is not None
@@ -153,6 +157,18 @@ def describe(trainer: Trainer) -> str:
         f"{len(trainer.loader.dataset)} images, "  # type: ignore[arg-type]
         f"{processes}{describe_device()}, {describe_precision(settings.precision, trainer.device)}, "
         f"{frame.width} x {frame.height}, {parameters / 1e6:.2f} M parameters"
+    )
+
+
+def small_share(settings: Settings, world: int) -> str | None:
+    """A warning if each of several GPUs gets so few pixels in a step that starting its kernels takes longer."""
+    assert settings.train.batch_size != "auto"
+    share, (height, width) = settings.train.batch_size // world, settings.sample_size
+    if world == 1 or share * height * width >= SMALL_SHARE:
+        return None
+    return (
+        f"each of {world} GPUs gets train.batch_size / NPROC = {share} x {width} x {height} pixels in a step, so it "
+        "may wait for the CPU that starts its kernels; use a larger train.batch_size in a new RUN, or fewer processes"
     )
 
 

@@ -17,7 +17,7 @@ from competition.run.records import Epoch, write_history
 from competition.settings.schema import Settings
 from folds import ranks
 from folds.checkpoint import Provenance, State, load_provenance, save_state, save_weights
-from folds.device import out_of_memory, resolve_precision, sum_dtype
+from folds.device import compiler_error, cudnn_benchmark, out_of_memory, resolve_precision, sum_dtype
 from folds.history import best_epoch
 from folds.losses import batch_loss
 from folds.optimizer import learning_rate
@@ -63,7 +63,9 @@ class Trainer:
         self.precision = resolve_precision(train.precision, device)
         # Channels last is the memory layout of convolutions on tensor cores and in oneDNN.
         network = network.to(device).to(memory_format=torch.channels_last)
-        if ranks.world() > 1 and device.type == "cuda":
+        # Synchronized batch normalization has the same running statistics on all ranks. It computes on GPUs only.
+        self.synchronized = ranks.world() > 1 and device.type == "cuda"
+        if self.synchronized:
             from timm.layers import convert_sync_batchnorm  # see folds/networks/pretrained.py
 
             network = convert_sync_batchnorm(network)
@@ -87,7 +89,10 @@ class Trainer:
         if run.last(fold).is_file():
             self.state.resume(run.last(fold))
         self.network = network
-        self.parallel = DistributedDataParallel(network) if ranks.world() > 1 else network
+        if train.compile:
+            network.compile(dynamic=False)  # in place: the names in its state stay as they are
+        # The running statistics are the same on all ranks after each update, so they need not be sent before it.
+        self.parallel = DistributedDataParallel(network, broadcast_buffers=False) if ranks.world() > 1 else network
 
     @property
     def finished(self) -> bool:
@@ -141,11 +146,12 @@ class Trainer:
         self.finite_updates.fill_(state.update)
         batches = iter(self.loader)
         title = f"fold {self.fold} epoch {state.epoch + 1}/{train.epochs}"
-        with step_bar(title, state.update, self.updates_per_epoch) as bar:
+        benchmark = cudnn_benchmark(train.cudnn_benchmark)  # not in validation: a prediction must not depend on it
+        with step_bar(title, state.update, self.updates_per_epoch) as bar, benchmark:
             now = saved = time.monotonic()
             while state.update < self.updates_per_epoch:
                 self.writer.check()
-                with self._out_of_memory():
+                with self._out_of_memory(), compiler_error("train without it: SET=train.compile=false"):
                     state.loss_sum += self.train_step(batches)
                 self.finite_updates += torch.isfinite(state.loss_sum)  # on the device: no synchronization
                 state.update += 1
@@ -196,7 +202,8 @@ class Trainer:
         state.overflows.after_update()
         self._require_few_overflows()
         state.optimizer.zero_grad(set_to_none=True)
-        ranks.average_statistics(self.network)
+        if not self.synchronized:
+            ranks.average_statistics(self.network)
         if state.ema:
             state.ema.update(self.network, step=update + 1)
         return total
@@ -247,7 +254,9 @@ class Trainer:
         )
         if epoch.epoch % train.validate_every and epoch.epoch < train.epochs:
             return epoch
-        scores = self.validation.score(state.evaluated, self.device, self.precision)
+        # Without a moving average this is the compiled network, and batches of other sizes would compile it again.
+        with torch.compiler.set_stance("force_eager") if train.compile else nullcontext():
+            scores = self.validation.score(state.evaluated, self.device, self.precision)
         best = state.best is None or scores.dice > (state.best.dice or 0.0)
         return epoch.model_copy(update={"dice": scores.dice, "iou": scores.iou, "best": best})
 

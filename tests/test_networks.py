@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from competition.command import Failure
 from competition.settings.resolve import load_preset, merge, preset_names, resolve
@@ -115,3 +116,43 @@ def test_only_layers_with_loaded_weights_are_frozen(over: dict[str, str], learns
     settings = resolve(merge(load_preset("cpu"), {"network": over | {"weights": over.get("weights", "none")}}))
     network = make_network(settings, pretrained=False)
     assert all(value.requires_grad for value in network.parameters()) is learns
+
+
+def comes_last(result: torch.Tensor) -> bool:
+    return result.ndim != 4 or result.shape[1] == 1 or result.is_contiguous(memory_format=torch.channels_last)
+
+
+class MemoryFormats(TorchDispatchMode):
+    """Notes every operation whose result has several channels and is not channels-last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.pixel_unshuffle.default:
+            return out.contiguous()  # as torch's composite kernel, that of GPUs (math_pixel_unshuffle)
+        for result in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(result, torch.Tensor) and not comes_last(result):
+                self.left.append(f"{func} {tuple(result.shape)}")
+        return out
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_activations_of_presets_stay_channels_last(preset: str) -> None:
+    network = make_network(resolve(merge(load_preset(preset), {"network": {"weights": "none", "freeze": 0}})))
+    network = network.to(memory_format=torch.channels_last).train()
+    pixels = torch.zeros(2, 128, 128, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    with MemoryFormats() as formats:
+        network(pixels)
+    assert formats.left == []
+
+
+@pytest.mark.parametrize("preset", ["gpu", "fullres"])
+def test_levels_of_presets_for_gpus_have_multiples_of_8_channels(preset: str) -> None:
+    """Tensor cores take 8 channels at a time; only the layers that see the photo have 3, and the logits 1."""
+    network = make_network(resolve(merge(load_preset(preset), {"network": {"weights": "none"}})))
+    convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert {module.in_channels for module in convolutions if module.in_channels % 8} == {3}
+    assert {module.out_channels for module in convolutions if module.out_channels % 8} == {1}

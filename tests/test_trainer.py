@@ -5,6 +5,7 @@ import copy
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
+from torch.backends import cudnn
 
 from competition.command import Failure, Terminated
 from competition.data_folder import DataFolder
@@ -180,6 +183,61 @@ def test_gradients_that_always_overflow_in_fp16_end_the_training(
     monkeypatch.setattr(losses, "segmentation_loss", spoiled)
     with pytest.raises(Failure, match=r"fp16 overflowed in 20 updates in a row"):
         trainer.fit()
+
+
+# Compilation.
+
+
+def test_a_compiled_training_resumes_without_compilation_and_back(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal stops it after the first step of epochs 2 and 3. The backend runs what was traced, uncompiled."""
+    plain = trainer_of(tiny_data, tmp_path / "plain", epochs=3, ema=0)
+    plain.fit()
+    counter, compile_it = CompileCounter(), nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **given: compile_it(module, backend=counter, **given))
+    score, signals = Validation.score, iter([signal.SIGTERM, signal.SIGINT])
+
+    def signalled(*given: Any) -> Scores:
+        for number in signals:
+            signal.raise_signal(number)
+            break
+        return score(*given)
+
+    monkeypatch.setattr(Validation, "score", signalled)
+    for compiled in (True, False, True):
+        trainer = trainer_of(tiny_data, tmp_path / "both", epochs=3, ema=0, compile=compiled)
+        with nullcontext() if trainer.state.epoch == 2 else pytest.raises(Terminated):
+            trainer.fit()
+        assert counter.frame_count == 1, "torch keeps what it has compiled; the validation is not compiled"
+    ours, theirs = (load_state(each.run.last(0)) for each in (trainer, plain))
+    assert ours["network"].keys() == theirs["network"].keys()
+    for name, tensor in theirs["network"].items():
+        assert torch.allclose(ours["network"][name], tensor, atol=1e-5)
+
+
+def test_an_error_of_the_compiler_says_how_to_train_without(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no working\nC++ compiler")
+
+    compile_it = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **given: compile_it(module, backend=broken, **given))
+    reason = r"torch.compile failed \(.*no working C\+\+ compiler.*\); .* train without it: SET=train.compile=false"
+    with pytest.raises(Failure, match=reason):
+        trainer_of(tiny_data, tmp_path, compile=True).fit()
+
+
+def test_cudnn_times_its_algorithms_in_training_only(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(tiny_data, tmp_path, cudnn_benchmark=True, epochs=1, ema=0)
+    seen: set[tuple[bool, bool]] = set()
+    trainer.network.register_forward_hook(lambda module, *_: seen.add((module.training, cudnn.benchmark)))
+    trainer.fit()
+    assert seen == {(True, True), (False, False)}
+    assert not cudnn.benchmark
 
 
 # Files.

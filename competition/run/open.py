@@ -21,9 +21,10 @@ from competition.settings.schema import Settings, flat
 
 # Settings that name another run to learn from, which must have the same split.
 SOURCES = ("network.init_from", "data.pseudo")
-# Settings that may change between calls, because the trained weights do not depend on them.
+# Settings that may change between calls, because the trained weights do not depend on them, or, like on the device,
+# only by rounding.
 CHANGEABLE = (
-    *("inference.", "train.workers", "train.cache", "train.save_seconds"),
+    *("inference.", "train.workers", "train.cache", "train.save_seconds", "train.compile", "train.cudnn_benchmark"),
     *("data.min_area", "data.max_area"),
 )
 

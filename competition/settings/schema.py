@@ -236,6 +236,10 @@ class Train(Section):
     workers: int = Field(2, ge=0, le=64, description="processes that load samples; 0: the training process does it")
     cache: bool = Field(False, description="keep the resized training images in memory")
     save_seconds: float = Field(120, ge=0, description="seconds between checkpoints within an epoch")
+    compile: bool = Field(False, description="compile the network with torch.compile for the training steps")
+    cudnn_benchmark: bool = Field(
+        False, description="on a GPU, time cuDNN's algorithms for the training steps and use the fastest"
+    )
 
 
 class Inference(Section):
