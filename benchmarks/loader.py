@@ -18,6 +18,7 @@ from competition.images import Pixels
 from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.settings.schema import Settings
+from folds import device_augment
 from folds.device import pick_device
 from folds.frame import Frame
 from folds.samples import Key, Samples
@@ -38,7 +39,7 @@ def loaded_per_second(trainer: Trainer, epochs: int) -> float:
     for epoch in range(epochs + 1):
         trainer.batches.epoch = epoch
         start = time.perf_counter()
-        count = sum(len(image) for image, _ in trainer.loader)
+        count = sum(len(batch[0]) for batch in trainer.loader)
         rates.append(count / (time.perf_counter() - start))
     return statistics.median(rates[1:])  # the first epoch starts the workers
 
@@ -66,7 +67,9 @@ def stages(samples: Samples, settings: Settings) -> dict[str, float]:
         ways["decode"].append(partial(decode, photo))
         ways["read"].append(partial(frame.read, photo))
         ways["target"].append(partial(target_of, samples, photo))
-        ways["augment"].append(partial(samples.transform, image=pair.image, mask=pair.target))
+        changed = partial(samples.transform, image=pair.image, mask=pair.target)
+        drawn = partial(device_augment.draw, samples.transform, pair.target.shape)
+        ways["augment"].append(drawn if settings.augment.on_device else changed)
     found = {
         name: 1000 * statistics.fmean(medians(in_turns({"": way}, 3, time.process_time))[""] for way in each)
         for name, each in ways.items()
@@ -75,8 +78,37 @@ def stages(samples: Samples, settings: Settings) -> dict[str, float]:
     return {"decode": found["decode"], "resize": resize, "target": found["target"], "augment": found["augment"]}
 
 
+def samples_per_core(samples: Samples, settings: Settings, repeats: int) -> dict[str, float]:
+    """Samples per second of CPU time, with the random changes computed in the workers and on the device."""
+    augment = settings.augment
+    ways = {
+        name: Samples(
+            samples.photos,
+            samples.data,
+            samples.frame,
+            augment.model_copy(update={"on_device": on_device}),
+            seed=settings.seed,
+            cache=cache,
+        )
+        for name, on_device, cache in (
+            ("one core, changes in the workers", False, False),
+            ("one core, changes on the device", True, False),
+            ("one core, changes on the device, with cache", True, True),
+        )
+    }
+
+    def all_of(chosen: Samples) -> None:
+        for number in range(len(chosen)):
+            chosen[Key(0, number)]
+
+    seconds = in_turns({name: partial(all_of, way) for name, way in ways.items()}, repeats, time.process_time)
+    return {name: len(samples) / each for name, each in medians(seconds).items()}
+
+
 def target_of(samples: Samples, photo: Photo) -> Pixels:
     """The target of a photo, from its row or its mask file."""
+    if samples.on_device:
+        return samples.frame.target_of_spans(samples.data.truth_spans(photo), photo.shape)
     return samples.frame.target(samples.data.truth(photo))
 
 
@@ -113,6 +145,7 @@ def measure(
         "device": pick_device().type,
         "samples_per_second": rates,
         "ratio": chosen / rates["training step"],
+        "samples_per_core": samples_per_core(few, settings, epochs),
         "stages": stages(few, settings),
     }
 
@@ -121,6 +154,7 @@ def print_preset(found: dict[str, Any]) -> None:
     """One preset as a table."""
     how = f"{found['workers']} workers, {'cache' if found['cache'] else 'no cache'}"
     print_rows(f"preset {found['preset']}, {found['input']}, {how}", found["samples_per_second"], "samples/s")
+    print_rows("  samples per second of CPU time", found["samples_per_core"], "samples/s")
     total = sum(found["stages"].values())
     for name, value in found["stages"].items():
         print(f"    {name:46}{value:14.2f} ms, {value / total:4.0%}")

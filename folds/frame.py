@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from competition import rle
 from competition.command import Failure
 from competition.images import Pixels
 from competition.photo import Photo
-from competition.rle import Shape
+from competition.rle import Shape, Spans
 
 if TYPE_CHECKING:  # without torch, where an exported model runs, pydantic may be missing too
     from competition.settings.schema import Input
@@ -68,6 +69,31 @@ class Frame:
         shrinks = full.shape[0] >= self.height and full.shape[1] >= self.width
         return self._resized(full, full.shape, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
+    def target_of_spans(self, spans: Spans, shape: Shape) -> Pixels:
+        """The target of a mask of this (H, W), computed from the spans of its RLE; ``target`` within 1 level of 255.
+
+        A span changes the result at its two ends only: there the part of a pixel that is car begins or ends to be 1.
+        The sum along each row then gives that part for all pixels, several times as fast as averaging all of them.
+        """
+        if not len(spans) or self.fit == "pad" or shape[0] < self.height or shape[1] < self.width:
+            return self.target(rle.to_mask(spans, shape))
+        down, across = self.height / shape[0], self.width / shape[1]
+        rows, columns, signs = _ends(spans, shape[1])
+        changes = np.zeros((self.height + 1, self.width + 2), dtype=np.float32)
+        column = np.floor(columns * across).astype(np.int64)
+        within = columns * across - column
+        first = np.floor(rows * down).astype(np.int64)
+        above = np.minimum((first + 1 - rows * down), down)  # the part of a row of the mask in its first row here
+        for row, part in ((first, above), (first + 1, down - above)):
+            np.add.at(changes, (row, column), (signs * part * (1 - within)).astype(np.float32))
+            np.add.at(changes, (row, column + 1), (signs * part * within).astype(np.float32))
+        # Outside of the box around the car all sums are 0.
+        box = changes[first.min() : first.max() + 2, column.min() : column.max() + 2]
+        np.cumsum(box, axis=1, out=box)
+        covered = changes[: self.height, : self.width]
+        levels: Pixels = cv2.convertScaleAbs(covered, alpha=255)
+        return levels
+
     def full_size(self, levels: Pixels, shape: Shape) -> Pixels:
         """Resize or crop a prediction, (height, width) uint8 levels, to the (H, W) of the photo; not thresholded."""
         if self.fit == "pad":
@@ -89,3 +115,17 @@ class Frame:
         missing = (self.height - image.shape[0], self.width - image.shape[1])
         padded: Pixels = cv2.copyMakeBorder(image, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
         return padded
+
+
+def _ends(spans: Spans, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Row, column and sign (1 where car begins, -1 where it ends) of all ends of spans; a row ends at ``width``."""
+    starts, stops = spans.T
+    # A span that reaches into the next rows begins again at the left border of each.
+    counts = (stops - 1) // width - starts // width + 1
+    rows = (
+        np.repeat(starts // width, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    )
+    begin = np.maximum(np.repeat(starts, counts), rows * width) - rows * width
+    end = np.minimum(np.repeat(stops, counts), (rows + 1) * width) - rows * width
+    signs = np.repeat([1.0, -1.0], len(rows))
+    return np.tile(rows, 2).astype(float), np.concatenate([begin, end]).astype(float), signs

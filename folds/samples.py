@@ -15,6 +15,7 @@ from competition.images import Pixels
 from competition.photo import Photo
 from competition.plural import counted
 from competition.settings.schema import Augment
+from folds import device_augment
 from folds.augment import augmentation
 from folds.frame import Frame
 
@@ -33,7 +34,7 @@ class Pair(NamedTuple):
     target: Pixels
 
 
-class Samples(Dataset[tuple[Tensor, Tensor]]):
+class Samples(Dataset[tuple[Tensor, ...]]):
     """Training samples by ``Key``.
 
     The random numbers of a sample depend only on (seed, epoch, photo), not on the process that prepares it or on
@@ -62,6 +63,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         self.data = data
         self.frame = frame
         self.seed = seed
+        self.on_device = augment.on_device
         self.transform = augmentation(augment)
         self.cached: list[Pair] | None = None
         if cache:
@@ -72,16 +74,25 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         """The number of photos."""
         return len(self.photos)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        """A sample: (h, w, 3) uint8 RGB and (h, w) uint8 target, 255 is car; h x w is the crop, if any."""
+    def __getitem__(self, key: Key) -> tuple[Tensor, ...]:
+        """A sample: (h, w, 3) uint8 RGB and (h, w) uint8 target, 255 is car; h x w is the crop, if any.
+
+        With ``augment.on_device`` they are unchanged, in the network's frame, and their change follows.
+        """
         pair = self.cached[key.photo] if self.cached else self.read(key.photo)
         self.transform.set_random_seed(sample_seed(self.seed, *key))
+        if self.on_device:
+            change = device_augment.draw(self.transform, (self.frame.height, self.frame.width))
+            return torch.from_numpy(pair.image), torch.from_numpy(pair.target), change
         changed = self.transform(image=pair.image, mask=pair.target)
         return torch.from_numpy(changed["image"]), torch.from_numpy(changed["mask"])
 
     def read(self, index: int) -> Pair:
         """A photo and its target in the network's frame, unchanged."""
         photo = self.photos[index]
+        if self.on_device:  # only then: the levels may differ by 1 from those that other trainings have learned from
+            spans = self.data.truth_spans(photo)
+            return Pair(self.frame.read(photo), self.frame.target_of_spans(spans, photo.shape))
         return Pair(self.frame.read(photo), self.frame.target(self.data.truth(photo)))
 
 

@@ -54,7 +54,7 @@ def require_shared_memory(settings: Settings, learned: int, held_out: int, share
         more = f"start the container with docker run --shm-size={-(-room // MEGABYTE)}m"
     else:
         more = f"remove what other programs left in {SHM}"
-    height, width = settings.sample_size
+    height, width = settings.loaded_size
     raise Failure(
         f"{SHM}, where workers leave their batches, has {_size(shared.free)} free of {_size(shared.total)}, and "
         f"train.workers={workers} with batches of {settings.train.batch_size} x {width} x {height} (validation: "
@@ -77,7 +77,7 @@ def shared_bytes(settings: Settings, learned: int, held_out: int, workers: int) 
     at_once = in_advance if torch.cuda.is_available() else in_advance + 1
     share = min(train.batch_size, learned) // world
     batches = learned // max(1, share * world)
-    height, width = settings.sample_size
+    height, width = settings.loaded_size
     batch = share * height * width * 4  # three channels of the photo and one of the target, uint8
     validated = min(settings.inference.batch_size, -(-held_out // world))
     photo = settings.input.height * settings.input.width * 3

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -15,7 +15,7 @@ from competition.deadline import Deadline
 from competition.run.folder import RunFolder
 from competition.run.records import Epoch, write_history
 from competition.settings.schema import Settings
-from folds import ranks
+from folds import device_augment, ranks
 from folds.checkpoint import Provenance, State, load_provenance, save_state, save_weights
 from folds.device import compiler_error, cudnn_benchmark, out_of_memory, resolve_precision, sum_dtype
 from folds.history import best_epoch
@@ -175,7 +175,7 @@ class Trainer:
                     raise Terminated(message, number) if number else OutOfTime(message)
         self._require_finite()
 
-    def train_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    def train_step(self, batches: Iterator[Sequence[Tensor]]) -> Tensor:
         """One update of the weights from ``accumulate`` batches; returns its mean loss over all ranks."""
         state, train = self.state, self.settings.train
         update = state.epoch * self.updates_per_epoch + state.update
@@ -184,7 +184,7 @@ class Trainer:
         total = torch.zeros((), dtype=sum_dtype(self.device), device=self.device)
         state.overflows.before_update()
         for batch in range(self.accumulate):
-            image, target = (tensor.to(self.device, non_blocking=True) for tensor in next(batches))
+            image, target = self._to_device(next(batches))
             with self._gradient_sync(batch == self.accumulate - 1):
                 loss = batch_loss(self.parallel, image, target, self.settings.loss, self.precision) / self.accumulate
                 state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -280,6 +280,14 @@ class Trainer:
     def _kept(self) -> str:
         last = self.run.last(self.fold)
         return f"{last} holds the state before that; " if last.is_file() else ""
+
+    def _to_device(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Images and targets of a batch on the device, changed there if ``augment.on_device`` says so."""
+        image, target, *changes = batch
+        image, target = (tensor.to(self.device, non_blocking=True) for tensor in (image, target))
+        if not changes:
+            return image, target
+        return device_augment.apply(image, target, changes[0], self.settings.sample_size)
 
     def _gradient_sync(self, last: bool) -> AbstractContextManager[None]:
         """The ranks average their gradients once per update, in its last batch."""

@@ -1,12 +1,13 @@
 """The frame: photos to the input size of the network, and predictions back to full size."""
 
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pytest
 
-from competition import metrics
+from competition import metrics, rle
 from competition.command import Failure
 from competition.data_folder import photo_at
 from competition.images import Pixels, read_rgb
@@ -153,3 +154,23 @@ def test_a_perfect_prediction_has_an_almost_perfect_score(size: tuple[int, int],
     full = frame.full_size(frame.target(mask), FULL)
     assert (full.shape, full.dtype) == (FULL, np.uint8)
     assert metrics.dice(full >= 128, mask) > least
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 96), (47, 31), (64, 128)])
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_the_target_of_spans_is_that_of_their_mask(size: tuple[int, int], fit: Literal["resize", "pad"]) -> None:
+    frame = Frame(size[0] if fit == "resize" else 64, size[1] if fit == "resize" else 128, fit)
+    chance = np.random.default_rng(1)
+    y, x = np.mgrid[:64, :96]
+    masks = [
+        chance.integers(0, 2, (64, 96)),
+        (y - 30) ** 2 + (x - 50) ** 2 < 500,
+        np.ones((64, 96)),
+        np.zeros((64, 96)),
+        (y * 96 + x > 700) & (y * 96 + x < 2000),  # a span over many rows
+    ]
+    for mask in masks:
+        spans = rle.from_mask(mask.astype(np.uint8))
+        ours, theirs = frame.target_of_spans(spans, (64, 96)), frame.target(mask.astype(np.uint8))
+        assert ours.dtype == np.uint8
+        assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1

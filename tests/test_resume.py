@@ -196,14 +196,14 @@ FROZEN = (
     "recipe",
     [
         [*WHOLE, "train.optimizer=sgd", "train.schedule=step", "train.milestones=[0.3, 0.6]"],
-        [*CROPS, "train.schedule=cosine", "train.ema=0", "loss={bce: 0, dice: 1}"],
+        [*CROPS, "augment.on_device=true", "train.schedule=cosine", "train.ema=0", "loss={bce: 0, dice: 1}"],
         [*CROPS, "train.schedule=step", "train.warmup=0", "train.precision=bf16", "loss={dice: 1, boundary: 2}"],
         [*WHOLE, "train.optimizer=sgd", "train.schedule=constant", "train.precision=fp16"],
         [FROZEN, "loss={dice: 1, targets: hard}", "train.schedule=onecycle"],
     ],
     ids=[
         "boundary-step-sgd",
-        "dice-cosine-crops",
+        "dice-cosine-crops-on-device",
         "boundary-step-bf16-crops",
         "boundary-constant-fp16-sgd",
         "frozen",
@@ -227,7 +227,7 @@ def test_every_recipe_resumes_within_an_epoch(
     start(reference)
     prepare, prepared = Samples.__getitem__, []
 
-    def signalled(samples: Samples, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
+    def signalled(samples: Samples, key: Key) -> tuple[torch.Tensor, ...]:
         prepared.append(key)
         if len(prepared) in (1 * 8 + 3, 2 * 8 + 1):
             signal.raise_signal(signal.SIGTERM)

@@ -101,6 +101,21 @@ class Augment(Section):
     crop: Literal[0] | Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
         0, description="train on random crops of this [height, width] of the input; 0: on the whole input"
     )
+    on_device: bool = Field(
+        False,
+        description="compute these changes where the network is trained, not in the workers: for a GPU; the same "
+        "changes except for rounding",
+    )
+
+    @model_validator(mode="after")
+    def _possible_on_device(self) -> Self:
+        on_host = [name for name in ("blur", "jpeg") if getattr(self, name)]
+        if self.on_device and on_host:
+            raise ValueError(
+                f"augment.{on_host[0]} is computed in the workers only; set augment.{on_host[0]}=0 or "
+                "augment.on_device=false"
+            )
+        return self
 
 
 Norm = Literal["batch", "group"]
@@ -321,6 +336,11 @@ class Settings(Section):
         """Height and width of a training sample: the crop, or the whole input."""
         crop = self.augment.crop
         return (crop[0], crop[1]) if crop else (self.input.height, self.input.width)
+
+    @property
+    def loaded_size(self) -> tuple[int, int]:
+        """Height and width of a sample as the workers load it."""
+        return (self.input.height, self.input.width) if self.augment.on_device else self.sample_size
 
     def with_batch_size(self, size: BatchSize) -> Self:
         """Return a copy with this ``train.batch_size``."""
