@@ -91,8 +91,7 @@ class Trainer:
         self.network = network
         if train.compile:
             network.compile(dynamic=False)  # in place: the names in its state stay as they are
-        # The running statistics are the same on all ranks after each update, so they need not be sent before it.
-        self.parallel = DistributedDataParallel(network, broadcast_buffers=False) if ranks.world() > 1 else network
+        self.parallel = DistributedDataParallel(network) if ranks.world() > 1 else network
 
     @property
     def finished(self) -> bool:
