@@ -11,14 +11,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as colours
 
 from competition.rle import Shape
 
 # A change: the six numbers of a matrix, the factors of the colours, the order in which they are applied, and grey.
 MATRIX, FACTORS, ORDER, GREY = slice(0, 6), slice(6, 10), slice(10, 14), 14
 NO_CHANGE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 2.0, 3.0, 0.0)
-ADJUST = (colours.adjust_brightness, colours.adjust_contrast, colours.adjust_saturation, colours.adjust_hue)
+ADJUST = ("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue")
 UNCHANGED = (1.0, 1.0, 1.0, 0.0)
 
 
@@ -88,8 +87,11 @@ def positions(matrices: Tensor, shape: Shape, size: Shape) -> Tensor:
 
 def recoloured(image: Tensor, change: Sequence[float]) -> Tensor:
     """An image (3, h, w) in [0, 1] with changed colours."""
+    from torchvision.transforms.v2 import functional as colours  # slow to import, and few trainings need it
+
     factors = change[FACTORS]
     for number in map(int, change[ORDER]):
         if factors[number] != UNCHANGED[number]:
-            image = ADJUST[number](image, factors[number])
-    return colours.rgb_to_grayscale(image, num_output_channels=3) if change[GREY] else image
+            image = getattr(colours, ADJUST[number])(image, factors[number])
+    grey: Tensor = colours.rgb_to_grayscale(image, num_output_channels=3) if change[GREY] else image
+    return grey
