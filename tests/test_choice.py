@@ -82,7 +82,7 @@ def test_a_bad_run_gets_weight_0(trained: Trained, capsys: pytest.CaptureFixture
     bad = variant(trained, "bad", {0: 4.0, 1: 4.0})
     both = combined(trained.run, bad)
     score(of(trained.run, bad))
-    assert "if chosen on the other folds; predicting again" in capsys.readouterr().out
+    assert "if chosen on the other folds\n" in capsys.readouterr().out
     cv = CV.read(both.cv)
     weights = {str(trained.run.root): 1.0, str(bad.root): 0.0}
     assert cv.member_weights == weights
