@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from competition.command import Failure, parser, run_command
 from competition.run.folder import RunFolder, run_at
-from competition.run.open import settings_of_existing_run
+from competition.run.open import add_trained_run_arguments, settings_of_existing_run
 from folds.device import pick_device
 from inference.cutouts.command import add_cutout_arguments, cut_out, key_of, kinds_of
 from inference.cutouts.job import Order
@@ -33,17 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Cut out photos."""
     arguments = parser("Cut the objects out of photos with the trained folds of a run.")
     add_cutout_arguments(arguments)
-    arguments.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
+    add_trained_run_arguments(arguments)
     arguments.add_argument("--fold", type=int, help="use this fold only (default: all that are trained)")
-    arguments.add_argument(
-        "--set",
-        action="extend",
-        nargs="*",
-        default=[],
-        metavar="NAME=VALUE",
-        help="settings of inference, such as inference.tta=[identity]",
-    )
-    arguments.set_defaults(preset=None, settings=None)
     options = arguments.parse_args(argv)
     kinds = kinds_of(options)
     trained = open_folds(options)

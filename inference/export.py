@@ -20,7 +20,7 @@ from competition.packages import project_version
 from competition.plural import counted
 from competition.run.folder import RunFolder, run_at
 from competition.run.model_card import DATA_LICENSE
-from competition.run.open import settings_of_existing_run
+from competition.run.open import add_trained_run_arguments, settings_of_existing_run
 from competition.run.records import CV, Environment
 from competition.settings.schema import TTA, Settings
 from competition.studio.sample import photos_of_a_car
@@ -190,18 +190,9 @@ def compare(model: OnnxModel, ensemble: Ensemble) -> Parity:
 def main(argv: Sequence[str] | None = None) -> None:
     """Export a run."""
     arguments = parser("Write the trained folds of a run as one ONNX file: test-time augmentation and mean inside.")
-    arguments.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
+    add_trained_run_arguments(arguments)
     arguments.add_argument("--fold", type=int, help="export this fold only; by default all that are trained")
     arguments.add_argument("--file", type=Path, help="ONNX file to write; by default runs/<run>/<run>.onnx")
-    arguments.add_argument(
-        "--set",
-        action="extend",
-        nargs="*",
-        default=[],
-        metavar="NAME=VALUE",
-        help="settings of inference, such as inference.tta=[identity]",
-    )
-    arguments.set_defaults(preset=None, settings=None)
     options = arguments.parse_args(argv)
     require_packages()
     run = run_at(options.run)

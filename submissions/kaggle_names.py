@@ -19,7 +19,7 @@ def why_not(names: Iterable[str]) -> str | None:
         return None
     foreign = [name for name in names if not CARVANA.fullmatch(name)]
     if foreign:
-        return f"{len(names):,} names, of which {len(foreign):,} are not like 0cdf5b5d0ce1_01.jpg: {few(foreign)}"
+        return f"{len(names):,} names; not in the form 0cdf5b5d0ce1_01.jpg: {len(foreign):,}, such as {few(foreign)}"
     if len(names) != IMAGES:
         return f"{len(names):,} names: {few(names)}"
     return f"{IMAGES:,} names, but not all of them are Carvana's"

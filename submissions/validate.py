@@ -145,7 +145,7 @@ def shapes(data: DataFolder) -> ShapeOfImage:
 
 
 def _lines(file: Path) -> Iterator[MaskRow | BadRow | Failure]:
-    """Every line; a Failure at the place from which on the file cannot be read."""
+    """The lines in order; if the rest of the file cannot be read, the last item is a Failure."""
     try:
         yield from scan(file)
     except Failure as error:

@@ -164,8 +164,8 @@ def test_names_of_other_data_need_force_whatever_was_validated(run: SubmittableR
     validate.main(["--run", str(run.folder.root)])
     assert rejection(run) == (
         f"{run.file} is not for Kaggle: it must have the 100,064 names of Carvana's test set, and {run.data} has 16 "
-        "names, of which 1 are not like 0cdf5b5d0ce1_01.jpg: van_01.jpg; name Carvana's folder with DATA=..., or add "
-        "FORCE=1"
+        "names; not in the form 0cdf5b5d0ce1_01.jpg: 1, such as van_01.jpg; name Carvana's folder with DATA=..., "
+        "or add FORCE=1"
     )
 
 

@@ -175,7 +175,7 @@ def test_scores_against_a_mask_that_changed_are_not_reused(
 def test_the_same_call_again_does_nothing_and_prints_the_cv(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever the scores depend on is scored again."""
+    """A run is scored again if anything changes that its scores depend on."""
     call = [*trained.arguments, "--set", "inference.threshold=0.5"]
     score(call)
     before, screen = results(trained.run), capsys.readouterr().out

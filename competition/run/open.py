@@ -45,6 +45,20 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def add_trained_run_arguments(parser: ArgumentParser) -> None:
+    """Add the options that name a trained run and change its settings of inference."""
+    parser.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings of inference, such as inference.tta=[identity]",
+    )
+    parser.set_defaults(preset=None, settings=None)
+
+
 def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[RunFolder, Settings, DataFolder]:
     """Return the run that the command line names, its settings and its data.
 

@@ -1,4 +1,4 @@
-"""``cutouts.jsonl``: which picture in a folder of cut-outs is of which photo, so that a repeated call resumes.
+"""``cutouts.jsonl``: the photo of each picture in a folder of cut-outs, so that a repeated call resumes.
 
 A name is claimed in the file before the picture is written, and completed after it. So a process may be killed at any
 instant: the next call knows which pictures are its own, and which of them are finished. Later lines replace earlier
