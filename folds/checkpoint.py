@@ -20,6 +20,7 @@ from competition.command import Failure, os_reason
 from competition.settings.resolve import resolve
 from competition.settings.schema import Settings
 from folds.networks.build import make_network
+from folds.networks.whole import DESCRIPTION
 
 State = dict[str, Any]
 
@@ -32,6 +33,8 @@ class Provenance(BaseModel):
         held_out: ``leakage.held_out_key`` of the images that they were not trained on.
         epoch: the epoch after which they were validated, from 1.
         dice: mean Dice of the held-out images; iou likewise.
+        learned: the cars that they were trained on, those of their starting weights and pseudo-labels too; None if
+            an earlier version wrote the weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -41,6 +44,7 @@ class Provenance(BaseModel):
     epoch: int
     dice: float
     iou: float
+    learned: tuple[str, ...] | None = None
 
 
 def save_state(path: Path, state: State) -> None:
@@ -66,10 +70,24 @@ def load_state(path: Path) -> State:
     return state
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], settings: Settings, provenance: Provenance) -> None:
-    """Write the weights of a network, with the settings it is made from and its provenance as metadata."""
+def save_weights(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    settings: Settings,
+    provenance: Provenance,
+    more: Mapping[str, str] | None = None,
+) -> None:
+    """Write the weights of a network, with the settings it is made from and its provenance as metadata.
+
+    Args:
+        path: to write.
+        weights: of any dtype; ``load_weights`` converts them to float32.
+        settings: of the network.
+        provenance: of the weights.
+        more: further metadata.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    metadata = {"settings": settings.model_dump_json(), "provenance": provenance.model_dump_json()}
+    metadata = {"settings": settings.model_dump_json(), "provenance": provenance.model_dump_json(), **(more or {})}
     content = safetensors.torch.save(tensors, metadata=metadata)
     with files.replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -77,12 +95,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], settings: Settings, 
 
 def load_weights(path: Path) -> tuple[nn.Module, Settings, Provenance]:
     """Read a file of ``save_weights``: the network in evaluation mode on the CPU, its settings and its provenance."""
-    metadata = _read_metadata(path)
-    provenance = _provenance(path, metadata)
-    try:
-        settings = resolve(json.loads(metadata["settings"]))
-    except (Failure, ValueError, RecursionError) as problem:  # ValueError: not JSON
-        raise Failure(f"{path}: {problem}; use the version that wrote it, or train its fold again") from problem
+    settings, provenance = load_record(path)
     network = make_network(settings, pretrained=False)
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
@@ -92,9 +105,19 @@ def load_weights(path: Path) -> tuple[nn.Module, Settings, Provenance]:
     return network.eval(), settings, provenance
 
 
+def load_record(path: Path) -> tuple[Settings, Provenance]:
+    """Read only the settings and the provenance of a file of ``save_weights``."""
+    metadata = read_metadata(path)
+    provenance = _provenance(path, metadata)
+    try:
+        return resolve(json.loads(metadata["settings"])), provenance
+    except (Failure, ValueError, RecursionError) as problem:  # ValueError: not JSON
+        raise Failure(f"{path}: {problem}; use the version that wrote it, or train its fold again") from problem
+
+
 def load_provenance(path: Path) -> Provenance:
     """Read only the provenance of a file of ``save_weights``."""
-    return _provenance(path, _read_metadata(path))
+    return _provenance(path, read_metadata(path))
 
 
 def _provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
@@ -104,7 +127,8 @@ def _provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
         raise Failure(f"{path} was written by another version of this project; train its fold again") from error
 
 
-def _read_metadata(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file of ``save_weights``."""
     if not path.is_file():
         raise Failure(f"no checkpoint {path}; train its fold first (make train FOLD=n RUN=...)")
     try:
@@ -117,6 +141,6 @@ def _read_metadata(path: Path) -> dict[str, str]:
             f"{path} is damaged ({error}); copy it again, or remove it and run `make train` of its fold, which "
             "writes it again"
         ) from error
-    if not {"settings", "provenance"} <= metadata.keys():
+    if not metadata.keys() >= DESCRIPTION:
         raise Failure(f"{path} was not written by this project: its metadata does not describe a network")
     return metadata

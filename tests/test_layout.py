@@ -41,6 +41,7 @@ PARSE_JSON = {
     "competition.run.records",
     "competition.studio.data_set",
     "folds.checkpoint",
+    "folds.studio_weights",
     "inference.cutouts.manifest",
     "inference.cv.kept_levels",
     "inference.engine.onnx_model",

@@ -1,0 +1,34 @@
+"""The shipped weights: how they are written and read."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from competition.command import Failure
+from competition.files import sha256
+from competition.settings.resolve import resolve
+from folds.checkpoint import Provenance, load_weights
+from folds.networks.build import make_network
+from folds.studio_weights import read_card, write_studio_weights
+
+PROVENANCE = Provenance(fold=0, held_out="0" * 16, epoch=3, dice=0.9, iou=0.8, learned=("c0ffee",))
+
+
+def test_weights_are_written_in_half_precision_with_a_card(tmp_path: Path) -> None:
+    settings = resolve({"input": {"height": 32, "width": 32}, "network": {"width": 8, "depth": 1, "init_from": "x"}})
+    network = make_network(settings)
+    path, recipe = tmp_path / "weights.safetensors", tmp_path / "recipe.yaml"
+    recipe.write_text("cars: 4")
+    card = {"trained_on": "64 photos of 4 generated cars", "dice": 0.97, "scored_on": "512 photos of 32 real cars"}
+    write_studio_weights(network.state_dict(), settings, PROVENANCE, **card, recipe=recipe, path=path)
+    read, stored, provenance = load_weights(path)
+    assert read_card(path).model_dump() == {**card, "recipe": sha256(recipe), "classes": ("car",)}
+    assert (stored.input, stored.network.init_from, provenance) == (settings.input, "none", PROVENANCE)
+    for name, tensor in network.state_dict().items():
+        found = read.state_dict()[name]
+        assert found.dtype == tensor.dtype
+        assert torch.equal(found, tensor.half().float() if tensor.ndim > 1 else tensor)
+    with pytest.raises(Failure, match="names no car that they have learned"):
+        nameless = PROVENANCE.model_copy(update={"learned": None})
+        write_studio_weights(network.state_dict(), settings, nameless, **card, recipe=recipe, path=path)
