@@ -149,6 +149,8 @@ def protocol_of(options: Namespace) -> Protocol:
         raise Failure(f"--minutes={options.minutes:g} is not above 0; the default is MINUTES=3")
     if settings.train.batch_size == "auto":
         raise Failure("train.batch_size=auto may choose a different number for each variant; use a number")
+    if settings.first_stage.epochs:
+        raise Failure("the time of a first stage is not that of its variant; use SET=first_stage.epochs=0")
     learned = [name for name in SOURCES if flat(settings)[name] != "none"]
     if learned:
         raise Failure(

@@ -33,20 +33,20 @@ from folds.samples import require_shareable
 from folds.shared_memory import require_shared_memory, shared_memory
 from folds.sources import pseudo_label_file, split_source, starting_weights
 from folds.split import folds_text, photos_by_fold, read_folds, split_by_car
+from folds.stages import in_each_stage
 from folds.workers import require_files
 
 
 def require_possible(run: RunFolder, settings: Settings, data: DataFolder, fold: int | None) -> None:
     """Raise a Failure if a fold (None: one of all folds) of a new run could not be trained."""
-    if settings.train.batch_size != "auto":
-        require_shareable(settings.train.batch_size, ranks.world())
+    in_each_stage(settings, _require_shareable)
     split_of = run if run.folds.is_file() else split_source(settings)
     count = len(set(read_folds(split_of.folds).values())) if split_of else settings.split.folds
     if fold is not None and not 0 <= fold < count:
         raise Failure(f"there is no fold {fold} among {count}; FOLD is 0 to {count - 1}")
     require_trainable(settings, data)
     for number in range(count) if fold is None else [fold]:
-        starting_weights(run, settings, number)
+        starting_weights(run, settings.stages[0], number)
         pseudo_label_file(run, settings, number)
 
 
@@ -56,7 +56,16 @@ def require_trainable(settings: Settings, data: DataFolder) -> None:
     data.require_masks(data.train)
     for photo in data.train:
         Frame.of(settings.input).require_room(photo)
-    require_suitable(make_network(settings), settings)  # last, because the weights may have to be downloaded
+    in_each_stage(settings, _require_network)  # last, because the weights may have to be downloaded
+
+
+def _require_shareable(stage: Settings) -> None:
+    if stage.train.batch_size != "auto":
+        require_shareable(stage.train.batch_size, ranks.world())
+
+
+def _require_network(stage: Settings) -> None:
+    require_suitable(make_network(stage, pretrained=not stage.first_stage.epochs), stage)
 
 
 def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[int, list[Photo]]:
@@ -98,6 +107,18 @@ def create_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
                 temporary.write_bytes(split.content)
 
 
+def create_first_stage(run: RunFolder, settings: Settings, data: DataFolder) -> RunFolder:
+    """The run of a first stage, which lies in the folder of its run and has the same split."""
+    stage = run.first_stage
+    if ranks.first():
+        with held(run.root / ".lock"):
+            record_run(stage, settings, data, describe_device())
+            with files.replacing(stage.folds) as temporary:
+                temporary.write_bytes(run.folds.read_bytes())
+    ranks.barrier()
+    return stage
+
+
 class NewSplit(NamedTuple):
     """The content of folds.csv, and the photos of its folds, which may be more or fewer than the settings say."""
 
@@ -109,9 +130,10 @@ def require_fold(run: RunFolder, settings: Settings, by_fold: Mapping[int, Seque
     """Raise a Failure if the photos of a fold, or the memory or files of this machine, do not suffice to train it."""
     others = (photo for other, photos in by_fold.items() if other != fold for photo in photos)
     learned = len(without(others, settings.data.leave_out)) + _pseudo_labels(run, settings, fold)
-    require_batch(settings, learned, fold)
+    in_each_stage(settings, lambda stage: require_batch(stage, learned, fold))
     require_files(settings.train.workers)
-    require_shared_memory(settings, learned, len(by_fold[fold]), shared_memory())
+    shared = shared_memory()
+    in_each_stage(settings, lambda stage: require_shared_memory(stage, learned, len(by_fold[fold]), shared))
     require_cache_fits(settings, learned, available_memory())
 
 

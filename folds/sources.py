@@ -55,8 +55,8 @@ def split_source(settings: Settings) -> RunFolder | None:
 
 
 def starting_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str, Tensor] | None:
-    """The best weights of the same fold of the run that ``network.init_from`` names; None without it."""
-    source = source_of(settings, INIT_FROM)
+    """The best weights of the same fold of the first stage, or of the run that ``network.init_from`` names."""
+    source = run.first_stage if settings.first_stage.epochs else source_of(settings, INIT_FROM)
     if source is None:
         return None
     require_same_split(run, source, INIT_FROM)

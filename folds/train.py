@@ -16,7 +16,7 @@ from competition.run.open import add_run_arguments, next_hint, open_run, setting
 from competition.run.records import Epoch
 from competition.settings.schema import Settings
 from folds import ranks
-from folds.begin import ensure_split, require_fold, require_possible
+from folds.begin import create_first_stage, ensure_split, require_fold, require_possible
 from folds.device import default_preset, describe_device, describe_precision, keep_freed_memory, pick_device
 from folds.frame import Frame
 from folds.history import best_of_finished
@@ -25,6 +25,7 @@ from folds.leave_out import without
 from folds.networks.build import make_network
 from folds.samples import Samples
 from folds.sources import starting_weights, with_pseudo_labels
+from folds.stages import first_stage_named
 from folds.trainer import Trainer
 from folds.validation import Validation
 from folds.workers import lack_explained
@@ -83,8 +84,32 @@ def train_fold(
         raise Failure(f"there is no fold {fold} in {run.folds}; FOLD is one of {', '.join(map(str, by_fold))}")
     busy = f"fold {fold} of run {run.name} is being trained by another process"
     with ranks.entered_by_first(held(run.fold(fold) / ".lock", busy)):
-        best = best_of_finished(run, settings, fold) or fit(run, settings, data, by_fold, fold, deadline=deadline)
+        best = best_of_finished(run, settings, fold)
+        if best is None:
+            train_first_stage(run, settings, data, by_fold, fold, deadline=deadline)
+            best = fit(run, settings, data, by_fold, fold, deadline=deadline)
     print(f"fold {fold} is trained: Dice {best.dice:.5f}, IoU {best.iou:.5f} (epoch {best.epoch})")
+
+
+def train_first_stage(
+    run: RunFolder,
+    settings: Settings,
+    data: DataFolder,
+    by_fold: Folds,
+    fold: int,
+    *,
+    deadline: Deadline | None = None,
+) -> None:
+    """Train the first stage of a fold until it is finished, if there is one and the next stage has not begun."""
+    *first, _ = settings.stages
+    if not first or run.last(fold).is_file():
+        return
+    stage = create_first_stage(run, first[0], data)
+    print(f"fold {fold}: first stage")
+    with first_stage_named():
+        best = best_of_finished(stage, first[0], fold) or fit(stage, first[0], data, by_fold, fold, deadline=deadline)
+    ranks.barrier()  # all ranks read the weights that the first one has written
+    print(f"fold {fold}: first stage is trained, Dice {best.dice:.5f}, IoU {best.iou:.5f} (epoch {best.epoch})")
 
 
 def fit(
@@ -139,7 +164,7 @@ def first_network(run: RunFolder, settings: Settings, fold: int) -> nn.Module:
     """The network with its starting weights; a fold that resumes gets its weights from ``last.pt`` later."""
     if run.last(fold).is_file():
         return make_network(settings, pretrained=False)
-    network = make_network(settings, pretrained=True)
+    network = make_network(settings, pretrained=not settings.first_stage.epochs)
     weights = starting_weights(run, settings, fold)
     if weights:
         network.load_state_dict(weights)
@@ -151,12 +176,14 @@ def describe(trainer: Trainer) -> str:
     resumes = trainer.state.epoch or trainer.state.update
     processes = f"{ranks.world()} x " if ranks.world() > 1 else ""
     frame, settings = trainer.settings.input, trainer.settings.train
+    height, width = trainer.settings.sample_size
+    crops = f"crops of {width} x {height} of " if trainer.settings.augment.crop else ""
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     return (
         f"fold {trainer.fold} {f'resumes in epoch {trainer.state.epoch + 1}' if resumes else 'begins'}: "
         f"{len(trainer.loader.dataset)} images, "  # type: ignore[arg-type]
         f"{processes}{describe_device()}, {describe_precision(settings.precision, trainer.device)}, "
-        f"{frame.width} x {frame.height}, {parameters / 1e6:.2f} M parameters"
+        f"{crops}{frame.width} x {frame.height}, {parameters / 1e6:.2f} M parameters"
     )
 
 

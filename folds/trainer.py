@@ -132,8 +132,8 @@ class Trainer:
         [number] = ranks.all_reduce_max(stop.number)
         if number:  # it arrived during the last validation; without this, the next fold would start
             raise Terminated(
-                f"stopped by {signal.Signals(number).name}; fold {self.fold} is finished, and the same command "
-                "continues with the next one",
+                f"stopped by {signal.Signals(number).name} after the last epoch of fold {self.fold}; the same "
+                "command resumes there",
                 number,
             )
 

@@ -309,6 +309,8 @@ def test_the_states_of_torch_are_harmless(trained_once: Trained, tmp_path: Path)
     [
         ("folds.csv", True),
         ("fold12/last.pt", True),
+        ("first-stage/fold0/last.pt", True),
+        ("first-stage/settings.yaml", False),
         ("shards/0123/00000-of-00001.csv.gz", True),
         ("pseudo/shards/0123/fold0/00000-of-00001.npy", True),
         ("fold0/fold0/last.pt", False),

@@ -37,7 +37,7 @@ from competition.run.records import (
     read_history,
     write_history,
 )
-from competition.settings.resolve import resolve
+from competition.settings.resolve import load_settings, resolve, to_yaml
 from inference.predict import write_certainty
 from inference.report import contact_sheet, gallery, pictures, scales, svg, tables
 from inference.report.__main__ import main
@@ -345,6 +345,14 @@ def test_a_single_validated_epoch_is_a_row_of_a_table_and_no_chart(tmp_path, dat
     write_history(run.history(1), [last])
     histories = read_results(run, data).members[0].histories
     assert not tables.several_epochs(histories, "loss"), "one epoch has no curve of the loss"
+    for fold in (0, 1):
+        write_history(run.first_stage.history(fold), epochs)
+    settings = load_settings(run.settings).model_dump() | {"first_stage": {"epochs": 2, "crop": [32, 64]}}
+    run.settings.write_text(to_yaml(resolve(settings)))
+    page = Page(made(run))
+    assert ["1", "5", "0.01235", "5", "0.92000"] in page.rows, "the first stage comes first"
+    assert "The first 2 epochs are the first stage" in page.by_id["training"]
+    assert any(text.startswith("2 epochs, batches of 8 crops of 64 × 32, then 3 ep") for text in page.texts)
 
 
 def test_names_are_escaped_and_a_long_list_of_cars_is_collapsed(tmp_path):

@@ -57,7 +57,7 @@ def test_preset_names() -> None:
     ("assignment", "message"),
     [
         ("train.epoch=5", "unknown setting train.epoch; did you mean train.epochs?"),
-        ("epochs=5", "unknown setting epochs; did you mean train.epochs?"),
+        ("epochs=5", "unknown setting epochs; did you mean train.epochs or first_stage.epochs?"),
         ("precision=bf16", "unknown setting precision; did you mean train.precision or inference.precision?"),
         ("trian.epochs=5", "unknown setting trian; did you mean train?"),
         ("data.zzzzzzzz=5", "unknown setting data.zzzzzzzz; the settings of `data` are hq"),

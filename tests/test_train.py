@@ -9,7 +9,7 @@ from conftest import full_disk
 
 from competition.command import Failure
 from competition.run.folder import RunFolder
-from competition.settings.resolve import load_preset, merge, resolve
+from competition.settings.resolve import load_preset, resolve
 from competition.settings.schema import Settings
 from folds import batch_size, begin
 from folds.checkpoint import load_state, load_weights
@@ -154,7 +154,7 @@ def test_missing_permission_is_reported(tiny_data: Path, run: RunFolder, monkeyp
 
 
 def test_a_small_share_of_several_gpus_is_named() -> None:
-    settings = resolve(merge(load_preset("gpu"), {"train": {"batch_size": 8}}))
+    settings = resolve(load_preset("gpu")).stages[0]
     assert small_share(settings, 1) is None
     assert small_share(settings, 4) is None
     assert "each of 8 GPUs gets train.batch_size / NPROC = 1 x 1024 x 1024" in (small_share(settings, 8) or "")

@@ -351,7 +351,7 @@ def test_a_signal_in_the_last_validation_stops_before_the_next_fold(
         return Scores(0.5, 0.5, 2)
 
     monkeypatch.setattr(Validation, "score", score)
-    with pytest.raises(Terminated, match=f"stopped by {number.name}; fold 0 is finished"):
+    with pytest.raises(Terminated, match=f"stopped by {number.name} after the last epoch of fold 0"):
         trainer.fit()
     assert trainer_of(tiny_data, tmp_path, epochs=1).finished
 

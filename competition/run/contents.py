@@ -5,8 +5,10 @@
     cv.json, oof.csv.gz, oof_scores.csv                   the CV
     README.md, SHA256SUMS                                 model card and checksums
 
-With its state, to resume elsewhere: ``fold<n>/last.pt`` and ``pseudo.csv.gz``, and the finished shards of a score,
-submission or pseudo-labels that are not complete.
+    first-stage/fold<n>/history.jsonl                     of the first stage of the training, if there is one
+
+With its state, to resume elsewhere: ``fold<n>/last.pt`` and ``pseudo.csv.gz``, the same files of the first stage and
+its weights, and the finished shards of a score, submission or pseudo-labels that are not complete.
 """
 
 import pickletools
@@ -35,12 +37,19 @@ OPAQUE = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", 
 def of_networks(run: RunFolder) -> list[Path]:
     """The files of a run that describe and score its networks, those that exist."""
     folds = [path for number in fold_numbers(run) for path in (run.best(number), run.history(number))]
-    return existing(run.settings, run.environment, run.folds, *folds, run.cv, run.oof, run.oof_scores)
+    first = [run.first_stage.history(number) for number in fold_numbers(run)]
+    return existing(run.settings, run.environment, run.folds, *folds, *first, run.cv, run.oof, run.oof_scores)
 
 
 def of_state(run: RunFolder) -> list[Path]:
     """The files that an interrupted training or prediction resumes from, those that exist."""
-    folds = [path for number in fold_numbers(run) for path in (run.last(number), run.learned_pseudo(number))]
+    folds = [
+        path
+        for each in (run, run.first_stage)
+        for number in fold_numbers(run)
+        for path in (each.last(number), each.learned_pseudo(number))
+    ]
+    folds += [run.first_stage.best(number) for number in fold_numbers(run)]
     shards = [
         path
         for folder in (run.oof_shards, run.submission_shards, run.pseudo_shards)
@@ -102,10 +111,11 @@ def _is_harmless(named: str) -> bool:
 
 def _names(path: PurePosixPath) -> Iterator[str]:
     """The names of the run's files, and of those in the fold's folder in which a path lies."""
-    match = FOLD.fullmatch(path.parts[0])
+    run = NAMES.first_stage if path.is_relative_to(NAMES.first_stage.root.as_posix()) else NAMES
+    match = FOLD.fullmatch(path.parent.name)
     fold = int(match[1]) if match else 0
     of_run = (NAMES.settings, NAMES.environment, NAMES.folds, NAMES.cv, NAMES.oof, NAMES.oof_scores)
-    of_fold = (each(fold) for each in (NAMES.best, NAMES.history, NAMES.last, NAMES.learned_pseudo))
+    of_fold = (each(fold) for each in (run.best, run.history, run.last, run.learned_pseudo))
     for each in (*of_run, *of_fold, NAMES.model_card, NAMES.checksums):
         yield each.as_posix()
 

@@ -7,6 +7,7 @@ fold<n>/last.pt                     the state of the training, to resume it
 fold<n>/best.safetensors            the best weights
 fold<n>/history.jsonl               one line per epoch
 fold<n>/pseudo.csv.gz               the pseudo-labels in the training set, if any
+first-stage/                        the run of the first stage of each fold's training, if there is one
 oof.csv.gz, oof_scores.csv, cv.json out-of-fold masks, their scores, and the cross-validation score
 submission.csv.gz, submission.json  the masks of the test set, and how they were predicted
 certainty.csv                       img,expected_dice: how certain the networks are of each mask of the test set
@@ -105,6 +106,11 @@ class RunFolder(Predicted):
     def folds(self) -> Path:
         """The split."""
         return self.root / "folds.csv"
+
+    @property
+    def first_stage(self) -> "RunFolder":
+        """The run of the first stage of each fold's training."""
+        return RunFolder(self.root / "first-stage")
 
     def fold(self, number: int) -> Path:
         """The folder of one fold's training."""

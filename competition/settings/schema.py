@@ -12,6 +12,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 BatchSize = Literal["auto"] | Positive
 Weight = Annotated[float, Field(ge=0)]
+Crop = Literal[0] | Annotated[list[Positive], Field(min_length=2, max_length=2)]
 TTA = Literal["identity", "hflip", "vflip", "rot180"]
 Orientation = Literal["auto", "displayed", "stored"]
 
@@ -98,7 +99,7 @@ class Augment(Section):
     grey: Fraction = Field(0.05, description="probability of conversion to grey")
     blur: Fraction = Field(0.0, description="probability of a Gaussian blur with a kernel of 3 or 5 pixels")
     jpeg: Fraction = Field(0.0, description="probability of JPEG compression with quality 50 to 95")
-    crop: Literal[0] | Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+    crop: Crop = Field(
         0, description="train on random crops of this [height, width] of the input; 0: on the whole input"
     )
     on_device: bool = Field(
@@ -257,6 +258,17 @@ class Train(Section):
     )
 
 
+class FirstStage(Section):
+    """A first stage of each fold's training: its values of some settings. It has the run's values of all others."""
+
+    epochs: int = Field(
+        0, ge=0, description="train.epochs of a first stage; each fold then starts from its best weights; 0: no stage"
+    )
+    batch_size: Positive = Field(8, description="train.batch_size of the first stage")
+    lr: float = Field(1e-3, gt=0, le=10, description="train.lr of the first stage")
+    crop: Crop = Field(0, description="augment.crop of the first stage")
+
+
 class Inference(Section):
     """Prediction and scoring. These settings may change between calls."""
 
@@ -319,17 +331,33 @@ class Settings(Section):
     network: Network = Network()
     loss: Loss = Loss()
     train: Train = Train()
+    first_stage: FirstStage = FirstStage()
     inference: Inference = Inference()
 
     @model_validator(mode="after")
     def _crop_within_input(self) -> Self:
-        crop, frame = self.augment.crop, self.input
-        if crop and (crop[0] > frame.height or crop[1] > frame.width):
-            raise ValueError(
-                f"augment.crop={crop} is larger than the input of height {frame.height} and width {frame.width} that "
-                "it is cut from; give a smaller crop or a larger input"
-            )
+        frame = self.input
+        for name, crop in (("augment", self.augment.crop), ("first_stage", self.first_stage.crop)):
+            if crop and (crop[0] > frame.height or crop[1] > frame.width):
+                raise ValueError(
+                    f"{name}.crop={crop} is larger than the input of height {frame.height} and width {frame.width} "
+                    "that it is cut from; give a smaller crop or a larger input"
+                )
         return self
+
+    @property
+    def stages(self) -> list[Self]:
+        """The settings of each stage of a fold's training, in their order; the last are the run's own."""
+        first = self.first_stage
+        if not first.epochs:
+            return [self]
+        of_train = {"epochs": first.epochs, "batch_size": first.batch_size, "lr": first.lr}
+        changes = {
+            "augment": self.augment.model_copy(update={"crop": first.crop}),
+            "train": self.train.model_copy(update=of_train),
+            "first_stage": FirstStage(),
+        }
+        return [self.model_copy(update=changes), self]
 
     @property
     def sample_size(self) -> tuple[int, int]:

@@ -49,8 +49,9 @@ def _facts(member: Member, results: Results) -> dict[str, str]:
         "Network": _network(settings),
         "Input": f"{settings.input.width} × {settings.input.height} pixels, {_fit(settings)}",
         "Loss": _loss(settings),
-        "Training": f"{_epochs(settings)}, {_batch(settings)}, {settings.train.optimizer}",
-        "Learning rate": f"{settings.train.lr:g}, {settings.train.schedule}",
+        "Training": f"{', then '.join(map(_stage, settings.stages))}, {settings.train.optimizer}",
+        "Learning rate": f"{', then '.join(f'{stage.train.lr:g}' for stage in settings.stages)}, "
+        + settings.train.schedule,
         "Split": f"{counted(len(results.folds), 'fold')} of cars, {_origin(settings)}",
         "Test-time augmentation": ", ".join(results.cv.tta),
         "Data": _data(settings, environment),
@@ -84,13 +85,11 @@ def _loss(settings: Settings) -> str:
     return " + ".join(terms) + boundary + (", hard targets" if loss.targets == "hard" else "")
 
 
-def _epochs(settings: Settings) -> str:
-    return f"{settings.train.epochs} epoch{'s' if settings.train.epochs > 1 else ''}"
-
-
-def _batch(settings: Settings) -> str:
-    train = settings.train
-    return f"batches of {train.batch_size}" + (f" × {train.accumulate}" if train.accumulate > 1 else "")
+def _stage(settings: Settings) -> str:
+    train, (height, width) = settings.train, settings.sample_size
+    batch = f"batches of {train.batch_size}" + (f" × {train.accumulate}" if train.accumulate > 1 else "")
+    crops = f" crops of {width} × {height}" if settings.augment.crop else ""
+    return f"{counted(train.epochs, 'epoch')}, {batch}{crops}"
 
 
 def _origin(settings: Settings) -> str:

@@ -63,6 +63,7 @@ def render(results: Results, data: DataFolder) -> str:
         "facts": facts(results),
         "settings": all_settings(results),
         "versions": versions(results),
+        "first_stage": len(results.members) == 1 and results.members[0].settings.first_stage.epochs,
         "trainings": tables.trainings(histories),
         "series": charts.series(histories).values(),
         "loss_curves": tables.several_epochs(histories, "loss") and charts.loss_curves(histories),

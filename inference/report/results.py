@@ -30,7 +30,8 @@ class Member:
         weight: its member weight for the test set.
         settings: its settings.
         environment: its environment.json.
-        histories: fold to a table of its epochs (epoch, loss, dice, best), for the folds that have one.
+        histories: fold to a table of its epochs (epoch, loss, dice, best), for the folds that have one; the epochs of
+            a first stage come first, and the numbers go on.
     """
 
     run: RunFolder
@@ -139,9 +140,16 @@ def _members(run: RunFolder, cv: CV) -> list[Member]:
 
 
 def _member(run: RunFolder, environment: Environment, weight: float, cv: CV) -> Member:
-    histories = {fold.fold: read_history(run.history(fold.fold)) for fold in cv.folds}
+    histories = {fold.fold: _history(run, fold.fold) for fold in cv.folds}
     tables = {fold: _table(epochs) for fold, epochs in histories.items() if epochs}
     return Member(run, weight, load_settings(run.settings), environment, tables)
+
+
+def _history(run: RunFolder, fold: int) -> list[Epoch]:
+    """The epochs of a fold after those of its first stage, numbered through."""
+    first = read_history(run.first_stage.history(fold))
+    own = read_history(run.history(fold))
+    return first + [epoch.model_copy(update={"epoch": len(first) + epoch.epoch}) for epoch in own]
 
 
 def _described(data: DataFolder) -> pd.DataFrame:
