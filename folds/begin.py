@@ -29,11 +29,13 @@ from folds.leave_out import require_known, without
 from folds.memory import available_memory, require_cache_fits
 from folds.networks.build import make_network
 from folds.networks.suitable import require_batch, require_suitable
+from folds.networks.whole import whole_network
 from folds.samples import require_shareable
 from folds.shared_memory import require_shared_memory, shared_memory
-from folds.sources import pseudo_label_file, split_source, starting_weights
+from folds.sources import pseudo_label_file, split_source
 from folds.split import folds_text, photos_by_fold, read_folds, split_by_car
 from folds.stages import in_each_stage
+from folds.start import load_start, require_unlearned, start_file
 from folds.workers import require_files
 
 
@@ -45,8 +47,11 @@ def require_possible(run: RunFolder, settings: Settings, data: DataFolder, fold:
     if fold is not None and not 0 <= fold < count:
         raise Failure(f"there is no fold {fold} among {count}; FOLD is 0 to {count - 1}")
     require_trainable(settings, data)
-    for number in range(count) if fold is None else [fold]:
-        starting_weights(run, settings.stages[0], number)
+    wanted = range(count) if fold is None else [fold]
+    starts = (start_file(run, settings.stages[0], number) for number in wanted)
+    for path in {path for path in starts if path}:
+        load_start(path, settings)
+    for number in wanted:
         pseudo_label_file(run, settings, number)
 
 
@@ -68,11 +73,14 @@ def _require_network(stage: Settings) -> None:
     require_suitable(make_network(stage, pretrained=not stage.first_stage.epochs), stage)
 
 
-def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[int, list[Photo]]:
+def ensure_split(
+    run: RunFolder, settings: Settings, data: DataFolder, fold: int | None = None
+) -> dict[int, list[Photo]]:
     """The photos of each fold by the run's split; creates the run if it does not exist.
 
-    In the settings of a new run, ``train.batch_size=auto`` becomes a number. If the run takes the split of another
-    run, ``split.folds`` becomes the number of folds of that split.
+    A run is not created if the starting weights of a fold (None: of any fold) have learned a car of that fold. In the
+    settings of a new run, ``train.batch_size=auto`` becomes a number. If the run takes the split of another run,
+    ``split.folds`` becomes the number of folds of that split.
     """
     data.require_masks(data.train)
     require_known(data.train, settings.data.leave_out)
@@ -84,13 +92,13 @@ def ensure_split(run: RunFolder, settings: Settings, data: DataFolder) -> dict[i
         settings = settings.with_batch_size(automatic_batch_size(settings, len(data.train)))
     ranks.barrier()  # no rank may create the run before all ranks have seen whether it exists
     if ranks.first():
-        create_run(run, settings, data)
+        create_run(run, settings, data, fold)
     ranks.barrier()
     return photos_by_fold(run.folds, data.train)
 
 
-def create_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
-    """Write the settings, environment and split of a run, unless they exist."""
+def create_run(run: RunFolder, settings: Settings, data: DataFolder, fold: int | None = None) -> None:
+    """Write the settings, environment and split of a run, unless they exist; see ``ensure_split``."""
     split = None
     if not (run.folds.is_file() and run.settings.is_file()):
         areas = mask_areas(data)
@@ -98,8 +106,12 @@ def create_run(run: RunFolder, settings: Settings, data: DataFolder) -> None:
         split = None if run.folds.is_file() else new_split(settings, data, areas)
     if split is not None:
         settings = settings.with_folds(len(split.by_fold))
-        for fold in split.by_fold:
-            require_fold(run, settings, split.by_fold, fold)
+        for number in split.by_fold:
+            require_fold(run, settings, split.by_fold, number)
+    if not run.settings.is_file():
+        by_fold = split.by_fold if split else photos_by_fold(run.folds, data.train)
+        for number in by_fold if fold is None else [fold]:
+            require_fair_start(settings, by_fold, number)
     with held(run.root / ".lock"):  # processes that train different folds may start at the same time
         record_run(run, settings, data, describe_device())
         if split is not None and not run.folds.is_file():
@@ -135,6 +147,16 @@ def require_fold(run: RunFolder, settings: Settings, by_fold: Mapping[int, Seque
     shared = shared_memory()
     in_each_stage(settings, lambda stage: require_shared_memory(stage, learned, len(by_fold[fold]), shared))
     require_cache_fits(settings, learned, available_memory())
+
+
+def require_fair_start(settings: Settings, by_fold: Mapping[int, Sequence[Photo]], fold: int) -> None:
+    """Raise a Failure if the file that ``network.weights`` names has learned a car that a fold is validated on.
+
+    Weights of the run that ``network.init_from`` names are compared when they are loaded: they may not exist yet.
+    """
+    path = whole_network(settings.network.weights) if settings.network.init_from == "none" else None
+    if path:
+        require_unlearned(path, settings, fold, by_fold[fold])
 
 
 def _pseudo_labels(run: RunFolder, settings: Settings, fold: int) -> int:

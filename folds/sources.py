@@ -8,8 +8,6 @@ is rejected if its split differs.
 import shutil
 from pathlib import Path
 
-from torch import Tensor
-
 from competition import files
 from competition.command import Failure
 from competition.data_folder import DataFolder
@@ -19,14 +17,11 @@ from competition.photo import Photo
 from competition.run.folder import RunFolder, run_at
 from competition.run.open import SOURCES
 from competition.settings.resolve import load_yaml, resolve
-from competition.settings.schema import Network, Settings, flat
+from competition.settings.schema import Settings, flat
 from folds import ranks
-from folds.checkpoint import load_weights
-from folds.leakage import require_held_out, require_same_split
+from folds.leakage import require_same_split
 
 INIT_FROM, PSEUDO = SOURCES
-# Two networks may differ in these settings and still fit the same weights.
-NOT_ARCHITECTURE = {"weights", "init_from", "freeze"}
 
 
 def source_of(settings: Settings, setting: str) -> RunFolder | None:
@@ -52,33 +47,6 @@ def split_source(settings: Settings) -> RunFolder | None:
             "other holds out; name runs with the same split"
         )
     return sources[0] if sources else None
-
-
-def starting_weights(run: RunFolder, settings: Settings, fold: int) -> dict[str, Tensor] | None:
-    """The best weights of the same fold of the first stage, or of the run that ``network.init_from`` names."""
-    source = run.first_stage if settings.first_stage.epochs else source_of(settings, INIT_FROM)
-    if source is None:
-        return None
-    require_same_split(run, source, INIT_FROM)
-    if not source.best(fold).is_file():
-        raise Failure(
-            f"fold {fold} of {source.root}, which {INIT_FROM} names, is not trained; train it first: "
-            + hint("train", FOLD=fold, RUN=source.called)
-        )
-    require_held_out(source, fold)
-    network, source_settings, _ = load_weights(source.best(fold))
-    require_same_network(settings.network, source_settings.network, source)
-    return network.state_dict()
-
-
-def require_same_network(ours: Network, theirs: Network, source: RunFolder) -> None:
-    """Raise a Failure that names the first difference in architecture, if there is one."""
-    for (name, value), other in zip(ours, dict(theirs).values(), strict=True):
-        if name not in NOT_ARCHITECTURE and value != other:
-            raise Failure(
-                f"network.{name} is {value}, but {other} in {source.root}, which {INIT_FROM} names; "
-                f"set SET=network.{name}={str(other).replace(' ', '')} to use its weights"
-            )
 
 
 def pseudo_label_file(run: RunFolder, settings: Settings, fold: int) -> Path | None:

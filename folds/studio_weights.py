@@ -56,7 +56,7 @@ def write_studio_weights(
     Args:
         weights: of the network.
         settings: it was trained with; ``inference.threshold`` and ``inference.tta`` are those of cut-outs.
-        provenance: names the generated cars that it has learned.
+        provenance: of the weights; no car that it names may be in a data folder.
         trained_on: see ``Card``; dice and scored_on likewise.
         dice: on real photos.
         scored_on: these photos.
@@ -64,12 +64,12 @@ def write_studio_weights(
         path: to write.
     """
     card = Card(trained_on=trained_on, dice=dice, scored_on=scored_on, recipe=sha256(recipe))
-    if not provenance.learned:
-        raise Failure("the provenance of the weights names no car that they have learned; train them again")
     # The file of the first weights is on one machine only.
     network = settings.network.model_copy(update={"weights": "none", "init_from": "none"})
     shipped = settings.model_copy(update={"network": network})
-    save_weights(path, halved(weights), shipped, provenance, {"studio": card.model_dump_json()})
+    # Cars that are drawn for the training alone have no names.
+    known = provenance.model_copy(update={"learned": provenance.learned or ()})
+    save_weights(path, halved(weights), shipped, known, {"studio": card.model_dump_json()})
     if path.stat().st_size > MOST_BYTES:
         raise Failure(f"{path} has {path.stat().st_size:,} bytes, more than {MOST_BYTES:,}; use a smaller network")
 

@@ -16,7 +16,7 @@ from competition.run.open import add_run_arguments, next_hint, open_run, setting
 from competition.run.records import Epoch
 from competition.settings.schema import Settings
 from folds import ranks
-from folds.begin import create_first_stage, ensure_split, require_fold, require_possible
+from folds.begin import create_first_stage, ensure_split, require_fair_start, require_fold, require_possible
 from folds.device import default_preset, describe_device, describe_precision, keep_freed_memory, pick_device
 from folds.frame import Frame
 from folds.history import best_of_finished
@@ -24,8 +24,9 @@ from folds.leakage import require_unseen
 from folds.leave_out import without
 from folds.networks.build import make_network
 from folds.samples import Samples
-from folds.sources import starting_weights, with_pseudo_labels
+from folds.sources import with_pseudo_labels
 from folds.stages import first_stage_named
+from folds.start import Start, starting_weights
 from folds.trainer import Trainer
 from folds.validation import Validation
 from folds.workers import lack_explained
@@ -59,12 +60,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, settings, data = open_run(options, default_preset())
     if not run.settings.is_file():
         require_possible(run, settings, data, options.fold)
-    by_fold = ensure_split(run, settings, data)
+    by_fold = ensure_split(run, settings, data, options.fold)
     settings = settings_of_existing_run(run, options)  # as stored: train.batch_size=auto is a number there
     chosen = list(by_fold) if options.all else [options.fold]
     for fold in chosen:
         if fold in by_fold and not best_of_finished(run, settings, fold):
             require_fold(run, settings, by_fold, fold)
+            if not run.last(fold).is_file():
+                require_fair_start(settings, by_fold, fold)
     for fold in chosen:
         train_fold(run, settings, data, by_fold, fold, deadline=deadline)
     print(f"next: {next_hint('score' if options.all else 'cv', run, settings, data)}")
@@ -141,7 +144,7 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
     device = pick_device()
     if device.type == "cpu":
         keep_freed_memory()
-    network = first_network(run, settings, fold)
+    network, start = first_network(run, settings, fold, by_fold[fold])
     others = (photo for other, photos in by_fold.items() if other != fold for photo in photos)
     pseudo_labelled, labelled = with_pseudo_labels(run, settings, data, fold)
     learned = without(others, settings.data.leave_out) + pseudo_labelled
@@ -157,18 +160,27 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
         run=run,
         fold=fold,
         device=device,
+        learned=all_cars(learned, start),
     )
 
 
-def first_network(run: RunFolder, settings: Settings, fold: int) -> nn.Module:
+def first_network(
+    run: RunFolder, settings: Settings, fold: int, held_out: Sequence[Photo]
+) -> tuple[nn.Module, Start | None]:
     """The network with its starting weights; a fold that resumes gets its weights from ``last.pt`` later."""
     if run.last(fold).is_file():
-        return make_network(settings, pretrained=False)
+        return make_network(settings, pretrained=False), None
     network = make_network(settings, pretrained=not settings.first_stage.epochs)
-    weights = starting_weights(run, settings, fold)
-    if weights:
-        network.load_state_dict(weights)
-    return network
+    start = starting_weights(run, settings, fold, held_out)
+    if start:
+        network.load_state_dict(start.weights)
+    return network, start
+
+
+def all_cars(learned: Sequence[Photo], start: Start | None) -> tuple[str, ...] | None:
+    """The cars of the training photos and of the starting weights; None if the latter are not recorded."""
+    before = start.learned if start else ()
+    return None if before is None else tuple(sorted({*before, *(photo.car for photo in learned)}))
 
 
 def describe(trainer: Trainer) -> str:

@@ -43,6 +43,7 @@ class Trainer:
         run: the run's folder.
         fold: number of the fold.
         device: where to train.
+        learned: the cars that the network will have learned, those of its starting weights too; None if unknown.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Trainer:
         run: RunFolder,
         fold: int,
         device: torch.device,
+        learned: tuple[str, ...] | None = None,
     ) -> None:
         train = settings.train
         assert train.batch_size != "auto", "resolved when the run was created"
@@ -69,7 +71,9 @@ class Trainer:
             from timm.layers import convert_sync_batchnorm  # see folds/networks/pretrained.py
 
             network = convert_sync_batchnorm(network)
-        self.state = TrainingState(network, train, self.precision, fold=fold, held_out=validation.held_out)
+        self.state = TrainingState(
+            network, train, self.precision, fold=fold, held_out=validation.held_out, learned=learned
+        )
         self.batches = Batches(len(samples), train.batch_size, settings.seed, rank=ranks.rank(), world=ranks.world())
         self.loader = DataLoader(
             samples,
@@ -229,7 +233,9 @@ class Trainer:
         best = best_epoch(history)
         if best and state["best"]:
             scores = best.model_dump(include={"epoch", "dice", "iou"})
-            provenance = Provenance(fold=self.fold, held_out=state["held_out"], **scores)
+            provenance = Provenance(
+                fold=self.fold, held_out=state["held_out"], learned=state.get("learned"), **scores
+            )
             if not self._has_written(provenance):
                 save_weights(self.run.best(self.fold), state["best"], self.settings, provenance)
         write_history(self.run.history(self.fold), history)

@@ -25,6 +25,7 @@ class TrainingState:
         precision: resolved, not "auto".
         fold: number of the fold.
         held_out: hash of the names of the held-out photos.
+        learned: the cars that the network will have learned, those of its starting weights too; None if unknown.
 
     Attributes:
         ema: exponential moving average of the weights, None without one.
@@ -38,12 +39,20 @@ class TrainingState:
     """
 
     def __init__(
-        self, network: nn.Module, settings: Train, precision: Precision, *, fold: int, held_out: str
+        self,
+        network: nn.Module,
+        settings: Train,
+        precision: Precision,
+        *,
+        fold: int,
+        held_out: str,
+        learned: tuple[str, ...] | None = None,
     ) -> None:
         from timm.utils import ModelEmaV3  # see folds/networks/pretrained.py
 
         self.fold = fold
         self.held_out = held_out
+        self.learned = learned
         self.network = network
         self.device = next(network.parameters()).device
         self.ema = ModelEmaV3(network, decay=settings.ema, use_warmup=True) if settings.ema else None
@@ -104,6 +113,7 @@ class TrainingState:
         return {
             "fold": self.fold,
             "held_out": self.held_out,
+            "learned": self.learned,
             "network": self.network.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
@@ -129,6 +139,7 @@ class TrainingState:
             raise ValueError(f"it is the state of fold {saved['fold']}")
         if saved["held_out"] != self.held_out:
             raise ValueError("it was trained with another split")
+        self.learned = saved.get("learned")  # not in older files
         self.network.load_state_dict(saved["network"])
         if self.ema:
             self.ema.module.load_state_dict(saved["ema"])

@@ -2,31 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
 
 from competition.command import Failure
-from competition.files import sha256
 from competition.hint import hint
 from competition.run.folder import RunFolder, run_at
 from competition.run.records import CV, Environment
-from competition.settings.schema import Inference, Settings
+from competition.settings.schema import Settings
 from folds.checkpoint import load_provenance
 from folds.split import read_folds
 from inference.choice import choose, weights_by_name, with_weight
-from inference.engine.ensemble import load_ensembles
-from inference.engine.trained_model import TrainedModel
-from inference.members import checkpoints
-from inference.shards import facts_of, require_unchanged
-
-# Facts of a prediction that change no more than the last bits of a probability, which a level hardly ever shows.
-UNIMPORTANT = ("batch_size", "shard", "threads")
+from inference.members import checkpoints, print_unfinished
+from inference.networks import Networks
 
 
 @dataclass(frozen=True)
-class TrainedFolds:
-    """Folds of a run that predict together, on one device.
+class TrainedFolds(Networks):
+    """Folds of a run that predict together.
 
     Attributes:
         run: the run.
@@ -34,9 +28,6 @@ class TrainedFolds:
         left_out: the folds that are not trained.
         members: the runs that predict: the run itself, or the members of a combined run.
         weights: the weight of each member.
-        threshold: the lowest probability of the object: of the settings, else chosen by the CV, else 0.5.
-        inference: the settings.
-        device: where to predict.
     """
 
     run: RunFolder
@@ -44,14 +35,21 @@ class TrainedFolds:
     left_out: Sequence[int]
     members: Sequence[RunFolder]
     weights: Sequence[float]
-    threshold: float
-    inference: Inference
-    device: torch.device
 
     @property
-    def batch_size(self) -> int:
-        """Photos in each call of the networks: one on a CPU, which predicts a batch no faster."""
-        return 1 if self.device.type == "cpu" else self.inference.batch_size
+    def paths(self) -> list[Path]:
+        """The checkpoints."""
+        return [path for fold in self.folds for path in checkpoints(self.members, fold)]
+
+    @property
+    def shares(self) -> list[float]:
+        """The weight of each member."""
+        return list(weights_by_name(self.members, tuple(self.weights)).values())
+
+    @property
+    def cutouts(self) -> Path:
+        """The folder for cut-outs."""
+        return self.run.cutouts
 
     def describe(self) -> str:
         """For people: ``fold 0 of run x (Dice 0.993)``."""
@@ -60,31 +58,11 @@ class TrainedFolds:
         mean = f"{'mean ' if len(dice) > 1 else ''}Dice {sum(dice) / len(dice):.3f}"
         return f"{folds} of run {self.run.name} ({mean})"
 
-    def facts(self) -> dict[str, Any]:
-        """What decides the levels of a photo."""
-        facts = facts_of(self.inference, self.device)
-        return {
-            **{name: value for name, value in facts.items() if name not in UNIMPORTANT},
-            "checkpoints": [sha256(path) for fold in self.folds for path in checkpoints(self.members, fold)],
-            "member_weights": list(weights_by_name(self.members, tuple(self.weights)).values()),
-            "threshold": self.threshold,
-        }
-
-    def load(self) -> TrainedModel:
-        """Load the networks."""
-        paths = [path for fold in self.folds for path in checkpoints(self.members, fold)]
-        digests = {path: sha256(path) for path in paths}
-        how = self.inference.model_copy(update={"batch_size": self.batch_size})
-        weights = [*self.weights] * len(self.folds)
-        ensembles = load_ensembles(paths, how, device=self.device, member_weights=weights)
-        require_unchanged(digests)
-        if len(ensembles) > 1:
-            names = " and ".join(member.called for member in self.members)
-            raise Failure(
-                f"the networks of run {self.run.name} have different input sizes, which only score and predict "
-                f"average; use one of its runs: {names}"
-            )
-        return TrainedModel(ensembles[0], self.threshold, self.batch_size)
+    def print_notes(self) -> None:
+        """Print which folds are left out, and which are not trained to the end."""
+        if self.left_out:
+            print(f"note: not trained, so left out: {', '.join(f'fold {fold}' for fold in self.left_out)}")
+        print_unfinished(self.members, self.folds)
 
 
 def trained_folds(
@@ -112,4 +90,4 @@ def trained_folds(
     for fold in wanted:
         checkpoints(members, fold)  # complains about one that is missing
     left_out = [] if only is not None else [fold for fold in known if fold not in trained]
-    return TrainedFolds(run, wanted, left_out, members, weights, threshold, settings.inference, device)
+    return TrainedFolds(threshold, settings.inference, device, run, wanted, left_out, members, weights)

@@ -13,8 +13,9 @@ from competition.settings.resolve import load_yaml, merge, resolve
 from competition.settings.schema import Settings
 from folds.begin import main as begin
 from folds.checkpoint import load_state, load_weights
-from folds.sources import pseudo_label_file, split_source, starting_weights
+from folds.sources import pseudo_label_file, split_source
 from folds.split import photos_by_fold
+from folds.start import starting_weights
 from folds.train import main as train
 from folds.train import make_trainer
 
@@ -104,7 +105,7 @@ def test_a_source_whose_split_changes_later_is_rejected(tiny_data: Path, source:
         ("--fold 1", r"fold 1 of .*small, .*, is not trained; train it first: make train FOLD=1 RUN=.*/small"),
         ("--all", r"fold 1 of .*small, .*, is not trained; train it first: make train FOLD=1 RUN=.*/small"),
         ("--fold 2", "there is no fold 2 among 2; FOLD is 0 to 1"),
-        ("--fold 0 network.width=8", r"network.width is 8, but 4 in .*small, .*; set SET=network.width=4"),
+        ("--fold 0 network.width=8", r"small.* do not fit network.width=8; set SET=\"network.width=4\" to use them"),
         ("--fold 0 network.init_from=other", r"no split runs/other/folds.csv .*; .*: make cv RUN=other"),
     ],
 )
@@ -131,8 +132,8 @@ def test_a_run_that_has_another_split_is_rejected(tiny_data: Path, source: RunFo
 def test_starting_weights_only_need_the_same_architecture(source: RunFolder, run: RunFolder) -> None:
     settings = load_weights(source.best(0))[1]
     changes = {"network": {"init_from": str(source.root), "weights": "hub", "freeze": 2}}
-    assert starting_weights(run, resolve(merge(settings.model_dump(), changes)), 0)
-    assert starting_weights(run, settings, 0) is None
+    assert starting_weights(run, resolve(merge(settings.model_dump(), changes)), 0, [])
+    assert starting_weights(run, settings, 0, []) is None
 
 
 def test_pseudo_labels_of_another_orientation_are_rejected(source: RunFolder, run: RunFolder) -> None:

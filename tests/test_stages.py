@@ -15,7 +15,7 @@ from competition.run.folder import RunFolder
 from competition.run.records import Epoch
 from competition.settings.resolve import load_settings
 from folds.begin import main as begin
-from folds.checkpoint import load_weights
+from folds.checkpoint import load_provenance, load_weights
 from folds.samples import Samples
 from folds.stages import first_stage_named
 from folds.train import first_network, fit
@@ -94,7 +94,8 @@ def test_a_fold_starts_from_the_best_weights_of_its_first_stage_and_no_other_spl
         with pytest.raises(Failure, match="the own stage"):
             train([*arguments_of(run, tiny_data, "first_stage.epochs=1"), "--fold", "0"])
     settings = load_settings(run.settings)
-    ours, best = first_network(run, settings, 0), load_weights(run.first_stage.best(0))[0]
+    (ours, start), best = first_network(run, settings, 0, []), load_weights(run.first_stage.best(0))[0]
+    assert start and start.learned == load_provenance(run.first_stage.best(0)).learned
     assert all(map(torch.equal, ours.state_dict().values(), best.state_dict().values()))
     needed = {run.first_stage.best(0), run.first_stage.last(0), run.first_stage.history(0)}
     assert needed <= {*of_networks(run), *of_state(run)}, "packed, it resumes elsewhere"

@@ -268,7 +268,8 @@ def test_history_best_weights_and_events(
     assert trainer.best == history[1]
     network, _, provenance = load_weights(trainer.run.best(0))
     held_out = trainer.validation.held_out
-    assert provenance == Provenance(fold=0, held_out=held_out, epoch=2, dice=0.8, iou=0.5)
+    learned = tuple(sorted({photo.car for photo in trainer.loader.dataset.photos}))
+    assert provenance == Provenance(fold=0, held_out=held_out, epoch=2, dice=0.8, iou=0.5, learned=learned)
     assert same_tensors(network.state_dict(), scored[0])
     assert not torch.equal(scored[0]["head.weight"], scored[1]["head.weight"])
     printed = capsys.readouterr().out.splitlines()
