@@ -96,6 +96,10 @@ class Trainer:
         if train.compile:
             network.compile(dynamic=False)  # in place: the names in its state stay as they are
         self.parallel = DistributedDataParallel(network) if ranks.world() > 1 else network
+        if isinstance(self.parallel, DistributedDataParallel):
+            # Running statistics are equal on all ranks after each update, so they need not be sent before it. The
+            # argument of this name is deprecated since torch 2.13, and the new one unknown to older versions.
+            self.parallel.broadcast_buffers = False
 
     @property
     def finished(self) -> bool:

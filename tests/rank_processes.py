@@ -159,6 +159,7 @@ def train_and_describe(root: Path, data: Path, tree: dict[str, Any], plain: bool
         if plain:
             trainer = with_plain_network(trainer)
         trainer.fit()
+        assert ranks.world() == 1 or not trainer.parallel.will_sync_module_buffers(), "no buffers are sent"
         states = [trainer.network.state_dict(), trainer.state.evaluated.state_dict()]
         hashes = ranks.all_gather([hash_of(state) for state in states])
         assert trainer.best is not None

@@ -173,6 +173,7 @@ def test_a_variant_that_cannot_be_trained_is_reported(done: Done, capsys: pytest
         (["--repeats", "0"], "use 1 to 4"),
         (["--minutes", "0"], "--minutes=0 is not above 0"),
         (["--set", "train.batch_size=auto"], "train.batch_size=auto may choose a different number for each variant"),
+        (["--set", "first_stage.epochs=1"], "use SET=first_stage.epochs=0"),
         (["--set", "network.init_from=first"], "network.init_from names a run whose folds have learned"),
         (["--set", "data.pseudo=first"], "data.pseudo names a run whose folds have learned"),
         (["--weights", "resnet34=x.pth"], "--weights takes ENCODER=FILE, of mobilenetv2_100 or tf_eff.*'resnet34=x"),

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from torch import nn
 
-from benchmarks import foreground, host_path, openmp, rle, scale, score, usual
+from benchmarks import compiled_training, foreground, host_path, openmp, rle, scale, score, usual
 from benchmarks.measure import Target, in_turns, median_ratio
 from benchmarks.watch import watch
 from competition import rle as codec
@@ -73,6 +74,15 @@ def test_openmp_trains_and_prints_a_table(tiny_data, tmp_path, monkeypatch, caps
     monkeypatch.setattr(openmp, "train", lambda *_: 17.0)
     openmp.main(["--data", str(tiny_data), "--threads", "2"])
     assert "2 trainings of 2 threads each" in capsys.readouterr().out
+
+
+def test_a_compiled_step_is_compared_with_an_eager_one(tiny_data, tmp_path, monkeypatch, capsys):
+    """Torch traces the network, and runs what it has traced without compiling it, which would take minutes."""
+    monkeypatch.chdir(tmp_path)
+    compile_it = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **given: compile_it(module, backend="eager", **given))
+    compiled_training.main(["--data", str(tiny_data), "--presets", "demo", "--steps", "1"])
+    assert "eager / compiled" in capsys.readouterr().out
 
 
 def test_make_bench_runs_every_program_and_nothing_else():

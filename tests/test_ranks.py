@@ -147,16 +147,18 @@ def test_two_ranks_have_equal_weights_and_the_score_of_one(tiny_data: Path, tmp_
 
 
 def test_one_rank_resumes_after_a_rank_was_killed(tiny_data: Path, tmp_path: Path) -> None:
+    """In the second of two stages, after one epoch of the first."""
     run = RunFolder(tmp_path / "run")
-    call = training(run, tiny_data)
+    call = [*training(run, tiny_data), "first_stage={epochs: 1, batch_size: 2, crop: [16, 32]}"]
     (first, out, err), (second, _, _) = run_ranks(2, train_and_kill, call, 1, 7, folder=tmp_path / "two")
     assert (first, second, err) == (1, -signal.SIGKILL, "")
     assert "fold 0 begins: 8 images, 2 x CPU" in out
     state = load_state(run.last(0))
-    assert (state["epoch"], state["update"]) == (1, 2), "every step is saved"
+    assert (state["epoch"], state["update"]) == (0, 2), "every step is saved"
+    assert len(run.first_stage.history(0).read_text().splitlines()) == 1
     [(status, out, err)] = run_ranks(1, command, "folds.train", call, folder=tmp_path / "one")
     assert (status, err) == (0, "")
-    assert "fold 0 resumes in epoch 2" in out
+    assert "fold 0 resumes in epoch 1" in out
     assert [json.loads(line)["epoch"] for line in run.history(0).read_text().splitlines()] == [1, 2, 3]
 
 

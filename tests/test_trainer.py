@@ -22,7 +22,7 @@ from competition.metrics import Scores
 from competition.run.folder import RunFolder
 from competition.run.records import Epoch, read_history
 from competition.settings.resolve import merge, resolve
-from folds import losses
+from folds import losses, ranks
 from folds import trainer as trainer_module
 from folds.begin import ensure_split
 from folds.checkpoint import Provenance, State, load_provenance, load_state, load_weights
@@ -238,6 +238,17 @@ def test_cudnn_times_its_algorithms_in_training_only(
     trainer.fit()
     assert seen == {(True, True), (False, False)}
     assert not cudnn.benchmark
+
+
+def test_statistics_that_are_synchronized_are_not_averaged(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On GPUs each forward pass synchronizes them (SyncBatchNorm)."""
+    trainer, averaged = trainer_of(tiny_data, tmp_path, epochs=1), []
+    monkeypatch.setattr(ranks, "average_statistics", averaged.append)
+    for trainer.synchronized in (True, False):
+        trainer.train_step(iter(trainer.loader))
+    assert averaged == [trainer.network]
 
 
 # Files.
