@@ -21,6 +21,7 @@ from inference.engine.ensemble import FLIPS, Ensemble
 from inference.engine.host_masks import Thresholded, level_of
 from inference.engine.runtime import precision_of, resolve_engine
 from inference.engine.stream import map_masks
+from inference.engine.trial_export import with_able_engine
 
 
 def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, threshold: float) -> Scores:
@@ -37,8 +38,8 @@ def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, t
     require_held_out(run, provenance.fold, model)
     data = data_of(run, data_folder, settings)
     held_out = photos_by_fold(run.folds, data.train)[provenance.fold]
-    how = settings.inference
     device = pick_device()
+    how = with_able_engine(settings.inference, device, [run])
     ensemble = Ensemble(
         [network],
         Frame.of(settings.input),

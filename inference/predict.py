@@ -26,6 +26,7 @@ from inference.cv.gains import format_weights
 from inference.engine.ensemble import Ensemble
 from inference.engine.host_masks import Thresholded, level_of
 from inference.engine.stream import map_masks
+from inference.engine.trial_export import with_able_engine
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members, print_unfinished
 from inference.shards import (
     Count,
@@ -97,14 +98,14 @@ def predict(
     deadline: Deadline,
 ) -> None:
     """Write a submission and its record to a place; finished shards of an interrupted call are reused."""
-    how, photos, root = settings.inference, data.submission_photos, str(data.root.resolve())
+    photos, root, device = data.submission_photos, str(data.root.resolve()), pick_device()
+    how = with_able_engine(settings.inference, device, members)
     folds = sorted(set(read_folds(run.folds).values()))
     threshold, weights = choose(how, members, CV.read_if_exists(run.cv))
     members, weights = with_weight(members, weights)
     networks = [path for fold in folds for path in checkpoints(members, fold)]
     print_unfinished(members, folds)
     digests = {path: sha256(path) for path in networks}
-    device = pick_device()
     facts = SubmissionFacts(
         images=len(photos),
         folds=len(folds),

@@ -26,6 +26,7 @@ from folds.split import photos_by_fold
 from inference.choice import choose, with_weight
 from inference.engine.host_masks import Prediction, full_size, level_of, threshold_at
 from inference.engine.stream import map_in_threads, predict_photos
+from inference.engine.trial_export import with_able_engine
 from inference.members import add_member_arguments, checkpoints, one_at_a_time, open_members
 from inference.shards import Count, Load, MeasuredRow, ShardedJob, facts_of, read_numbers, write_with_numbers
 from submissions import submission_file
@@ -46,7 +47,8 @@ def pseudo_label(
     run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder], deadline: Deadline
 ) -> None:
     """Write the run's pseudo-labels, one file per fold; finished shards of an interrupted call are reused."""
-    how = settings.inference
+    device = pick_device()
+    how = with_able_engine(settings.inference, device, members)
     cv = CV.read_if_exists(run.cv)
     folds = list(photos_by_fold(run.folds, data.train))
     photos = photos_to_label(data)
@@ -54,7 +56,6 @@ def pseudo_label(
     used = {fold: with_weight(members, choices[fold].member_weights) for fold in folds}
     networks = {fold: checkpoints(used[fold][0], fold) for fold in folds}
     digests = {path: sha256(path) for paths in networks.values() for path in paths}
-    device = pick_device()
     facts = {
         **facts_of(how, device),
         "photos": fingerprint_of(photos),

@@ -39,6 +39,7 @@ from inference.cv.out_of_fold import Choices, OutOfFold, OutOfFoldJob
 from inference.cv.summary import fold_score, spread, threshold_tuning
 from inference.cv.tuning import effective, thresholds, tune_threshold, tune_weights
 from inference.engine.runtime import resolve_engine
+from inference.engine.trial_export import with_able_engine
 from inference.members import add_member_arguments, one_at_a_time, open_members
 from inference.shards import key_of
 from submissions import submission_file
@@ -64,7 +65,7 @@ def score_run(
 ) -> None:
     """Write oof.csv.gz, oof_scores.csv and cv.json, and print the CV."""
     require_same_data(run, data)
-    how = settings.inference
+    how = with_able_engine(settings.inference, pick_device(), members)
     threshold, weights = choose(how, members, cv=None)
     used, weights = with_weight(members, weights)
     tried = [equal(len(used)), weights] if given_weights(how, members) else grid(len(used))

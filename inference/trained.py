@@ -14,6 +14,7 @@ from competition.settings.schema import Settings
 from folds.checkpoint import load_provenance
 from folds.split import read_folds
 from inference.choice import choose, weights_by_name, with_weight
+from inference.engine.trial_export import with_able_engine
 from inference.members import checkpoints, print_unfinished
 from inference.networks import Networks
 
@@ -81,7 +82,8 @@ def trained_folds(
     for fold in only or ():
         if fold not in known:
             raise Failure(f"run {run.name} has no fold {fold}; its folds are {', '.join(map(str, known))}")
-    threshold, weights = choose(settings.inference, members, CV.read_if_exists(run.cv))
+    how = with_able_engine(settings.inference, device, members)
+    threshold, weights = choose(how, members, CV.read_if_exists(run.cv))
     members, weights = with_weight(members, weights)
     trained = [fold for fold in known if all(member.best(fold).is_file() for member in members)]
     wanted = trained if only is None else list(dict.fromkeys(only))
@@ -90,4 +92,4 @@ def trained_folds(
     for fold in wanted:
         checkpoints(members, fold)  # complains about one that is missing
     left_out = [] if only is not None else [fold for fold in known if fold not in trained]
-    return TrainedFolds(threshold, settings.inference, device, run, wanted, left_out, members, weights)
+    return TrainedFolds(threshold, how, device, run, wanted, left_out, members, weights)

@@ -17,6 +17,7 @@ pseudo/fold<n>.csv.gz               pseudo-labels of the test set by the network
 oof/, shards/, pseudo/shards/       finished parts of a score, submission or pseudo-labels that are not complete
 cutouts/                            photos that were cut out
 <run>.onnx                          the networks as one ONNX model
+engine.json                         whether onnxruntime can compute the networks
 report.html
 README.md, SHA256SUMS               of a packed run: model card and checksums
 """
@@ -194,6 +195,11 @@ class RunFolder(Predicted):
     def exported(self, fold: int | None = None) -> Path:
         """The ONNX file of all trained folds, or of one."""
         return self.root / f"{self.name}{'' if fold is None else f'-fold{fold}'}.onnx"
+
+    @property
+    def trial_export(self) -> Path:
+        """Whether onnxruntime can compute the networks."""
+        return self.root / "engine.json"
 
     @property
     def report(self) -> Path:

@@ -30,7 +30,7 @@ class OnnxNetwork:
         except Failure:
             raise
         except Exception as error:  # of the exporter, which raises many types, or of onnxruntime
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise Failure(
                 f"onnxruntime cannot compute this network ({reason}); let torch do it: SET=inference.engine=torch"
             ) from error

@@ -1,0 +1,100 @@
+"""The engine of a run whose networks onnxruntime may not be able to compute."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from trained_run import Trained
+
+from competition.files import read_json, write_json
+from competition.run.records import CV, SubmissionRecord
+from competition.settings.resolve import load_settings
+from competition.settings.schema import Inference, Settings
+from inference.engine import trial_export
+from inference.engine.trial_export import with_able_engine
+from inference.predict import main as predict
+from inference.score import main as score
+from inference.trained import trained_folds
+
+CPU = torch.device("cpu")
+AUTO = Inference()
+
+
+@pytest.fixture(autouse=True)
+def without_bf16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A processor without bf16, and no trials before."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    trial_export._try.cache_clear()
+    yield
+    trial_export._try.cache_clear()
+
+
+class Entropy(nn.Module):
+    """Computes with an operation that torch's exporter does not know."""
+
+    divisor = 8
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.special.entr(pixels.float().mean(dim=1, keepdim=True))
+
+
+class FirstOnly(nn.Module):
+    """Is exported with the number of images that it is traced with."""
+
+    divisor = 8
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.float().mean(dim=1, keepdim=True) + torch.arange(len(pixels)).view(-1, 1, 1, 1)
+
+
+def test_a_trial_is_kept_until_the_network_or_a_package_changes(trained: Trained) -> None:
+    assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
+    made = read_json(trained.run.trial_export)
+    assert made["problem"] == ""
+    assert set(made["packages"].values()).isdisjoint({""})
+    write_json(trained.run.trial_export, made | {"problem": "it was so before"})
+    assert with_able_engine(AUTO, CPU, [trained.run]).engine == "torch"
+    for spoiled in (json.dumps(made | {"problem": "x", "packages": {}}), "{", json.dumps(made | {"problem": 1})):
+        trained.run.trial_export.write_text(spoiled)
+        assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
+        assert read_json(trained.run.trial_export) == made
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"), [(Entropy, "onnxruntime cannot compute this network"), (FirstOnly, "differ")]
+)
+def test_torch_computes_what_onnxruntime_cannot(
+    trained: Trained,
+    network: type[nn.Module],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def other(settings: Settings, pretrained: bool = True) -> nn.Module:
+        del pretrained
+        return network()
+
+    monkeypatch.setattr(trial_export, "make_network", other)
+    chosen = with_able_engine(AUTO, CPU, [trained.run])
+    assert chosen.engine == "torch"
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"note: torch computes the networks of run {trained.run.name}, because ")
+    assert reason in printed
+    assert printed.count("\n") == 1
+    by_hand = Inference(engine="onnxruntime")
+    assert with_able_engine(by_hand, CPU, [trained.run]) is by_hand
+
+
+def test_all_commands_choose_the_same_engine(trained: Trained) -> None:
+    assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
+    found = read_json(trained.run.trial_export)
+    write_json(trained.run.trial_export, found | {"problem": "an operation is missing"})
+    quickly = [*trained.arguments, "--set", "inference.tta=[identity]"]
+    score(quickly)
+    predict(quickly)
+    assert CV.read(trained.run.cv).engine == "torch"
+    assert SubmissionRecord.read(trained.run.submission_record).engine == "torch"
+    folds = trained_folds(trained.run, load_settings(trained.run.settings), CPU)
+    assert folds.facts()["engine"] == "torch"
