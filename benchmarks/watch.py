@@ -31,6 +31,11 @@ class Watched:
         """Resident memory after a part of the time, in [0, 1]."""
         return self.memory[min(len(self.memory) - 1, int(part * len(self.memory)))] / 1e6 if self.memory else 0.0
 
+    def memory_mb_of(self, size: int) -> float:
+        """Resident memory when ``disk`` had first returned a size; at the end if it never did."""
+        reached = (memory for memory, disk in zip(self.memory, self.disk, strict=False) if disk >= size)
+        return next(reached, self.memory[-1]) / 1e6
+
     @property
     def peak_mb(self) -> float:
         """The largest resident memory of a sample."""
@@ -47,6 +52,7 @@ def watch(
     *arguments: object,
     disk: Callable[[], int] = nothing,
     kill_after: float | None = None,
+    kill_at: int | None = None,
     threads: int | None = None,
 ) -> Watched:
     """Run ``python -m MODULE ARGUMENTS`` to its end, or until it is killed.
@@ -54,8 +60,9 @@ def watch(
     Args:
         module: a module of this project.
         arguments: its command line.
-        disk: returns the bytes on disk.
+        disk: returns the bytes on disk, or another size that grows.
         kill_after: seconds until SIGKILL; None does not kill.
+        kill_at: SIGKILL when ``disk`` returns so much; None does not kill.
         threads: OpenMP threads; None keeps the default.
     """
     seen, start = Watched(), time.perf_counter()
@@ -64,7 +71,8 @@ def watch(
     with tempfile.TemporaryFile("w+") as output:
         process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
-            if kill_after is not None and time.perf_counter() - start >= kill_after:
+            late = kill_after is not None and time.perf_counter() - start >= kill_after
+            if late or (kill_at is not None and seen.disk and seen.disk[-1] >= kill_at):
                 process.send_signal(signal.SIGKILL)
                 break
             try:
@@ -75,7 +83,7 @@ def watch(
             time.sleep(INTERVAL)
         status = process.wait()
         seen.seconds = time.perf_counter() - start
-        seen.killed = status == -signal.SIGKILL and kill_after is not None
+        seen.killed = status == -signal.SIGKILL and (kill_after, kill_at) != (None, None)
         if status and not seen.killed:
             output.seek(0)
             lines = output.read().split("\n")

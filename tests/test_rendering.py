@@ -14,8 +14,9 @@ from PIL import Image
 
 from competition.command import Failure
 from competition.images import Pixels
+from inference.cutouts import rendering
 from inference.cutouts.foreground import foreground
-from inference.cutouts.rendering import EDGE, KINDS, alpha_of, crop_box, render, require_kind
+from inference.cutouts.rendering import EDGE, KINDS, Renderer, alpha_of, crop_box, render, require_kind
 from inference.engine.host_masks import level_of
 
 SHAPE = (60, 90)
@@ -141,6 +142,17 @@ def test_rgba_has_the_cleaned_colours_and_the_soft_edge() -> None:
     opaque = picture[..., 3] == 255
     assert opaque.any()
     assert np.array_equal(picture[opaque][:, :3], photo[opaque])
+
+
+def test_pictures_of_one_photo_share_opacity_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo, levels = photo_of(SHAPE), ellipse(SHAPE)
+    kinds = [*KINDS, "white", "black"]
+    apart = [render(photo, levels, 0.5, kind) for kind in kinds]
+    calls: list[int] = []
+    monkeypatch.setattr(rendering, "foreground", lambda *arguments: calls.append(1) or foreground(*arguments))
+    renderer = Renderer(photo, levels, 0.5)
+    assert all(np.array_equal(renderer.render(kind), picture) for kind, picture in zip(kinds, apart, strict=True))
+    assert len(calls) == 1
 
 
 def test_soft_is_the_levels() -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from competition.images import Pixels, color_profile_of
 from competition.photo import Photo
-from inference.cutouts.rendering import crop_box, render
+from inference.cutouts.rendering import Renderer, crop_box
 
 MARGIN = 0.05  # of a crop, a fraction of the object's longer side
 COMPRESSION = 3  # of zlib: 6, the default, takes twice as long and saves a tenth
@@ -27,16 +27,17 @@ def draw(photo: Photo, levels: Pixels, threshold: float, kinds: list[str], *, cr
         kinds: of ``inference.cutouts.rendering``.
         crop: cut the pictures to the object and a margin.
     """
-    pixels, profile = photo.read(), color_profile_of(photo.path)
+    renderer, profile = Renderer(photo.read(), levels, threshold), color_profile_of(photo.path)
     rows, columns = crop_box(levels, threshold, MARGIN) if crop else (slice(None), slice(None))
     files = []
     for kind in kinds:
-        picture = render(pixels, levels, threshold, kind)[rows, columns]
-        files.append(_png(picture, profile if picture.ndim == 3 else None))
+        picture = renderer.render(kind)[rows, columns]
+        files.append(png(picture, profile if picture.ndim == 3 else None))
     return files
 
 
-def _png(picture: Pixels, profile: bytes | None) -> bytes:
+def png(picture: Pixels, profile: bytes | None) -> bytes:
+    """A PNG file with a color profile."""
     content = io.BytesIO()
     Image.fromarray(picture).save(content, format="PNG", compress_level=COMPRESSION, icc_profile=profile)
     return content.getvalue()

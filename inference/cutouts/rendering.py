@@ -1,6 +1,7 @@
 """Pictures of a prediction: a cut-out with soft edges, the object on a colour, a mask, the levels, an overlay."""
 
 from contextlib import suppress
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -26,29 +27,53 @@ def require_kind(kind: str) -> None:
         _colour(kind)
 
 
-def render(photo: Pixels, levels: Pixels, threshold: float, kind: str) -> Pixels:
-    """Draw a picture.
+class Renderer:
+    """Draws the pictures of a photo. What several kinds need, opacity and clean colours, is computed once.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         levels: (H, W) uint8, the predicted levels at full size.
         threshold: pixels of the mask are at or above this probability.
-        kind: ``rgba``: the object with soft edges; ``mask``: 0 and 255; ``soft``: the levels; ``overlay``: the mask
-            drawn over the photo; or a colour, such as ``white`` or ``#ff8800``: the object on it.
-
-    Returns:
-        (H, W, 4) uint8 RGBA for ``rgba``, (H, W) uint8 for ``mask`` and ``soft``, else (H, W, 3) uint8 RGB.
     """
-    if kind == "soft":
-        return levels
-    if kind in ("mask", "overlay"):
-        mask = (levels >= level_of(threshold)).astype(np.uint8)
-        return mask * np.uint8(255) if kind == "mask" else _overlay(photo, mask)
-    alpha = alpha_of(levels, threshold)
-    colours = foreground(photo, alpha)
-    if kind == "rgba":
-        return np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)])
-    return _placed(colours, alpha, _colour(kind))
+
+    def __init__(self, photo: Pixels, levels: Pixels, threshold: float) -> None:
+        self.photo = photo
+        self.levels = levels
+        self.threshold = threshold
+
+    @cached_property
+    def alpha(self) -> Floats:
+        """The opacity, (H, W) float32 in [0, 1]."""
+        return alpha_of(self.levels, self.threshold)
+
+    @cached_property
+    def colours(self) -> Pixels:
+        """The colours without those of the background, (H, W, 3) uint8."""
+        return foreground(self.photo, self.alpha)
+
+    def render(self, kind: str) -> Pixels:
+        """Draw a picture.
+
+        Args:
+            kind: ``rgba``: the object with soft edges; ``mask``: 0 and 255; ``soft``: the levels; ``overlay``: the
+                mask drawn over the photo; or a colour, such as ``white`` or ``#ff8800``: the object on it.
+
+        Returns:
+            (H, W, 4) uint8 RGBA for ``rgba``, (H, W) uint8 for ``mask`` and ``soft``, else (H, W, 3) uint8 RGB.
+        """
+        if kind == "soft":
+            return self.levels
+        if kind in ("mask", "overlay"):
+            mask = (self.levels >= level_of(self.threshold)).astype(np.uint8)
+            return mask * np.uint8(255) if kind == "mask" else _overlay(self.photo, mask)
+        if kind == "rgba":
+            return np.dstack([self.colours, np.rint(self.alpha * 255).astype(np.uint8)])
+        return _placed(self.colours, self.alpha, _colour(kind))
+
+
+def render(photo: Pixels, levels: Pixels, threshold: float, kind: str) -> Pixels:
+    """Draw one picture of a photo, as a ``Renderer`` does."""
+    return Renderer(photo, levels, threshold).render(kind)
 
 
 def alpha_of(levels: Pixels, threshold: float, edge: float = EDGE) -> Floats:
