@@ -107,6 +107,7 @@ def test_bad_photos_are_named_at_the_end(trained: Trained, photos: Path, tmp_pat
         (["{photos}", "--fold", "5"], "run small has no fold 5; its folds are 0, 1"),
         (["{photos}", "--set", "train.lr=1"], "run small was made with other settings"),
         (["{photos}", "--out", "{photos}/out"], "lies inside .*My Photos"),
+        (["{photos}", "--out", "{photos}/Köln/IMG 1.JPG"], r"OUT=.*JPG is a file; name a folder"),
         (["{photos}", "--out", "{photos}/Köln/IMG 1.JPG/x"], "lies inside|cannot write"),
     ],
 )

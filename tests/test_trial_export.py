@@ -1,15 +1,11 @@
 """The engine of a run whose networks onnxruntime may not be able to compute."""
 
-import json
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
 from trained_run import Trained
 
-from competition.files import read_json, write_json
-from competition.run.records import CV, SubmissionRecord
+from competition.run.records import CV, SubmissionRecord, TrialExport
 from competition.settings.resolve import load_settings
 from competition.settings.schema import Inference, Settings
 from inference.engine import trial_export
@@ -23,12 +19,10 @@ AUTO = Inference()
 
 
 @pytest.fixture(autouse=True)
-def without_bf16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor without bf16, and no trials before."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
-    trial_export._try.cache_clear()
-    yield
-    trial_export._try.cache_clear()
+    monkeypatch.setattr(trial_export, "_tried", {})
 
 
 class Entropy(nn.Module):
@@ -51,15 +45,17 @@ class FirstOnly(nn.Module):
 
 def test_a_trial_is_kept_until_the_network_or_a_package_changes(trained: Trained) -> None:
     assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
-    made = read_json(trained.run.trial_export)
-    assert made["problem"] == ""
-    assert set(made["packages"].values()).isdisjoint({""})
-    write_json(trained.run.trial_export, made | {"problem": "it was so before"})
+    file = trained.run.trial_export
+    made = TrialExport.read(file)
+    assert made.problem == ""
+    assert None not in made.packages.values()
+    made.model_copy(update={"problem": "it was so before"}).write(file)
     assert with_able_engine(AUTO, CPU, [trained.run]).engine == "torch"
-    for spoiled in (json.dumps(made | {"problem": "x", "packages": {}}), "{", json.dumps(made | {"problem": 1})):
-        trained.run.trial_export.write_text(spoiled)
-        assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
-        assert read_json(trained.run.trial_export) == made
+    made.model_copy(update={"problem": "it was so before", "packages": {}}).write(file)
+    assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
+    file.write_text("{")
+    assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
+    assert TrialExport.read(file) == made
 
 
 @pytest.mark.parametrize(
@@ -89,8 +85,8 @@ def test_torch_computes_what_onnxruntime_cannot(
 
 def test_all_commands_choose_the_same_engine(trained: Trained) -> None:
     assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
-    found = read_json(trained.run.trial_export)
-    write_json(trained.run.trial_export, found | {"problem": "an operation is missing"})
+    found = TrialExport.read(trained.run.trial_export)
+    found.model_copy(update={"problem": "an operation is missing"}).write(trained.run.trial_export)
     quickly = [*trained.arguments, "--set", "inference.tta=[identity]"]
     score(quickly)
     predict(quickly)

@@ -14,6 +14,7 @@ from competition.command import Failure, os_reason
 from competition.files import read_json, write_json, write_text
 from competition.hint import hint
 from competition.run.folder import RunFolder, variables_of
+from competition.settings.schema import Network
 
 
 class Record(BaseModel):
@@ -253,6 +254,22 @@ class Epoch(Record):
     dice: float | None = None
     iou: float | None = None
     best: bool = False
+
+
+class TrialExport(Record):
+    """engine.json: whether onnxruntime can compute a network, tried with an untrained copy.
+
+    Attributes:
+        network: the settings of the network.
+        packages: version of each package that decides it, None if it is not installed.
+        problem: why onnxruntime cannot; empty if it can.
+    """
+
+    advice: ClassVar[str] = "remove it"
+
+    network: Network
+    packages: dict[str, str | None]
+    problem: str
 
 
 def read_history(path: Path) -> list[Epoch]:

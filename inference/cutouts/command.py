@@ -64,6 +64,8 @@ def cut_out(options: Namespace, order: Order, who: str, load: Callable[[], Model
     """
     if not options.photos:
         raise Failure("no photos are named; name a photo, a folder or a pattern: make cutout PHOTOS=path")
+    if order.out.exists() and not order.out.is_dir():
+        raise Failure(f"OUT={order.out} is a file; name a folder for the pictures")
     require_outside(order.out, options.photos)
     found = find_photos(options.photos)
     if found.unread:

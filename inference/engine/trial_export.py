@@ -7,15 +7,14 @@ choose the same engine. It is kept in the folder of the run: commands that have 
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
 from competition.command import Failure
-from competition.files import read_json, write_json
+from competition.packages import installed
 from competition.run.folder import RunFolder
+from competition.run.records import TrialExport
 from competition.settings.resolve import load_settings
 from competition.settings.schema import Inference, Settings
 from folds.frame import Frame
@@ -26,6 +25,8 @@ from inference.engine.runtime import resolve_engine
 PACKAGES = ("torch", "timm", "onnx", "onnxruntime")
 LARGEST = 8  # sides of the frame of a trial, in multiples of the network's divisor: a large one takes long
 TOLERANCE = 1e-3  # of logits, relative to the largest; usual differences are below 1e-5
+
+_tried: dict[str, str] = {}  # by settings: several runs may have the same network
 
 
 def with_able_engine(how: Inference, device: torch.device, runs: Sequence[RunFolder]) -> Inference:
@@ -45,25 +46,21 @@ def with_able_engine(how: Inference, device: torch.device, runs: Sequence[RunFol
 def problem_of(run: RunFolder) -> str:
     """Why onnxruntime cannot compute the networks of a run; empty if it can."""
     settings = load_settings(run.settings)
-    facts = {
-        "network": settings.network.model_dump(mode="json"),
-        "packages": {each: _version(each) for each in PACKAGES},
-    }
-    kept: dict[str, Any] = {}
-    with suppress(Failure):  # no trial yet, or a damaged file
-        kept = read_json(run.trial_export)
-    if {name: kept.get(name) for name in facts} == facts and isinstance(kept.get("problem"), str):
-        return str(kept["problem"])
-    problem = _try(settings.model_dump_json(include={"network", "input"}))
+    packages = {name: installed(name)[1] for name in PACKAGES}
+    with suppress(Failure):  # a damaged file is written again
+        kept = TrialExport.read_if_exists(run.trial_export)
+        if kept and (kept.network, kept.packages) == (settings.network, packages):
+            return kept.problem
+    chosen = settings.model_dump_json(include={"network", "input"})
+    if chosen not in _tried:
+        _tried[chosen] = _try(settings)
     with suppress(Failure):  # a folder that cannot be written to
-        write_json(run.trial_export, {**facts, "problem": problem})
-    return problem
+        TrialExport(network=settings.network, packages=packages, problem=_tried[chosen]).write(run.trial_export)
+    return _tried[chosen]
 
 
-@cache
-def _try(chosen: str) -> str:
+def _try(settings: Settings) -> str:
     """The problem of an untrained network with these settings; empty if it has none."""
-    settings = Settings.model_validate_json(chosen)
     network: Any = make_network(settings, pretrained=False).eval()
     height, width = (min(side, LARGEST * network.divisor) for side in (settings.input.height, settings.input.width))
     try:
@@ -78,10 +75,3 @@ def _try(chosen: str) -> str:
         return f"onnxruntime cannot compute this network ({' '.join(str(error).split())[:200]})"
     difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1))
     return "" if difference <= TOLERANCE else f"its logits by onnxruntime differ from torch's by {difference:.1e}"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
