@@ -144,6 +144,16 @@ def test_rgba_has_the_cleaned_colours_and_the_soft_edge() -> None:
     assert np.array_equal(picture[opaque][:, :3], photo[opaque])
 
 
+def test_a_thin_part_is_translucent_where_its_probability_is_low() -> None:
+    """Its ridge is neither opaque nor lost, although the levels do not rise there."""
+    heights = np.linspace(100, 160, SHAPE[0])
+    across = np.exp(-((np.arange(SHAPE[1]) - 45) ** 2) / 4)
+    alpha = alpha_of(np.rint(np.outer(heights, across)).astype(np.uint8), 0.5)[:, 45]
+    assert np.diff(alpha).min() >= 0
+    assert np.diff(alpha).max() < 0.1
+    assert 0 < alpha[0] < 0.5 < alpha[-1] < 1
+
+
 def test_pictures_of_one_photo_share_opacity_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     photo, levels = photo_of(SHAPE), ellipse(SHAPE)
     kinds = [*KINDS, "white", "black"]

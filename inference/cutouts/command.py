@@ -18,7 +18,7 @@ from inference.cutouts.model import Model
 from inference.cutouts.photos import Found, find_photos, require_outside
 from inference.cutouts.rendering import KINDS, require_kind
 
-VERSION = 1  # of the pictures; raise it when other pixels are drawn from the same levels
+VERSION = 2  # of the pictures; raise it when other pixels are drawn from the same levels
 
 
 def add_cutout_arguments(parser: ArgumentParser) -> None:

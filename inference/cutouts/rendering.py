@@ -95,7 +95,8 @@ def alpha_of(levels: Pixels, threshold: float, edge: float = EDGE) -> Floats:
     smooth = _without_steps(levels, level)
     alpha: Floats = smooth.astype(np.float32)
     alpha -= np.float32(level - 0.5)
-    alpha /= np.maximum(_slope(smooth), FLATTEST) * np.float32(edge * _scale(levels))
+    width = edge * _scale(levels)
+    alpha /= _steepest(_slope(smooth), width, _scale(levels)) * np.float32(width)
     alpha += np.float32(0.5)
     alpha *= np.float32(255)
     np.rint(np.clip(alpha, 0, 255, out=alpha), out=alpha)
@@ -137,6 +138,17 @@ def _without_steps(levels: Pixels, level: int) -> Pixels:
     rise = 255 / max(float(np.median(_slope(levels)[outline])), 1.0)
     sigma = (rise - STEEP * _scale(levels)) / 4
     return np.asarray(cv2.GaussianBlur(levels, (0, 0), sigma)) if sigma > 0.3 else levels
+
+
+def _steepest(slope: Floats, edge: float, scale: float) -> Floats:
+    """The largest slope beside each pixel, at least FLATTEST.
+
+    On the ridge of a thin part, such as an antenna, the levels do not rise, and it would be opaque or lost. Slopes
+    above 255 / edge count at their own pixel only: beside a steep outline the levels are 0 and 255 already.
+    """
+    around = 2 * round(scale) + 1
+    beside = np.minimum(cv2.dilate(slope, np.ones((around, around), np.uint8)), np.float32(255 / edge))
+    return np.maximum(np.maximum(slope, beside), FLATTEST)
 
 
 def _slope(levels: Pixels) -> Floats:
