@@ -148,7 +148,8 @@ def _steepest(slope: Floats, edge: float, scale: float) -> Floats:
     """
     around = 2 * round(scale) + 1
     beside = np.minimum(cv2.dilate(slope, np.ones((around, around), np.uint8)), np.float32(255 / edge))
-    return np.maximum(np.maximum(slope, beside), FLATTEST)
+    steepest: Floats = np.maximum(np.maximum(slope, beside), FLATTEST)
+    return steepest
 
 
 def _slope(levels: Pixels) -> Floats:
