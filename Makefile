@@ -204,8 +204,7 @@ train: $(READY) ## train FOLD of RUN; resumes
 	@$(RANKS) folds.train $(if $(FOLD),,--fold 0) $(OPTIONS)
 
 cv: $(READY) ## train every unfinished fold of RUN, then score
-	@$(RANKS) folds.train --all $(OPTIONS)
-	@$(RANKS) inference.score $(OPTIONS)
+	@$(RANKS) inference.cv $(OPTIONS)
 
 score: ## the cross-validation score of RUN, or of RUNS together
 predict: ## predict the test set with all folds of RUN, or of RUNS, and write the submission; resumes

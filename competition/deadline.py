@@ -7,8 +7,8 @@ from argparse import ArgumentParser, ArgumentTypeError
 
 from competition.command import Failure
 
-# The start of the hours, in seconds since 1970. make sets it to its own start, so that the commands of one `make cv`
-# share a deadline; a notebook sets it in its first cell.
+# The start of the hours, in seconds since 1970. make sets it to its own start, so that its targets share a
+# deadline; a notebook sets it in its first cell.
 STARTED = "CARVANA_STARTED"
 
 

@@ -21,6 +21,7 @@ MODULES = {
     "check": "competition.check",
     "folds": "folds.begin",
     "train": "folds.train",
+    "cv": "inference.cv",
     "score": "inference.score",
     "predict": "inference.predict",
     "pseudo": "inference.pseudo",
@@ -31,7 +32,6 @@ MODULES = {
     "report": "inference.report",
     "unpack": "competition.run.unpack",
 }
-CV = (("train", "--all"), ("score",))  # `make cv` is two commands
 TRAINED = {"folds", "train", "cv", "score", "predict", "pseudo"}  # they take settings, and compute on DEVICE
 WITH_DATA = TRAINED | {"validate", "masks", "submit", "report"}
 SWITCHES = {"HQ", "FORCE", "DRY_RUN", "STATE", "ALL"}
@@ -66,13 +66,9 @@ def _command(target: str, variables: Mapping[str, Value]) -> str:
     device = os.environ.get("DEVICE") if target in TRAINED else None
     environment = [f"DEVICE={shlex.quote(device)}"] if device else []
     if made is None and "-m" in start and _is_ours(start[start.index("-m") + 1 :]):
-        commands = CV if target == "cv" else ((target,),)
         if target == "train" and "FOLD" not in variables:
             variables = {"FOLD": "0", **variables}  # as the Makefile does
-        python = [*environment, shlex.quote(start[0]), "-m"]
-        return " && ".join(
-            " ".join([*python, MODULES[name], *more, *_options(variables)]) for name, *more in commands
-        )
+        return " ".join([*environment, shlex.quote(start[0]), "-m", MODULES[target], *_options(variables)])
     assignments = [
         f"{name}={shlex.quote(value if isinstance(value, str) else ' '.join(value))}"
         for name, value in variables.items()

@@ -1,21 +1,29 @@
 """Random changes of training samples: geometry for photo and mask, colours for the photo only."""
 
-import albumentations
+from typing import TYPE_CHECKING
+
 import cv2
 
 from competition.settings.schema import Augment
 
+if TYPE_CHECKING:  # slow to import: a command with nothing to train ends at once
+    import albumentations
 
-def augmentation(settings: Augment) -> albumentations.Compose:
+
+def augmentation(settings: Augment) -> "albumentations.Compose":
     """All random changes of a uint8 sample; the mask is interpolated like the photo and stays soft.
 
     The crop comes after the affine transform, whose border it would otherwise contain, and before the colours, which
     are then computed for fewer pixels.
     """
+    import albumentations
+
     return albumentations.Compose([*_geometry(settings), *_colours(settings)])
 
 
-def _geometry(settings: Augment) -> list[albumentations.BasicTransform]:
+def _geometry(settings: Augment) -> "list[albumentations.BasicTransform]":
+    import albumentations
+
     transforms: list[albumentations.BasicTransform] = [
         albumentations.HorizontalFlip(p=settings.flip),
         albumentations.Affine(
@@ -33,7 +41,9 @@ def _geometry(settings: Augment) -> list[albumentations.BasicTransform]:
     return transforms
 
 
-def _colours(settings: Augment) -> list[albumentations.BasicTransform]:
+def _colours(settings: Augment) -> "list[albumentations.BasicTransform]":
+    import albumentations
+
     # A transform with probability 0 still draws random numbers. The newer ones are left out at 0, so that adding them
     # did not change the samples of existing settings.
     transforms: list[albumentations.BasicTransform] = [

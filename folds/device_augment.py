@@ -5,14 +5,17 @@ OpenCV rounds positions to 1/32 of a pixel, and the colours are rounded once and
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import albumentations
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from competition.rle import Shape
+
+if TYPE_CHECKING:
+    import albumentations
 
 # A change: the six numbers of a matrix, the factors of the colours, the order in which they are applied, and grey.
 MATRIX, FACTORS, ORDER, GREY = slice(0, 6), slice(6, 10), slice(10, 14), 14
@@ -21,11 +24,13 @@ ADJUST = ("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_h
 UNCHANGED = (1.0, 1.0, 1.0, 0.0)
 
 
-def draw(transform: albumentations.Compose, shape: Shape) -> Tensor:
+def draw(transform: "albumentations.Compose", shape: Shape) -> Tensor:
     """The change that a seeded transform would apply to a sample of this shape: (15,) float64.
 
     The matrix takes the position (x, y) of a pixel of the result to its position in the sample.
     """
+    import albumentations  # see folds/augment.py
+
     change = np.array(NO_CHANGE)
     forward = np.eye(3)
     transform.py_random.random()  # albumentations draws a number for the composition itself

@@ -2,7 +2,8 @@
 
 ``torchrun --standalone --nproc-per-node=k -m -- MODULE ARGUMENTS`` does the same work. This launcher adds what users
 rely on: one line for an error, where torchrun adds a report of about 45 lines; the exit status of the command, where
-torchrun's is 1 even for a usage error; and training shares the cores, where torchrun sets one thread per process.
+torchrun's is 1 even for a usage error; and training shares the cores, as ``ranks.shared_cores`` says, where torchrun
+sets one thread per process.
 """
 
 import logging
@@ -15,7 +16,6 @@ from argparse import REMAINDER
 from collections.abc import Iterable, Sequence
 
 from competition.command import TERMINATED, Failure, parser, run_command
-from competition.cores import usable_cores
 
 # A rank needs time to save after SIGTERM. torch 2.11 does not read this variable: there the limit is 30 seconds, and
 # training resumes from the last save.
@@ -24,7 +24,7 @@ ENVIRONMENT = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120"}
 
 def launch(processes: int, module: str, arguments: Sequence[str]) -> None:
     """Run ``python -m module arguments`` in several processes and exit with their status."""
-    for name, value in {**ENVIRONMENT, **threads(processes, module)}.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Imported here: torch reads some of these variables when it is imported.
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -51,16 +51,6 @@ def launch(processes: int, module: str, arguments: Sequence[str]) -> None:
             sys.exit(128 + stop.sigval)
 
 
-def threads(processes: int, module: str) -> dict[str, str]:
-    """The number of threads of each process.
-
-    In training the processes share the cores. In prediction each has the threads of a single process: the last bits
-    of a network on a CPU depend on the number of threads, and masks must not depend on the number of processes.
-    """
-    cores = usable_cores()
-    return {} if module.startswith("inference.") else {"OMP_NUM_THREADS": str(max(1, cores // processes))}
-
-
 def status_of(exitcodes: Iterable[int]) -> int:
     """The exit status of the failed processes, except those that torchrun ended with SIGTERM after the first failure.
 
@@ -77,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a command in several processes."""
     arguments = parser("Run a command in several processes: one per GPU, or several on a CPU.")
     arguments.add_argument("--nproc", type=int, required=True, help="number of processes")
-    arguments.add_argument("module", help="folds.train, inference.score, .predict or .pseudo")
+    arguments.add_argument("module", help="folds.train, inference.cv, .score, .predict or .pseudo")
     arguments.add_argument("arguments", nargs=REMAINDER, help="the command's own arguments")
     options = arguments.parse_args(argv)
     if options.nproc < 1:

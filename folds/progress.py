@@ -2,13 +2,15 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from competition.run.records import Epoch
 from folds import ranks
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def step_bar(title: str, done: int, total: int) -> "tqdm[NoReturn]":
@@ -17,15 +19,17 @@ def step_bar(title: str, done: int, total: int) -> "tqdm[NoReturn]":
     return tqdm(total=total, initial=done, desc=title, unit="step", disable=hidden, leave=False)
 
 
-def event_writer(folder: Path, first_step: int) -> AbstractContextManager[SummaryWriter | None]:
+def event_writer(folder: Path, first_step: int) -> "AbstractContextManager[SummaryWriter | None]":
     """A writer of TensorBoard events on the first rank, None on the others.
 
     Events from ``first_step`` on are purged: a killed process may have written them without saving its state.
     """
+    from torch.utils.tensorboard import SummaryWriter  # slow to import: a command with nothing to train ends at once
+
     return SummaryWriter(folder, purge_step=first_step) if ranks.first() else nullcontext()
 
 
-def write_events(writer: SummaryWriter | None, epoch: Epoch, step: int) -> None:
+def write_events(writer: "SummaryWriter | None", epoch: Epoch, step: int) -> None:
     """Write the values of an epoch to TensorBoard."""
     if writer is None:
         return

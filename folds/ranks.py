@@ -20,6 +20,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from competition.command import Failure, Terminated
+from competition.cores import usable_cores
 from competition.startup import INTERRUPTED
 
 Value = TypeVar("Value")
@@ -76,6 +77,24 @@ def joined() -> Iterator[None]:
             raise
     # Not after an error: it would wait for ranks that are still busy.
     dist.destroy_process_group()
+
+
+@contextmanager
+def shared_cores() -> Iterator[None]:
+    """Inside, the processes of this machine share its cores, unless OMP_NUM_THREADS gives each its threads.
+
+    This is for training. In prediction each process has the threads of a single one: the last bits of a network on a
+    CPU depend on the number of threads, and masks must not depend on the number of processes.
+    """
+    before = torch.get_num_threads()
+    shares = world_here() > 1 and not os.environ.get("OMP_NUM_THREADS")
+    if shares:
+        torch.set_num_threads(max(1, usable_cores() // world_here()))
+    try:
+        yield
+    finally:
+        if shares:
+            torch.set_num_threads(before)
 
 
 def barrier() -> None:

@@ -56,21 +56,36 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Create the run if it does not exist, and train its folds."""
     options = parse(argv)
-    deadline = Deadline(options.hours)
+    made = train_folds(options, None if options.all else options.fold, Deadline(options.hours))
+    print(f"next: {next_hint('score' if options.all else 'cv', *made)}")
+
+
+@ranks.shared_cores()
+def train_folds(options: Namespace, fold: int | None, deadline: Deadline) -> tuple[RunFolder, Settings, DataFolder]:
+    """Create a run if it does not exist, and train its folds that are not finished.
+
+    Args:
+        options: parsed by a parser with ``add_run_arguments``.
+        fold: its number; None trains all folds.
+        deadline: when to stop.
+
+    Returns:
+        The run, its settings and its data.
+    """
     run, settings, data = open_run(options, default_preset())
     if not run.settings.is_file():
-        require_possible(run, settings, data, options.fold)
-    by_fold = ensure_split(run, settings, data, options.fold)
+        require_possible(run, settings, data, fold)
+    by_fold = ensure_split(run, settings, data, fold)
     settings = settings_of_existing_run(run, options)  # as stored: train.batch_size=auto is a number there
-    chosen = list(by_fold) if options.all else [options.fold]
-    for fold in chosen:
-        if fold in by_fold and not best_of_finished(run, settings, fold):
-            require_fold(run, settings, by_fold, fold)
-            if not run.last(fold).is_file():
-                require_fair_start(settings, by_fold, fold)
-    for fold in chosen:
-        train_fold(run, settings, data, by_fold, fold, deadline=deadline)
-    print(f"next: {next_hint('score' if options.all else 'cv', run, settings, data)}")
+    chosen = list(by_fold) if fold is None else [fold]
+    for number in chosen:
+        if number in by_fold and not best_of_finished(run, settings, number):
+            require_fold(run, settings, by_fold, number)
+            if not run.last(number).is_file():
+                require_fair_start(settings, by_fold, number)
+    for number in chosen:
+        train_fold(run, settings, data, by_fold, number, deadline=deadline)
+    return run, settings, data
 
 
 def train_fold(

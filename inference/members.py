@@ -39,7 +39,7 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
     if len(arguments.runs) < 2:
         arguments.run = _single_name(arguments)
         run, settings, data = open_run(arguments)
-        members = [run_at(name) for name in Environment.read(run.environment).runs] or [run]
+        members = members_of(run)
     else:
         members = [run_at(name) for name in arguments.runs]
         environment = _common_environment(members, arguments.runs)
@@ -50,8 +50,15 @@ def open_members(arguments: Namespace) -> tuple[RunFolder, Settings, DataFolder,
         ranks.barrier()
         arguments.run = str(combined.root)
         run, settings, data = open_run(arguments)
-    _require_split(run, members)
+        _require_split(run, members)
     return run, settings, data, members
+
+
+def members_of(run: RunFolder) -> list[RunFolder]:
+    """The trained runs whose networks predict for a run: those it combines, or the run itself."""
+    members = [run_at(name) for name in Environment.read(run.environment).runs] or [run]
+    _require_split(run, members)
+    return members
 
 
 def checkpoints(members: Sequence[RunFolder], fold: int) -> list[Path]:

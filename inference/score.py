@@ -63,6 +63,16 @@ def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]])
 def score_run(
     run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder], deadline: Deadline
 ) -> None:
+    """Score a run, alone among all processes, and print the CV and what to do next."""
+    with one_at_a_time(run):
+        cross_validate(run, settings, data, members, deadline)
+    predict, report = (next_hint(target, run, settings, data) for target in ("predict", "report"))
+    print(f"{run.cv}  next: {predict}, or {report}")
+
+
+def cross_validate(
+    run: RunFolder, settings: Settings, data: DataFolder, members: Sequence[RunFolder], deadline: Deadline
+) -> None:
     """Write oof.csv.gz, oof_scores.csv and cv.json, and print the CV."""
     require_same_data(run, data)
     how = with_able_engine(settings.inference, pick_device(), members)
@@ -213,10 +223,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments.parse_args(argv)
     deadline = Deadline(options.hours)
     run, settings, data, members = open_members(options)
-    with one_at_a_time(run):
-        score_run(run, settings, data, members, deadline)
-    predict, report = (next_hint(target, run, settings, data) for target in ("predict", "report"))
-    print(f"{run.cv}  next: {predict}, or {report}")
+    score_run(run, settings, data, members, deadline)
 
 
 if __name__ == "__main__":

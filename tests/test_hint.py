@@ -76,7 +76,7 @@ def test_variables_are_quoted_and_may_be_lists_or_missing(
     assert hint("cv", RUN="it's", SET=["a=1", "b=[x,y]"], DATA=None) == """make cv RUN='it'"'"'s' SET='a=1 b=[x,y]'"""
     assert hint("train", FOLD=0, RUN="a+b") == "make train FOLD=0 RUN=a+b"
     started("python -m folds.train --fold 0")
-    assert hint("cv", RUN="a") == "python -m folds.train --all --run=a && python -m inference.score --run=a"
+    assert hint("cv", RUN="a") == "python -m inference.cv --run=a"
     assert hint("train", RUN="a") == "python -m folds.train --fold=0 --run=a"
     assert hint("data", HQ=1, DATA="d") == "python -m competition.kaggle.download --hq --data=d"
     monkeypatch.setenv("DEVICE", "cpu")
@@ -86,7 +86,9 @@ def test_variables_are_quoted_and_may_be_lists_or_missing(
 
 def test_targets_and_their_options_are_those_of_the_makefile() -> None:
     """``make -n`` prints the command that a hint without make names."""
-    options = {name: ["RUN=a", "DATA=my d"] for name in ("folds", "score", "predict", "pseudo", "validate", "report")}
+    options = {
+        name: ["RUN=a", "DATA=my d"] for name in ("folds", "cv", "score", "predict", "pseudo", "validate", "report")
+    }
     options |= {
         "train": ["FOLD=1", "RUN=a"],
         "check": ["DATA=d"],
@@ -141,9 +143,8 @@ def test_printed_hints_run_as_they_are(
     run_hint(report)
     pseudo(call)
     [cv_hint] = printed(r"next: (.*)", capsys)
-    train, _, again = cv_hint.partition(" && ")
-    assert "inference.score" in again
-    run_hint(train.replace("folds.train --all", "folds.begin"))  # creates the run that would be trained
+    assert "inference.cv" in cv_hint
+    run_hint(cv_hint.replace("inference.cv", "folds.begin"))  # creates the run that would be trained
     new = RunFolder(root.with_name("it's-pseudo"))
     assert load_settings(new.settings).data.pseudo == str(root)
     assert load_settings(new.settings).input == load_settings(run.settings).input

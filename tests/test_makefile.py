@@ -49,18 +49,18 @@ def passed(folder: Path, *arguments: str, **environment: str) -> list[list[str]]
         ("train", ["folds.train --fold 0"]),
         ("train FOLD=2 RUN=x", ["folds.train --run=x --fold=2"]),
         ("train FOLDS=3 SET='seed=2 a.b=1'", ["folds.train --fold 0 --set split.folds=3 --set seed=2 a.b=1"]),
-        ("cv DATA=d", ["folds.train --all --data=d", "inference.score --data=d"]),
+        ("cv DATA=d", ["inference.cv --data=d"]),
         ("check DATA='~/my cars'", [f"competition.check --data={Path.home()}/my cars"]),
         (
             "check SET=data.cars=photo ALL=1 SHEET=s.png",
             ["competition.check --set data.cars=photo --sheet=s.png --all"],
         ),
         ("adopt IMAGES='a b' MASKS=m TEST=t DATA=d", ["competition.adopt --data=d --images=a b --masks=m --test=t"]),
-        ("cv NPROC=2", ["folds.launch --nproc 2 folds.train --all", "folds.launch --nproc 2 inference.score"]),
+        ("cv NPROC=2", ["folds.launch --nproc 2 inference.cv"]),
         ("score RUNS='a b' DATA=d", ["inference.score --runs a b --data=d"]),
         ("predict RUNS='a b' RUN=both", ["inference.predict --run=both --runs a b"]),
         ("pseudo SET=inference.tta=[identity]", ["inference.pseudo --set inference.tta=[identity]"]),
-        ("cv HOURS=11", ["folds.train --all --hours=11", "inference.score --hours=11"]),
+        ("cv HOURS=11", ["inference.cv --hours=11"]),
         ("masks RUN=x DATA=d FORMAT=coco", ["submissions.masks --run=x --data=d --format=coco"]),
         ("pack RUN=x STATE=1 FILE=x.zip", ["competition.run.pack --run=x --file=x.zip --state"]),
         ("export RUN=x FOLD=1 FILE=x.onnx", ["inference.export --run=x --fold=1 --file=x.onnx"]),
@@ -130,7 +130,7 @@ def test_target_rejects_variable_of_another_target(line: str, advice: str) -> No
     [
         ("submissions", {"DATA": "d"}, "submissions.ledger"),
         ("train", {"SEED": "3", "RUNS": "a b", "DATA": "d"}, "folds.train --fold 0 --data=d"),
-        ("cv", {"HQ": "1", "FOLD": "1", "NPROC": ""}, "folds.train --all"),
+        ("cv", {"HQ": "1", "FOLD": "1", "NPROC": ""}, "inference.cv"),
         ("synthetic", {"SEED": "3", "RUN": "a b"}, "competition.studio --seed=3"),
     ],
 )
@@ -153,7 +153,7 @@ def test_system_uses_python_after_a_look_at_its_packages(tmp_path: Path) -> None
     done = make("cv", "SYSTEM=1", f"PYTHON={venv}/bin/python", "VENV=none")
     assert done.returncode == 0, done.stderr
     commands = [line.split("\0")[1] for line in done.stdout.splitlines() if line.startswith("-m")]
-    assert commands == ["competition.packages", "folds.train", "inference.score"]
+    assert commands == ["competition.packages", "inference.cv"]
     assert "none/bin/python -m competition.settings" in make("-n", "settings", "SYSTEM=0", "VENV=none").stdout
 
 
@@ -174,12 +174,12 @@ def test_a_failed_look_at_the_packages_ends_make(tmp_path: Path) -> None:
     python.write_text('#!/bin/sh\n[ "$2" = competition.packages ] && exit 1\necho "$@"\n')
     python.chmod(0o755)
     done = make("cv", "SYSTEM=1", f"PYTHON={python}")
-    assert (done.returncode, done.stdout.count("folds.train")) == (2, 0)
+    assert (done.returncode, done.stdout.count("inference.cv")) == (2, 0)
 
 
-def test_hours_count_from_the_start_of_make_for_all_commands(tmp_path: Path) -> None:
+def test_hours_count_from_the_start_of_make_for_all_targets(tmp_path: Path) -> None:
     venv = fake_venv(tmp_path, 'echo "since $CARVANA_STARTED"; sleep 0.01')
-    since = re.findall(r"since (\d+)", make("cv", "HOURS=1", venv).stdout)
+    since = re.findall(r"since (\d+)", make("cv", "predict", "HOURS=1", venv).stdout)
     assert len(since) == 2
     assert len(set(since)) == 1
     assert "since 5\n" in make("train", "HOURS=1", venv, CARVANA_STARTED="5").stdout
@@ -187,13 +187,13 @@ def test_hours_count_from_the_start_of_make_for_all_commands(tmp_path: Path) -> 
 
 def test_ctrl_c_in_the_second_command_ends_make_as_a_shell_expects(tmp_path: Path) -> None:
     """The terminal signals the whole group. make dies by the signal, which a shell reports as status 130."""
-    venv = fake_venv(tmp_path, 'echo "$2"; [ "$2" = folds.train ] && exit; kill -INT 0; sleep 9; exit 130')
+    venv = fake_venv(tmp_path, 'echo "$2"; [ "$2" = inference.cv ] && exit; kill -INT 0; sleep 9; exit 130')
     make("setup", venv)
-    command = ["bash", "-c", f"make --no-print-directory cv demo {venv}"]
+    command = ["bash", "-c", f"make --no-print-directory cv predict report {venv}"]
     done = subprocess.run(
         command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False, start_new_session=True
     )
-    assert (done.returncode, done.stdout) == (-signal.SIGINT, "folds.train\ninference.score\n"), done.stderr
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "inference.cv\ninference.predict\n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rank_processes import (
     command,
     command_of_rank,
@@ -28,7 +29,7 @@ from trained_run import Trained
 
 from competition.run.folder import RunFolder
 from competition.settings.resolve import load_yaml, merge
-from folds import launch
+from folds import launch, ranks
 from folds.checkpoint import load_state
 
 ROOT = Path(__file__).parent.parent
@@ -96,8 +97,8 @@ def test_other_ranks_predict_the_shard_of_a_killed_rank(trained: Trained, tmp_pa
 
 def test_two_ranks_score_as_one(trained: Trained, tmp_path: Path) -> None:
     results = []
-    for world in (1, 2):
-        ended = run_ranks(world, command, "inference.score", trained.arguments, folder=tmp_path / str(world))
+    for world, module in ((1, "inference.score"), (2, "inference.cv.__main__")):
+        ended = run_ranks(world, command, module, trained.arguments, folder=tmp_path / str(world))
         assert [(status, err) for status, _, err in ended] == [(0, "")] * world
         results.append(contents(trained.run.oof, trained.run.oof_scores, trained.run.cv))
         assert not (trained.run.root / "oof").exists()
@@ -241,9 +242,21 @@ def test_the_status_of_several_failed_ranks() -> None:
         launch.status_of([1, -signal.SIGKILL])
 
 
-def test_training_shares_the_cores_and_prediction_does_not() -> None:
-    assert launch.threads(2, "inference.predict") == {}
-    assert int(launch.threads(10_000, "folds.train")["OMP_NUM_THREADS"]) == 1
+@pytest.mark.parametrize(("given", "cores", "threads"), [(None, 9, 2), (None, 3, 1), ("7", 9, 5)])
+def test_training_shares_the_cores_and_prediction_does_not(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, cores: int, threads: int
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(ranks, "world_here", lambda: 4)
+    monkeypatch.setattr(ranks, "usable_cores", lambda: cores)
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+    try:
+        torch.set_num_threads(5)
+        with ranks.shared_cores():
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("more", "level"), [([], "ERROR"), (["--debug"], None)])
