@@ -2,6 +2,7 @@
 photos."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from competition import metrics
@@ -22,6 +23,7 @@ from inference.engine.host_masks import Thresholded, level_of
 from inference.engine.runtime import precision_of, resolve_engine
 from inference.engine.stream import map_masks
 from inference.engine.trial_export import with_able_engine
+from inference.progress import Progress
 
 
 def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, threshold: float) -> Scores:
@@ -48,11 +50,18 @@ def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, t
         precision=precision_of(how, device),
         engine=resolve_engine(how, device),
     )
-    return score_photos(held_out, [ensemble], data, how, threshold)
+    with closing(Progress(f"score fold {provenance.fold}", len(held_out))) as progress:
+        return score_photos(held_out, [ensemble], data, how, threshold, progress=progress)
 
 
 def score_photos(
-    photos: Sequence[Photo], ensembles: Sequence[Ensemble], data: DataFolder, how: Inference, threshold: float
+    photos: Sequence[Photo],
+    ensembles: Sequence[Ensemble],
+    data: DataFolder,
+    how: Inference,
+    threshold: float,
+    *,
+    progress: Progress | None = None,
 ) -> Scores:
     """Score ensembles that predict together on photos with masks, at full size.
 
@@ -62,12 +71,14 @@ def score_photos(
         data: where the masks are.
         how: the batch size and the number of threads.
         threshold: car is at or above it.
+        progress: counts the photos.
     """
 
     def count(photo: Photo, mask: Thresholded) -> metrics.Counts:
         return metrics.counts_of_spans(mask.spans, data.truth_spans(photo))
 
-    return metrics.mean(list(map_masks(count, photos, ensembles, how, level=level_of(threshold))))
+    counts = map_masks(count, photos, ensembles, how, level=level_of(threshold))
+    return metrics.mean(list(progress.counted(counts) if progress else counts))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -17,10 +17,16 @@ def test_the_score_equals_that_of_the_fold_in_the_cv(trained: Trained) -> None:
 
 
 def test_without_tta_the_score_equals_that_of_the_validation(
-    trained: Trained, capsys: pytest.CaptureFixture[str]
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("inference.progress.EVERY", 0.0)
     main(["--model", str(trained.run.best(0)), "--tta", "identity"])
-    dice = float(capsys.readouterr().out.split()[1])
+    *progress, line = capsys.readouterr().out.splitlines()
+    images = int(line.split()[-3])
+    assert [each.partition(" images")[0] for each in progress] == [
+        f"score fold 0: {done} of {images}" for done in range(1, images + 1)
+    ]
+    dice = float(line.split()[1])
     best = max(epoch.dice or 0 for epoch in read_history(trained.run.history(0)))
     # Folding batch normalization rounds differently; a few pixels of an outline may change.
     assert dice == pytest.approx(best, abs=3e-4)

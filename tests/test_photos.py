@@ -8,6 +8,8 @@ import pytest
 from competition.command import Failure
 from inference.cutouts.photos import find_photos, require_outside
 
+NO_FILE = "or a link that leads to none, or may not be read; repair or remove it"
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -81,6 +83,22 @@ def test_links(folder: Path) -> None:
     ]
     assert names("photos/**") == expected
     assert names("photos/**/*.webp") == ["deep/c.webp"]  # the pattern follows the loop: each real file once
+
+
+def test_a_folder_that_may_be_listed_but_not_entered_is_a_problem(folder: Path) -> None:
+    folder.parent.chmod(0o755)
+    (folder / "sub").chmod(0o444)
+    user = os.geteuid()
+    try:
+        os.seteuid(user or 65534)  # root may enter every folder
+        found = [find_photos([given]) for given in ("photos", "photos/*", "photos/sub/*")]
+    finally:
+        os.seteuid(user)
+        (folder / "sub").chmod(0o755)
+    for each in found[:2]:
+        assert [photo.name for photo in each.photos] == ["a.PNG", "b.jpg"]
+        assert each.problems == ["cannot read photos/sub: permission denied; check the owner and the permissions"]
+    assert found[2].problems == [f"photos/sub/Auto grün.jpeg is no file, {NO_FILE}"]
 
 
 def test_names_that_cannot_be_used_are_problems(folder: Path) -> None:

@@ -52,7 +52,7 @@ def find_photos(given: Sequence[str]) -> Found:
     """
     found = Found()
     for place in places(given):
-        if place.path.is_dir():
+        if _is_folder(place.path):
             _add_folder(found, place.path, place.name, ())
         else:
             _add_file(found, place.path, place.name)
@@ -64,7 +64,7 @@ def find_photos(given: Sequence[str]) -> Found:
 def places(given: Sequence[str]) -> list[Place]:
     """The files and folders that are given. Several folders keep their names, so that their photos do not mix."""
     found = [place for text in given for place in _places_of(text)]
-    if len(found) == 1 and found[0].path.is_dir():
+    if len(found) == 1 and _is_folder(found[0].path):
         return [Place(found[0].path, "")]
     return found
 
@@ -74,7 +74,7 @@ def require_outside(out: Path, given: Sequence[str]) -> None:
     target = out.resolve()
     for place in places(given):
         folder = place.path.resolve()
-        if place.path.is_dir() and target.is_relative_to(folder):
+        if _is_folder(place.path) and target.is_relative_to(folder):
             where = "is" if target == folder else "lies inside"
             raise Failure(
                 f"OUT={out} {where} {place.path}, whose photos are cut out; the next call would cut out the results; "
@@ -126,7 +126,7 @@ def _matches(pattern: str) -> list[Place]:
     real: dict[str, Path] = {}
     folders: set[Path] = set()
     for match in map(Path, matches):
-        is_folder = match.is_dir()
+        is_folder = _is_folder(match)
         if (is_folder or suffix(match.name) in PHOTO_TYPES) and folders.isdisjoint(match.parents):
             real.setdefault(os.path.realpath(match), match)
             folders |= {match} if is_folder else set()
@@ -139,14 +139,15 @@ def _add_folder(found: Found, folder: Path, name: str, above: tuple[str, ...]) -
     if real in above:
         return
     try:
+        os.stat(f"{folder}/.")  # noqa: PTH116  fails if the names can be read, but not the files
         entries = sorted(each.name for each in folder.iterdir() if not is_hidden(each.name))
     except OSError as error:
-        found.problems.append(f"cannot list {folder}: {os_reason(error)}")
+        found.problems.append(f"cannot read {folder}: {os_reason(error)}")
         return
     for entry in entries:
         path, inner = folder / entry, f"{name}/{entry}" if name else entry
         kind = suffix(entry)
-        if path.is_dir():
+        if _is_folder(path):
             _add_folder(found, path, inner, (*above, real))
         elif kind in PHOTO_TYPES:
             _add_file(found, path, inner)
@@ -154,13 +155,16 @@ def _add_folder(found: Found, folder: Path, name: str, above: tuple[str, ...]) -
             found.unread[kind] += 1
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder; Path.is_dir fails in one that may not be entered."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def _add_file(found: Found, path: Path, name: str) -> None:
-    try:
-        is_file = path.is_file()
-    except OSError:  # a link to itself
-        is_file = False
-    if not is_file:
-        found.problems.append(f"{path} is a link that leads to no file, or no file at all; repair or remove it")
+    if not os.path.isfile(path):  # noqa: PTH113  as in _is_folder
+        found.problems.append(
+            f"{path} is no file, or a link that leads to none, or may not be read; repair or remove it"
+        )
     elif reason := why_unusable(name):
         found.problems.append(f"{path} has a name that {reason}; rename it")
     else:
