@@ -15,7 +15,7 @@
 ##  STATE         1: pack what a training or prediction resumes from, too
 ##  PHOTOS        photo, folder of photos or glob pattern to cut out; several are possible
 ##  TYPE          rgba, mask, soft, overlay, white or another colour; several are possible  (rgba)
-##  OUT           folder for cut-outs                  (runs/<RUN>/cutouts); CROP=1 cuts them to the object
+##  OUT           folder for cut-outs  (runs/<RUN>/cutouts; cutouts without a run); CROP=1 cuts them to the object
 ##  MODEL         .onnx file that cuts out, instead of RUN; torch is not needed
 ##  MESSAGE       description of the submission on Kaggle
 ##  FROM          folder with Kaggle's zip files, or what is in them: `make data` takes the data from there
@@ -212,7 +212,7 @@ pseudo: ## write pseudo-labels: the test images where each fold is most certain 
 score predict pseudo: $(READY)
 	@$(RANKS) inference.$@ $(OPTIONS)
 
-cutout: $(READY) ## cut the objects out of PHOTOS with the trained folds of RUN, or with MODEL (TYPE, OUT, CROP=1); resumes
+cutout: $(READY) ## cut the objects out of PHOTOS with the studio weights, or with RUN or MODEL (TYPE, OUT, CROP=1); resumes
 	@$(PY) -m inference.cutout$(if $(MODEL),_onnx) $(if $(PHOTOS),$(call quoted,$(value PHOTOS))) $(OPTIONS)
 
 validate: MODULE = submissions.validate ## check the submission of RUN, or FILE, against the sample submission

@@ -128,7 +128,7 @@ def test_a_run_that_is_not_trained(trained: Trained, photos: Path) -> None:
         trained.run.best(fold).unlink()
     with pytest.raises(Failure, match="no fold of run small is trained: make train FOLD=0"):
         cutout.main([str(photos), *trained.arguments])
-    with pytest.raises(Failure, match="no run runs/nowhere"):
+    with pytest.raises(Failure, match=r"no run runs/nowhere; .*; without RUN, the studio weights cut out"):
         cutout.main([str(photos), "--run", "nowhere"])
 
 

@@ -130,7 +130,8 @@ def _start(settings: Settings) -> str:
     network = settings.network
     if network.init_from != "none":
         return f"started from the weights of run {network.init_from}"
-    return "trained from scratch" if network.weights == "none" else "started from pretrained weights of timm"
+    start = {"none": "trained from scratch", "hub": "started from pretrained weights of timm"}
+    return start.get(network.weights, f"started from the weights {network.weights}")
 
 
 def _versions(environment: Environment) -> str:

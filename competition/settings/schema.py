@@ -138,7 +138,9 @@ class Network(Section):
     )
     encoder: str = Field("mobilenetv2_100", description="timm_unet: name of the timm encoder")
     weights: str = Field(
-        "none", description="timm_unet: encoder weights: hub (timm's pretrained), none (random), or a file"
+        "none",
+        description="starting weights: none (random), studio (the shipped network), hub (timm's pretrained encoder), "
+        "or a file: of a whole network that this project wrote, or of an encoder",
     )
     decoder: list[Positive] = Field(
         [128, 64, 32, 24, 16], min_length=1, description="timm_unet: channels of the decoder levels, coarse to fine"

@@ -12,7 +12,12 @@ from competition.studio.room import Picture, room_of_shoot
 
 
 def photos_of_a_car(views: Sequence[int], seed: int = 1, width: int = FRAME[0] // 4) -> list[Picture]:
-    """Photos in the proportions of the competition: each (H, W, 3) uint8 RGB.
+    """Photos in the proportions of the competition: each (H, W, 3) uint8 RGB; see ``pairs_of_a_car``."""
+    return [photo for photo, _ in pairs_of_a_car(views, seed, width)]
+
+
+def pairs_of_a_car(views: Sequence[int], seed: int = 1, width: int = FRAME[0] // 4) -> list[tuple[Picture, Picture]]:
+    """Photos, each (H, W, 3) uint8 RGB, and their masks, each (H, W) of 0 and 1.
 
     Args:
         views: from 1 to 16.
@@ -24,4 +29,4 @@ def photos_of_a_car(views: Sequence[int], seed: int = 1, width: int = FRAME[0] /
     entry = entry_of(rng)
     room = room_of_shoot(rng, camera)
     car = build(entry.kind, rng, detail=min(1.0, camera.scale * 2))
-    return [render(car, room, camera, view, rng)[0] for view in views]
+    return [render(car, room, camera, view, rng) for view in views]
