@@ -41,7 +41,7 @@ ifndef CARVANA_STARTED
 export CARVANA_STARTED := $(shell date +%s)
 endif
 
-TARGETS := help setup demo test lint format bench bench-setup ablation data synthetic adopt check settings folds train cv \
+TARGETS := help setup demo test lint format bench bench-setup ablation studio-weights data synthetic adopt check settings folds train cv \
 	score predict pseudo cutout validate submit submissions masks report pack unpack export clean-demo
 .PHONY: $(TARGETS)
 
@@ -71,6 +71,7 @@ $(call takes,synthetic demo,CARS TEST_CARS SEED SIZE)
 $(call takes,demo,SETTINGS SET FOLDS)
 $(call takes,settings,PRESET)
 $(call takes,ablation,RUN DATA PRESET SET MINUTES VARIANTS WEIGHTS)
+$(call takes,studio-weights,DATA HOURS WEIGHTS)
 $(call takes,bench,TRAINED FULL BENCHMARKS)
 $(call takes,$(filter-out help setup test lint format bench bench-setup clean-demo,$(TARGETS)),SYSTEM)
 advice_HQ := ; a run learns from the hq photos by SET=data.hq=true
@@ -224,7 +225,8 @@ pack: MODULE = competition.run.pack ## write RUN as one zip file with a model ca
 unpack: MODULE = competition.run.unpack ## make a run of FILE, a packed run
 export: MODULE = inference.export ## write the trained folds of RUN, or FOLD, as one ONNX model
 ablation: MODULE = benchmarks.ablation --markdown ## train variants of a preset alike, compare (MINUTES, VARIANTS, WEIGHTS)
-data synthetic adopt check settings folds validate submit submissions masks report pack unpack export ablation: $(READY)
+studio-weights: MODULE = benchmarks.studio_weights ## train the shipped weights on generated cars (DATA to score, WEIGHTS); resumes
+data synthetic adopt check settings folds validate submit submissions masks report pack unpack export ablation studio-weights: $(READY)
 	@$(PY) -m $(MODULE) $(OPTIONS) $(LISTED)
 
 clean-demo: ## remove the demo's data and run

@@ -79,13 +79,17 @@ class Samples(Dataset[tuple[Tensor, ...]]):
 
         With ``augment.on_device`` they are unchanged, in the network's frame, and their change follows.
         """
-        pair = self.cached[key.photo] if self.cached else self.read(key.photo)
+        pair = self.pair(key)
         self.transform.set_random_seed(sample_seed(self.seed, *key))
         if self.on_device:
             change = device_augment.draw(self.transform, (self.frame.height, self.frame.width))
             return torch.from_numpy(pair.image), torch.from_numpy(pair.target), change
         changed = self.transform(image=pair.image, mask=pair.target)
         return torch.from_numpy(changed["image"]), torch.from_numpy(changed["mask"])
+
+    def pair(self, key: Key) -> Pair:
+        """The photo of a sample and its target, before their random change."""
+        return self.cached[key.photo] if self.cached else self.read(key.photo)
 
     def read(self, index: int) -> Pair:
         """A photo and its target in the network's frame, unchanged."""

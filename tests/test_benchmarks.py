@@ -10,12 +10,24 @@ import pytest
 from conftest import ROOT
 from torch import nn
 
-from benchmarks import compiled_training, foreground, host_path, openmp, rle, scale, score, usual
+from benchmarks import (
+    compiled_training,
+    foreground,
+    host_path,
+    openmp,
+    rle,
+    scale,
+    score,
+    studio_weights,
+    usual,
+)
 from benchmarks.measure import Target, in_turns, median_ratio
 from benchmarks.watch import watch
 from competition import rle as codec
 from competition.command import Failure
 from competition.data_folder import DataFolder
+from folds.checkpoint import load_weights
+from folds.studio_weights import read_card
 from inference.evaluate import evaluate
 
 NOTHING = ["--images", "4", "--repeats", "1"]
@@ -55,6 +67,41 @@ def test_a_program_prints_a_table_and_records_it(name, tiny_data, tmp_path, monk
         assert 0.5 < recorded["score"]["dice"] < 1
 
 
+RECIPE = """
+seed: 3
+encoder: random numbers
+stages:
+  - {photos: 4, settings: {input: {height: 32, width: 64}, train: {epochs: 2}}}
+  - {photos: 4, settings: {input: {height: 64, width: 96}, train: {epochs: 1}}}
+settings:
+  network: {width: 4, depth: 1}
+  train: {batch_size: 2, workers: 0}
+"""
+
+
+def test_studio_weights_are_trained_as_their_recipe_says(tiny_data, tmp_path):
+    recipe, log = tmp_path / "recipe.yaml", tmp_path / "learning.csv"
+    recipe.write_text(RECIPE)
+    places = ["--run", str(tmp_path / "run"), "--recipe", str(recipe), "--out", str(tmp_path)]
+    studio_weights.main(["--data", str(tiny_data), *places])
+    head, *rows = (line.split(",") for line in log.read_text().splitlines())
+    assert head[:5] == ["stage", "epoch", "width", "height", "photos_seen"]
+    assert [row[:5] for row in rows] == [
+        ["1", "1", "64", "32", "4"],
+        ["1", "2", "64", "32", "8"],
+        ["2", "1", "96", "64", "12"],
+    ]
+    judges = studio_weights.judges_of(DataFolder(tiny_data))
+    assert judges.choosing
+    assert not {photo.car for photo in judges.choosing} & {photo.car for photo in judges.scored}
+    _, settings, provenance = load_weights(tmp_path / "weights.safetensors")
+    assert (settings.input.width, provenance.learned) == (96, ("generated:3",))
+    assert read_card(tmp_path / "weights.safetensors").trained_on.startswith("12 photos of as many generated cars")
+    recipe.write_text(RECIPE.replace("seed: 3", "seed: 4"))
+    with pytest.raises(Failure, match="begun with another recipe"):
+        studio_weights.main(["--data", str(tiny_data), *places])
+
+
 def test_generated_cars_have_known_edges(trained):
     """Composed over its own studio, a car is the photo; a network's soft edge is measured against its coverage."""
     scene = foreground.generated(3, (192, 128))
@@ -89,7 +136,7 @@ def test_make_bench_runs_every_program_and_nothing_else():
     listed = re.search(r"^BENCHMARKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert listed
     programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
-    assert set(listed[1].split()) == programs - {"picture", "ablation"}
+    assert set(listed[1].split()) == programs - {"picture", "ablation", "studio_weights"}
 
 
 def test_the_usual_encoder_writes_what_ours_writes():

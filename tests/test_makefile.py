@@ -80,6 +80,7 @@ def passed(folder: Path, *arguments: str, **environment: str) -> list[list[str]]
         ("submit DRY_RUN=1 FORCE=yes", ["submissions.submit --dry-run --force"]),
         ("submit DRY_RUN=0 FORCE=", ["submissions.submit"]),
         ("ablation VARIANTS='bce hard'", ["benchmarks.ablation --markdown --variants bce hard"]),
+        ("studio-weights WEIGHTS=f HOURS=2", ["benchmarks.studio_weights --hours=2 --weights f"]),
     ],
 )
 def test_variables_become_options(tmp_path: Path, line: str, commands: list[str]) -> None:

@@ -20,7 +20,10 @@ FOCAL = 2230.0  # pixels at that width
 
 @dataclass(frozen=True)
 class Camera:
-    """The pinhole camera of one shoot: photo size and `shift` in pixels, `pitch` in radians (downwards)."""
+    """The pinhole camera of one shoot: photo size, `shift` and `focal` in pixels, `pitch` in radians (downwards).
+
+    `shift` and `focal` are for a photo that is 1918 pixels wide.
+    """
 
     width: int
     height: int
@@ -28,6 +31,7 @@ class Camera:
     distance: float
     pitch: float
     shift: float
+    focal: float = FOCAL
 
     @property
     def scale(self) -> float:
@@ -42,7 +46,7 @@ class Camera:
     @property
     def horizon(self) -> float:
         """The row of the horizon."""
-        return self.height / 2 - FOCAL * self.scale * float(np.tan(self.pitch))
+        return self.height / 2 - self.focal * self.scale * float(np.tan(self.pitch))
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:
         """The pixels (..., 2) and depths (...) in metres of points (..., 3) in the room."""
@@ -50,7 +54,7 @@ class Camera:
         up = points[..., 2] - np.float32(self.eye_height)
         cos, sin = np.float32(np.cos(self.pitch)), np.float32(np.sin(self.pitch))
         depth = away * cos - up * sin
-        focal = np.float32(FOCAL * self.scale)
+        focal = np.float32(self.focal * self.scale)
         column = self.width / 2 + self.shift * self.scale + focal * points[..., 0] / depth
         row = self.height / 2 - focal * (away * sin + up * cos) / depth
         return np.stack([column, row], axis=-1).astype(np.float32), depth.astype(np.float32)
@@ -68,8 +72,8 @@ def camera_of_shoot(rng: np.random.Generator, width: int, height: int) -> Camera
     )
 
 
-def turn(points: Floats, view: int) -> Floats:
-    """Points or directions (..., 3) from the car's axes to the room's, with the turntable at `view` (1..16)."""
+def turn(points: Floats, view: float) -> Floats:
+    """Points or directions (..., 3) from the car's axes to the room's, with the turntable at `view`, 1 to 16."""
     angle = 2 * np.pi * (view - 1) / VIEWS
     sin, cos = np.float32(np.sin(angle)), np.float32(np.cos(angle))
     x, y = points[..., 0], points[..., 1]

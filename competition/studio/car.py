@@ -21,10 +21,14 @@ class Skin:
 
 @dataclass(frozen=True)
 class Car:
-    """A car that can be rendered; `wheels` are the centres (4, 3) of the wheels' outer faces."""
+    """A car that can be rendered; `roof` is the paint from the belt line up.
+
+    `wheels` are the centres (4, 3) of the wheels' outer faces.
+    """
 
     shape: Shape
     paint: Paint
+    roof: Paint | None  # None: as the body
     rim: Rim
     hull: Hull
     parts: Parts
@@ -38,7 +42,11 @@ class Car:
 
 def build(kind: str, rng: np.random.Generator, detail: float = 1.0) -> Car:
     """A random car of this kind; `detail` scales the number of facets."""
-    shape = shape_of(kind, rng)
+    return build_shape(shape_of(kind, rng), rng, detail)
+
+
+def build_shape(shape: Shape, rng: np.random.Generator, detail: float) -> Car:
+    """A random car of these dimensions."""
     paint = paint_of(rng)
     hull = Hull(shape)
     cabin = Cabin(hull)
@@ -48,6 +56,7 @@ def build(kind: str, rng: np.random.Generator, detail: float = 1.0) -> Car:
     return Car(
         shape=shape,
         paint=paint,
+        roof=None,
         rim=rim_of(rng),
         hull=hull,
         parts=parts,

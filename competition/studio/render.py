@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from competition.studio import wheels
 from competition.studio.body import facets_of
-from competition.studio.camera import FOCAL, Camera, Floats, turn
+from competition.studio.camera import Camera, Floats, turn
 from competition.studio.car import Car, Skin
 from competition.studio.paint import Paint, shade
 from competition.studio.parts import Line, Pane, Patch
@@ -22,7 +22,7 @@ _CLEAR = (0, 0, 0, 0)
 class Canvas:
     """A rectangle of the photo as RGBA, (h, w, 4) uint8. What is drawn becomes opaque; opaque pixels are the mask."""
 
-    def __init__(self, camera: Camera, view: int, left: int, top: int, pixels: Picture) -> None:
+    def __init__(self, camera: Camera, view: float, left: int, top: int, pixels: Picture) -> None:
         self.camera = camera
         self.view = view
         self.left = left
@@ -53,7 +53,7 @@ class Canvas:
 
     def stroke(self, line: Line) -> None:
         """Draw a line, at least one pixel wide."""
-        width = line.width * FOCAL * self.camera.scale / float(self.depth(line.points).mean())
+        width = line.width * self.camera.focal * self.camera.scale / float(self.depth(line.points).mean())
         thick = max(1, round(width))
         polyline = [_fixed(self.place(line.points))]
         cv2.polylines(self.pixels, polyline, False, _rgba(line.colour), thick, cv2.LINE_8, _BITS)
@@ -73,7 +73,7 @@ def _rgba(colour: Iterable[float]) -> tuple[int, int, int, int]:
     return red, green, blue, 255
 
 
-def render(car: Car, room: Room, camera: Camera, view: int, rng: np.random.Generator) -> tuple[Picture, Picture]:
+def render(car: Car, room: Room, camera: Camera, view: float, rng: np.random.Generator) -> tuple[Picture, Picture]:
     """The photo, (H, W, 3) uint8 RGB, and the mask, (H, W) uint8 of 0 and 1, of a car at `view` (1..16).
 
     `room` was made for the same `camera`; `rng` gives the noise of the sensor.
@@ -84,7 +84,7 @@ def render(car: Car, room: Room, camera: Camera, view: int, rng: np.random.Gener
     return develop(photo, room, camera, rng), opaque >> np.uint8(7)
 
 
-def layers(car: Car, room: Room, camera: Camera, view: int) -> tuple[Picture, Picture]:
+def layers(car: Car, room: Room, camera: Camera, view: float) -> tuple[Picture, Picture]:
     """The room with the car's shadow, (H, W, 3) uint8 RGB, and the car, (H, W, 4) uint8 RGBA.
 
     The car is where its alpha is 128 or more.
@@ -109,7 +109,7 @@ def develop(photo: Picture, room: Room, camera: Camera, rng: np.random.Generator
     return np.asarray(cv2.subtract(cv2.add(soft, plus[area]), minus[area]), np.uint8)
 
 
-def _canvas_around(photo: Picture, car: Car, camera: Camera, view: int) -> Canvas:
+def _canvas_around(photo: Picture, car: Car, camera: Camera, view: float) -> Canvas:
     """The part of the photo that the car can cover, with the room in it, transparent."""
     shape = car.shape
     half, side, top = shape.length / 2 + 0.1, shape.width / 2 + 0.3, shape.height + 0.15
@@ -134,7 +134,7 @@ def _draw_car(canvas: Canvas, car: Car) -> None:
     for arch in _arches(body, car):
         cv2.fillPoly(body.pixels, [_fixed(body.place(arch))], _CLEAR, cv2.LINE_8, _BITS)
     cabin = canvas.blank()
-    _draw_skin(cabin, car.cabin_skin, car.paint)
+    _draw_skin(cabin, car.cabin_skin, car.roof or car.paint)
     _smooth_facets(cabin)
     _draw_parts(cabin, car.parts.cabin)
     _draw_windows(cabin, canvas, car)

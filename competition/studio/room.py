@@ -1,5 +1,6 @@
 """The empty room: a white wall with a large dark word on it, a grey floor and the turntable."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -15,35 +16,50 @@ Polygon = list[tuple[float, float]]
 
 _BITS = 4  # OpenCV's fractional bits of a pixel position
 
-_WORD = (("V", 0.10), ("E", 0.10), ("L", 0.10), ("A", 0.21), ("N", 0.21), ("T", 0.21), ("O", 0.21))
-_ADVANCES = {"V": 0.92, "E": 0.60, "L": 0.58, "A": 1.0, "N": 0.90, "T": 0.80, "O": 1.08}
+Word = Sequence[tuple[str, float]]  # letters and the widths of their strokes
+_WORD: Word = [("V", 0.10), ("E", 0.10), ("L", 0.10), ("A", 0.21), ("N", 0.21), ("T", 0.21), ("O", 0.21)]
+ADVANCES = {"V": 0.92, "E": 0.60, "L": 0.58, "A": 1.0, "N": 0.90, "T": 0.80, "O": 1.08, "C": 1.0, "R": 0.72}
 
 
 def _letter(name: str, stroke: float) -> list[Polygon]:
     """A capital letter of height 1, y downwards, as polygons; the second polygon of an O is its hole."""
-    wide, w = _ADVANCES[name], stroke
+    wide, w = ADVANCES[name], stroke
+    if name in "COR":
+        return _round_letter(name, wide, w)
     slant = w * 1.08
     middle = wide / 2
-
-    def bar(x0: float, y0: float, x1: float, y1: float) -> Polygon:
-        return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-
-    if name == "O":
-        angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-        return [[(middle + (middle - k) * np.cos(a), 0.5 + (0.52 - k) * np.sin(a)) for a in angle] for k in (0.0, w)]
     if name in "VA":
         wedge = [(0.0, 0.0), (slant, 0.0), (middle, 1 - 1.6 * w), (wide - slant, 0.0), (wide, 0.0),
                  (middle + slant / 2, 1.0), (middle - slant / 2, 1.0)]  # fmt: skip
         if name == "V":
             return [wedge]
-        return [[(x, 1 - y) for x, y in wedge], bar(middle, 0.68, middle + 0.30, 0.68 + 0.6 * w)]
+        return [[(x, 1 - y) for x, y in wedge], _bar(middle, 0.68, middle + 0.30, 0.68 + 0.6 * w)]
     if name == "N":
         diagonal = [(0.0, 0.0), (w * 1.1, 0.0), (wide, 1.0), (wide - w * 1.1, 1.0)]
-        return [bar(0, 0, w, 1), bar(wide - w, 0, wide, 1), diagonal]
+        return [_bar(0, 0, w, 1), _bar(wide - w, 0, wide, 1), diagonal]
     if name == "T":
-        return [bar(0, 0, wide, w), bar(middle - w / 2, 0, middle + w / 2, 1)]
-    stem = [bar(0, 0, w, 1), bar(0, 1 - w, wide, 1)]
-    return stem if name == "L" else [*stem, bar(0, 0, wide, w), bar(0, 0.5 - w / 2, wide * 0.88, 0.5 + w / 2)]
+        return [_bar(0, 0, wide, w), _bar(middle - w / 2, 0, middle + w / 2, 1)]
+    stem = [_bar(0, 0, w, 1), _bar(0, 1 - w, wide, 1)]
+    return stem if name == "L" else [*stem, _bar(0, 0, wide, w), _bar(0, 0.5 - w / 2, wide * 0.88, 0.5 + w / 2)]
+
+
+def _round_letter(name: str, wide: float, w: float) -> list[Polygon]:
+    if name == "R":
+        leg = [(wide * 0.45, 0.5), (wide * 0.45 + w * 1.08, 0.5), (wide, 1.0), (wide - w * 1.08, 1.0)]
+        bowl = [_bar(0, 0, wide, w), _bar(0, 0.55 - w, wide, 0.55), _bar(wide - w, 0, wide, 0.55)]
+        return [_bar(0, 0, w, 1), *bowl, leg]
+
+    def arc(inside: float, angle: Floats) -> Polygon:
+        return [(wide / 2 + (wide / 2 - inside) * np.cos(a), 0.5 + (0.52 - inside) * np.sin(a)) for a in angle]
+
+    if name == "O":
+        return [arc(inside, np.linspace(0, 2 * np.pi, 72, endpoint=False)) for inside in (0.0, w)]
+    opened = np.linspace(0.23, 1.77, 60) * np.pi
+    return [[*arc(0.0, opened), *arc(w, opened[::-1])]]
+
+
+def _bar(x0: float, y0: float, x1: float, y1: float) -> Polygon:
+    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
 
 
 @dataclass(frozen=True)
@@ -61,20 +77,20 @@ class Room:
     joints: Floats
 
 
-def room_of_shoot(rng: np.random.Generator, camera: Camera) -> Room:
-    """A random room as `camera` sees it."""
+def room_of_shoot(rng: np.random.Generator, camera: Camera, word: Word = _WORD) -> Room:
+    """A random room as `camera` sees it, with a word on its wall."""
     x = np.linspace(0, 1, camera.width, dtype=np.float32)[None]
     y = np.arange(camera.height, dtype=np.float32)[:, None] / camera.scale
     edge = _wall_edge(rng, camera, x)
     picture = _wall(rng, x, y, edge)
-    _write_word(rng, picture, edge[0], camera)
+    _write_word(rng, picture, edge[0], camera, word)
     on_floor = np.repeat(np.clip(y - edge + 0.5, 0, 1)[..., None], 3, axis=2)
     picture = cv2.add(cv2.multiply(picture, 1 - on_floor), cv2.multiply(_floor(rng, camera, x, y, edge), on_floor))
     _floor_border(rng, picture, x, y)
     return Room(_bytes(picture), _gain(rng, camera), _joints(rng))
 
 
-def empty(room: Room, camera: Camera, view: int) -> Picture:
+def empty(room: Room, camera: Camera, view: float) -> Picture:
     """The room without a car at `view`: a new (H, W, 3) uint8 RGB picture."""
     picture = room.picture.copy()
     tone = (picture[int(camera.height * 0.75), ::16].mean(axis=0) * 0.86).tolist()
@@ -103,11 +119,11 @@ def _wall(rng: np.random.Generator, x: Floats, y: Floats, edge: Floats) -> Float
     return np.asarray(light[..., None] * tint, np.float32)
 
 
-def _write_word(rng: np.random.Generator, picture: Floats, edge: Floats, camera: Camera) -> None:
+def _write_word(rng: np.random.Generator, picture: Floats, edge: Floats, camera: Camera, word: Word) -> None:
     """Draw the word on the wall; it stands on the edge of the floor and follows its curve."""
     height = 226.0 * rng.uniform(0.98, 1.04)
     left = rng.uniform(20, 70)
-    gap = ((FRAME[0] - 120) / height - sum(_ADVANCES[letter] for letter, _ in _WORD)) / (len(_WORD) - 1)
+    gap = ((FRAME[0] - 120) / height - sum(ADVANCES[letter] for letter, _ in word)) / max(1, len(word) - 1)
     ink = np.zeros((camera.height, camera.width), np.uint8)
 
     def place(polygon: Polygon, offset: float) -> NDArray[np.int32]:
@@ -118,12 +134,15 @@ def _write_word(rng: np.random.Generator, picture: Floats, edge: Floats, camera:
         return _fixed(np.stack([column, row], axis=1) * camera.scale)
 
     offset = 0.0
-    for letter, weight in _WORD:
+    for letter, weight in word:
         for number, polygon in enumerate(_letter(letter, weight)):
             tone = 0 if letter == "O" and number else 255
             cv2.fillPoly(ink, [place(polygon, offset)], tone, cv2.LINE_AA, _BITS)
-        offset += _ADVANCES[letter] + gap
-    rows = np.s_[int(np.flatnonzero(ink.any(axis=1))[0]) : int(np.flatnonzero(ink.any(axis=1))[-1]) + 1]
+        offset += ADVANCES[letter] + gap
+    inked = np.flatnonzero(ink.any(axis=1))
+    if not len(inked):
+        return
+    rows = np.s_[int(inked[0]) : int(inked[-1]) + 1]
     cover = ink[rows, :, None] * np.float32(0.93 / 255)
     ink_tone = np.array([84, 83, 88], np.float32) * np.float32(rng.uniform(0.8, 1.2))
     picture[rows] += cover * (ink_tone - picture[rows])

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from competition.studio.camera import FOCAL, Camera, Floats, turn
+from competition.studio.camera import Camera, Floats, turn
 from competition.studio.car import Car
 from competition.studio.room import Picture
 
@@ -12,7 +12,7 @@ _BITS = 4  # OpenCV's fractional bits of a pixel position
 _SHRINK = 8  # the shadow is computed at this fraction of the photo's size
 
 
-def cast_shadow(photo: Picture, car: Car, camera: Camera, view: int) -> None:
+def cast_shadow(photo: Picture, car: Car, camera: Camera, view: float) -> None:
     """Darken the floor under and around a car, and add the reflection of its sides, in place."""
     rows, columns = -(-photo.shape[0] // _SHRINK), -(-photo.shape[1] // _SHRINK)
     outline = car.hull.at(car.hull.angles(48), np.zeros(1, np.float32)) * np.array([1, 1, 0], np.float32)
@@ -21,6 +21,7 @@ def cast_shadow(photo: Picture, car: Car, camera: Camera, view: int) -> None:
         np.stack([x + corners[:, 0], y + np.sign(y) * corners[:, 1], np.zeros(4)], axis=1) for x, y, _ in car.wheels
     ]
     light = np.ones((rows, columns), np.float32)
+    metre = camera.focal / camera.distance * camera.scale  # in pixels
     for shapes, darkness, blur in (
         ([outline * 1.12], 0.20, 0.20),
         ([outline * 0.97], 0.42, 0.085),
@@ -28,7 +29,7 @@ def cast_shadow(photo: Picture, car: Car, camera: Camera, view: int) -> None:
         (treads, 0.45, 0.02),
     ):
         polygons = [_coarse(camera, turn(shape, view)) for shape in shapes]
-        light *= 1 - darkness * _blurred(polygons, (rows, columns), blur * FOCAL / camera.distance * camera.scale)
+        light *= 1 - darkness * _blurred(polygons, (rows, columns), blur * metre)
     skin = car.hull_skin.points[::4, ::4].reshape(-1, 3) * np.array([1, 1, -0.5], np.float32)
     flipped = cv2.convexHull(_coarse(camera, turn(skin, view)))
     share = 0.07 * _blurred([flipped], (rows, columns), 60 * camera.scale, squeeze=1.0)

@@ -1,0 +1,233 @@
+"""``make studio-weights``: train the shipped weights on generated cars, as their recipe says.
+
+No photo is stored: each is drawn when it is needed, and no two are alike. The training resumes exactly. With real
+cars in ``--data``, the epoch is chosen by the Dice of the first half of them, and the score is that of the second
+half. The network never learns from them. Without ``--data``, the cars that choose and score are generated.
+"""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from competition.command import Failure, parser, run_command
+from competition.data_folder import DataFolder
+from competition.deadline import Deadline, add_deadline_argument
+from competition.files import sha256, write_text
+from competition.photo import Photo
+from competition.run.folder import RunFolder
+from competition.run.records import Epoch
+from competition.settings.resolve import Tree, merge, resolve
+from competition.settings.schema import Settings
+from competition.settings.strict_yaml import parse
+from competition.studio.data_set import Order, make
+from competition.studio.variety import photo_of
+from folds.checkpoint import load_weights
+from folds.device import keep_freed_memory, pick_device
+from folds.frame import Frame
+from folds.networks.build import make_network
+from folds.samples import Key, Pair, Samples
+from folds.studio_weights import write_studio_weights
+from folds.trainer import Trainer
+from folds.validation import Validation
+from inference.engine.ensemble import Ensemble
+from inference.engine.runtime import precision_of, resolve_engine
+from inference.evaluate import score_photos
+
+SHIPPED = Path("folds/networks/studio")
+THRESHOLD = 0.5
+FINER = 5 / 3  # a photo is drawn at this multiple of the network's size, so that outlines are smooth
+
+
+class Stage(NamedTuple):
+    """One training of the recipe: the photos of an epoch, and all settings."""
+
+    photos: int
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The file that says how the weights are made; `encoder` describes the first weights of the encoder."""
+
+    path: Path
+    seed: int
+    encoder: str
+    stages: list[Stage]
+
+    @classmethod
+    def read(cls, path: Path, encoder: str | None = None) -> "Recipe":
+        """Read a recipe; `encoder` is a file with the encoder's first weights, instead of a download."""
+        tree: Tree = parse(path.read_text(encoding="utf-8"))
+        changes: Tree = {"seed": tree["seed"]}
+        if encoder:
+            changes["network"] = {"weights": encoder}
+        stages = [
+            Stage(stage["photos"], resolve(merge(tree["settings"], stage["settings"], changes)))
+            for stage in tree["stages"]
+        ]
+        return cls(path, tree["seed"], tree["encoder"], stages)
+
+
+class Generated(Samples):
+    """Photos of generated cars; each photo of each epoch of each stage shows another one."""
+
+    def __init__(self, stage: int, photos: int, settings: Settings, data: DataFolder) -> None:
+        super().__init__([], data, Frame.of(settings.input), settings.augment, seed=settings.seed)
+        self.stage, self.count = stage, photos
+
+    def __len__(self) -> int:
+        """The number of photos of an epoch."""
+        return self.count
+
+    def pair(self, key: Key) -> Pair:
+        """Draw a photo and its target in the network's frame."""
+        width, height = self.frame.width, self.frame.height
+        number = key.epoch * self.count + key.photo
+        photo, mask = photo_of((self.seed, self.stage, number), round(FINER * width), round(FINER * height))
+        return Pair(
+            np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)), self.frame.target(mask)
+        )
+
+
+class Judges(NamedTuple):
+    """The photos that choose the epoch, and the photos of other cars that are scored at the end."""
+
+    choosing: list[Photo]
+    scored: list[Photo]
+
+
+def judges_of(data: DataFolder) -> Judges:
+    """All views of the second half of the cars score; one view of each car of the first half chooses."""
+    by_car: dict[str, list[Photo]] = defaultdict(list)
+    for photo in sorted(data.train, key=lambda photo: photo.img):
+        by_car[photo.car].append(photo)
+    cars = [by_car[name] for name in sorted(by_car)]
+    half = len(cars) // 2
+    choosing = [photos[number % len(photos)] for number, photos in enumerate(cars[:half])]
+    return Judges(choosing, [photo for photos in cars[half:] for photo in photos])
+
+
+def validation_of(photos: Sequence[Photo], data: DataFolder, settings: Settings) -> Validation:
+    """Scores a network on photos, at full size."""
+    return Validation(photos, data, Frame.of(settings.input), batch_size=4, workers=settings.train.workers)
+
+
+def train(recipe: Recipe, run: RunFolder, data: DataFolder, deadline: Deadline) -> None:
+    """Train all stages that are not finished; stage n is fold n of the run."""
+    judges = judges_of(data)
+    for number, (photos, settings) in enumerate(recipe.stages):
+        torch.manual_seed(settings.seed + number)
+        trainer = Trainer(
+            first_network(run, settings, number),
+            Generated(number, photos, settings, data),
+            validation_of(judges.choosing, data, settings),
+            settings=settings,
+            run=run,
+            fold=number,
+            device=pick_device(),
+        )
+        trainer.fit(deadline)
+
+
+def first_network(run: RunFolder, settings: Settings, stage: int) -> nn.Module:
+    """The network of a stage: that of the stage before it or, in the first one, with a pretrained encoder."""
+    if stage == 0:
+        return make_network(settings, pretrained=not run.last(0).is_file())
+    network = make_network(settings, pretrained=False)
+    network.load_state_dict(load_weights(run.best(stage - 1))[0].state_dict())
+    return network
+
+
+def history_of(run: RunFolder, stages: int) -> list[tuple[int, Epoch]]:
+    """The epochs of all stages that have begun."""
+    return [
+        (stage, Epoch.model_validate_json(line))
+        for stage in range(stages)
+        if run.history(stage).is_file()
+        for line in run.history(stage).read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def learning(recipe: Recipe, run: RunFolder) -> str:
+    """The log of the training as CSV."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["stage", "epoch", "width", "height", "photos_seen", "lr", "loss", "dice", "seconds"])
+    seen = 0
+    for stage, epoch in history_of(run, len(recipe.stages)):
+        photos, settings = recipe.stages[stage]
+        seen += photos
+        size = settings.input.width, settings.input.height
+        dice = "" if epoch.dice is None else f"{epoch.dice:.5f}"
+        rows.writerow(
+            [stage + 1, epoch.epoch, *size, seen, f"{epoch.lr:.2e}", f"{epoch.loss:.5f}", dice, epoch.seconds]
+        )
+    return text.getvalue()
+
+
+def publish(recipe: Recipe, run: RunFolder, data: DataFolder, path: Path) -> None:
+    """Score the best weights of the last stage and write them as the shipped ones."""
+    network, settings, provenance = load_weights(run.best(len(recipe.stages) - 1))
+    scored, how, device = judges_of(data).scored, settings.inference, pick_device()
+    precision, engine = precision_of(how, device), resolve_engine(how, device)
+    ensemble = Ensemble(
+        [network], Frame.of(settings.input), how.tta, device=device, precision=precision, engine=engine
+    )
+    scores = score_photos(scored, [ensemble], data, how, THRESHOLD)
+    seen = sum(stage.photos * stage.settings.train.epochs for stage in recipe.stages)
+    judged = f"{scores.images} photos of {len({photo.car for photo in scored})} cars of {data.root.name}"
+    write_studio_weights(
+        network.state_dict(),
+        settings,
+        provenance.model_copy(update={"learned": (f"generated:{recipe.seed}",)}),
+        trained_on=f"{seen:,} photos of as many generated cars; the encoder began as {recipe.encoder}",
+        dice=scores.dice,
+        scored_on=judged,
+        recipe=recipe.path,
+        path=path,
+    )
+    print(f"{path}: Dice {scores.dice:.5f}, IoU {scores.iou:.5f} on {judged}, of which it has learned none")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, score and write the weights."""
+    arguments = parser("Train the shipped weights on generated cars, as their recipe says. Resumes.")
+    arguments.add_argument("--data", type=Path, help="real cars that choose the epoch and score the weights")
+    arguments.add_argument("--run", type=Path, default=Path("runs/studio-weights"), help="folder of the training")
+    arguments.add_argument("--recipe", type=Path, default=SHIPPED / "recipe.yaml", help="recipe to follow")
+    arguments.add_argument("--weights", help="file with the encoder's ImageNet weights, instead of a download")
+    arguments.add_argument("--out", type=Path, default=SHIPPED, help="folder for the weights and the log")
+    add_deadline_argument(arguments)
+    options = arguments.parse_args(argv)
+    deadline = Deadline(options.hours)
+    recipe, run = Recipe.read(options.recipe, options.weights), RunFolder(options.run)
+    require_same(recipe, run)
+    if options.data is None:
+        make(run.root / "data", Order(cars=8, test_cars=0, seed=recipe.seed), workers=1)
+    data = DataFolder(options.data or run.root / "data")
+    keep_freed_memory()
+    train(recipe, run, data, deadline)
+    write_text(options.out / "learning.csv", learning(recipe, run))
+    publish(recipe, run, data, options.out / "weights.safetensors")
+
+
+def require_same(recipe: Recipe, run: RunFolder) -> None:
+    """Raise a Failure if the run was begun with another recipe; else store which one it follows."""
+    stored, hash_of = run.root / "recipe.sha256", sha256(recipe.path)
+    if stored.is_file() and stored.read_text(encoding="utf-8") != hash_of:
+        raise Failure(f"{run.root} was begun with another recipe than {recipe.path}; name another folder: --run ...")
+    run.root.mkdir(parents=True, exist_ok=True)
+    write_text(stored, hash_of)
+
+
+if __name__ == "__main__":
+    run_command(main)
