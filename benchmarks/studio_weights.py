@@ -48,10 +48,11 @@ FINER = 5 / 3  # a photo is drawn at this multiple of the network's size, so tha
 
 
 class Stage(NamedTuple):
-    """One training of the recipe: the photos of an epoch, and all settings."""
+    """One training of the recipe: the photos of an epoch, all settings, and `border` of `photo_of`."""
 
     photos: int
     settings: Settings
+    border: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Recipe:
         if encoder:
             changes["network"] = {"weights": encoder}
         stages = [
-            Stage(stage["photos"], resolve(merge(tree["settings"], stage["settings"], changes)))
+            Stage(stage["photos"], resolve(merge(tree["settings"], stage["settings"], changes)), stage["border"])
             for stage in tree["stages"]
         ]
         return cls(path, tree["seed"], tree["encoder"], stages)
@@ -80,19 +81,21 @@ class Recipe:
 class Generated(Samples):
     """Photos of generated cars; each photo of each epoch of each stage shows another one."""
 
-    def __init__(self, stage: int, photos: int, settings: Settings, data: DataFolder) -> None:
+    def __init__(self, number: int, stage: Stage, data: DataFolder) -> None:
+        settings = stage.settings
         super().__init__([], data, Frame.of(settings.input), settings.augment, seed=settings.seed)
-        self.stage, self.count = stage, photos
+        self.number, self.stage = number, stage
 
     def __len__(self) -> int:
         """The number of photos of an epoch."""
-        return self.count
+        return self.stage.photos
 
     def pair(self, key: Key) -> Pair:
         """Draw a photo and its target in the network's frame."""
         width, height = self.frame.width, self.frame.height
-        number = key.epoch * self.count + key.photo
-        photo, mask = photo_of((self.seed, self.stage, number), round(FINER * width), round(FINER * height))
+        number = key.epoch * len(self) + key.photo
+        size = round(FINER * width), round(FINER * height)
+        photo, mask = photo_of((self.seed, self.number, number), *size, self.stage.border)
         return Pair(
             np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)), self.frame.target(mask)
         )
@@ -124,11 +127,12 @@ def validation_of(photos: Sequence[Photo], data: DataFolder, settings: Settings)
 def train(recipe: Recipe, run: RunFolder, data: DataFolder, deadline: Deadline) -> None:
     """Train all stages that are not finished; stage n is fold n of the run."""
     judges = judges_of(data)
-    for number, (photos, settings) in enumerate(recipe.stages):
+    for number, stage in enumerate(recipe.stages):
+        settings = stage.settings
         torch.manual_seed(settings.seed + number)
         trainer = Trainer(
             first_network(run, settings, number),
-            Generated(number, photos, settings, data),
+            Generated(number, stage, data),
             validation_of(judges.choosing, data, settings),
             settings=settings,
             run=run,
@@ -164,9 +168,9 @@ def learning(recipe: Recipe, run: RunFolder) -> str:
     rows.writerow(["stage", "epoch", "width", "height", "photos_seen", "lr", "loss", "dice", "seconds"])
     seen = 0
     for stage, epoch in history_of(run, len(recipe.stages)):
-        photos, settings = recipe.stages[stage]
-        seen += photos
-        size = settings.input.width, settings.input.height
+        seen += recipe.stages[stage].photos
+        frame = recipe.stages[stage].settings.input
+        size = frame.width, frame.height
         dice = "" if epoch.dice is None else f"{epoch.dice:.5f}"
         rows.writerow(
             [stage + 1, epoch.epoch, *size, seen, f"{epoch.lr:.2e}", f"{epoch.loss:.5f}", dice, epoch.seconds]

@@ -71,8 +71,8 @@ RECIPE = """
 seed: 3
 encoder: random numbers
 stages:
-  - {photos: 4, settings: {input: {height: 32, width: 64}, train: {epochs: 2}}}
-  - {photos: 4, settings: {input: {height: 64, width: 96}, train: {epochs: 1}}}
+  - {photos: 4, border: 0, settings: {input: {height: 32, width: 64}, train: {epochs: 2}}}
+  - {photos: 4, border: 0.5, settings: {input: {height: 64, width: 96}, train: {epochs: 1}}}
 settings:
   network: {width: 4, depth: 1}
   train: {batch_size: 2, workers: 0}

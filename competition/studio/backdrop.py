@@ -11,8 +11,11 @@ from competition.studio.room import ADVANCES, Picture, Room, Word, room_of_shoot
 Colour = tuple[float, float, float]  # sRGB, 0..255
 
 
-def room(rng: np.random.Generator, camera: Camera) -> Room:
-    """A random place: mostly like the studio, with any word or none; else a plain wall and floor, or clutter."""
+def room(rng: np.random.Generator, camera: Camera, border: float) -> Room:
+    """A random place: mostly like the studio, with any word or none; else a plain wall and floor, or clutter.
+
+    With probability `border`, another floor shows at the bottom of the photo.
+    """
     studio = room_of_shoot(rng, camera, _word(rng))
     style = rng.random()
     if style < 0.65:
@@ -21,6 +24,8 @@ def room(rng: np.random.Generator, camera: Camera) -> Room:
         picture = _used(rng, camera, _two_colours(rng, camera))
     else:
         picture = _clutter(rng, camera)
+    if border and chance(rng, border):  # nothing is drawn at 0, so that photos without it stay as they are
+        _lay_other_floor(rng, picture)
     return replace(studio, picture=picture)
 
 
@@ -96,6 +101,20 @@ def _used(rng: np.random.Generator, camera: Camera, clean: Picture) -> Picture:
         share = rng.uniform(0.1, 0.8)
         picture = np.asarray(cv2.addWeighted(picture, 1 - share, drawn, share, 0), np.uint8)
     return picture
+
+
+def _lay_other_floor(rng: np.random.Generator, picture: Picture) -> None:
+    """Draw what lies before the floor of the room: an edge, straight or curved, and mostly something dark."""
+    height, width = picture.shape[:2]
+    across = np.linspace(-0.5, 0.5, width, dtype=np.float32) - rng.uniform(-0.2, 0.2)
+    start = height * (1 - rng.uniform(0.01, 0.2) + rng.uniform(-0.2, 0.2) * across**2)
+    depth = np.arange(height, dtype=np.float32)[:, None] - start
+    edge = height * rng.uniform(0, 0.05)
+    grey = float(rng.uniform(5, 110)) if chance(rng, 0.7) else float(rng.uniform(110, 250))
+    floor = np.array(colour(rng) if chance(rng, 0.3) else (grey,) * 3, np.float32)
+    stains = 1 + 0.25 * noise(rng, (height, width), (12, 20))[..., None]
+    picture[depth > edge] = np.clip(stains * floor, 0, 255).astype(np.uint8)[depth > edge]
+    picture[(depth > 0) & (depth <= edge)] = colour(rng) if chance(rng, 0.3) else (rng.uniform(150, 255),) * 3
 
 
 def _two_colours(rng: np.random.Generator, camera: Camera) -> Picture:

@@ -33,18 +33,24 @@ class Scene:
     view: float
 
 
-def photo_of(seed: Sequence[int], width: int, height: int) -> tuple[Picture, Picture]:
-    """The photo that a seed stands for, (H, W, 3) uint8 RGB, and its mask, (H, W) uint8 of 0 and 1."""
+def photo_of(seed: Sequence[int], width: int, height: int, border: float = 0.0) -> tuple[Picture, Picture]:
+    """The photo that a seed stands for, (H, W, 3) uint8 RGB, and its mask, (H, W) uint8 of 0 and 1.
+
+    Args:
+        seed: any whole numbers.
+        width: of the photo in pixels; height likewise.
+        border: the probability that another floor shows at the bottom.
+    """
     rng = np.random.default_rng(list(seed))
-    return photo_of_scene(scene_of(rng, width, height), rng)
+    return photo_of_scene(scene_of(rng, width, height, border), rng)
 
 
-def scene_of(rng: np.random.Generator, width: int, height: int) -> Scene:
+def scene_of(rng: np.random.Generator, width: int, height: int, border: float = 0.0) -> Scene:
     """A random scene for a photo of this size."""
     camera = _camera(rng, width, height)
     return Scene(
         camera=camera,
-        room=backdrop.room(rng, camera),
+        room=backdrop.room(rng, camera, border),
         car=_car(rng, camera),
         view=float(rng.integers(1, 17) + rng.normal(0, 0.15)),
     )
