@@ -24,7 +24,7 @@ from competition.deadline import Deadline, add_deadline_argument
 from competition.files import sha256, write_text
 from competition.photo import Photo
 from competition.run.folder import RunFolder
-from competition.run.records import Epoch
+from competition.run.records import read_history
 from competition.settings.resolve import Tree, merge, resolve
 from competition.settings.schema import Settings
 from competition.settings.strict_yaml import parse
@@ -149,16 +149,6 @@ def first_network(run: RunFolder, settings: Settings, stage: int) -> nn.Module:
     network = make_network(settings, pretrained=False)
     network.load_state_dict(load_weights(run.best(stage - 1))[0].state_dict())
     return network
-
-
-def history_of(run: RunFolder, stages: int) -> list[tuple[int, Epoch]]:
-    """The epochs of all stages that have begun."""
-    return [
-        (stage, Epoch.model_validate_json(line))
-        for stage in range(stages)
-        if run.history(stage).is_file()
-        for line in run.history(stage).read_text(encoding="utf-8").splitlines()
-    ]
 
 
 def learning(recipe: Recipe, run: RunFolder) -> str:
