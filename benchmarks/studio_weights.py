@@ -157,14 +157,13 @@ def learning(recipe: Recipe, run: RunFolder) -> str:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["stage", "epoch", "width", "height", "photos_seen", "lr", "loss", "dice", "seconds"])
     seen = 0
-    for stage, epoch in history_of(run, len(recipe.stages)):
-        seen += recipe.stages[stage].photos
-        frame = recipe.stages[stage].settings.input
-        size = frame.width, frame.height
-        dice = "" if epoch.dice is None else f"{epoch.dice:.5f}"
-        rows.writerow(
-            [stage + 1, epoch.epoch, *size, seen, f"{epoch.lr:.2e}", f"{epoch.loss:.5f}", dice, epoch.seconds]
-        )
+    for number, stage in enumerate(recipe.stages):
+        size = stage.settings.input.width, stage.settings.input.height
+        for epoch in read_history(run.history(number)):
+            seen += stage.photos
+            dice = "" if epoch.dice is None else f"{epoch.dice:.5f}"
+            figures = f"{epoch.lr:.2e}", f"{epoch.loss:.5f}", dice, epoch.seconds
+            rows.writerow([number + 1, epoch.epoch, *size, seen, *figures])
     return text.getvalue()
 
 
