@@ -16,6 +16,7 @@
 ##  PHOTOS        photo, folder of photos or glob pattern to cut out; several are possible
 ##  TYPE          rgba, mask, soft, overlay, white or another colour; several are possible  (rgba)
 ##  OUT           folder for cut-outs  (runs/<RUN>/cutouts; cutouts without a run); CROP=1 cuts them to the object
+##  STEPS         "speed predict": steps of `make gpu-check`, which writes to OUT; REHEARSE=1 runs them on the CPU  (all)
 ##  MODEL         .onnx file that cuts out, instead of RUN; torch is not needed
 ##  MESSAGE       description of the submission on Kaggle
 ##  FROM          folder with Kaggle's zip files, or what is in them: `make data` takes the data from there
@@ -41,7 +42,7 @@ ifndef CARVANA_STARTED
 export CARVANA_STARTED := $(shell date +%s)
 endif
 
-TARGETS := help setup demo test lint format bench bench-setup ablation studio-weights data synthetic adopt check settings folds train cv \
+TARGETS := help setup demo test lint format bench bench-setup gpu-check ablation studio-weights data synthetic adopt check settings folds train cv \
 	score predict pseudo cutout validate submit submissions masks report pack unpack export clean-demo
 .PHONY: $(TARGETS)
 
@@ -61,7 +62,7 @@ $(call takes,pack unpack,RUN FILE)
 $(call takes,pack,STATE)
 $(call takes,export,RUN FOLD FILE SET)
 $(call takes,submit,MESSAGE DRY_RUN FORCE)
-$(call takes,data adopt check synthetic bench,DATA)
+$(call takes,data adopt check synthetic bench gpu-check,DATA)
 $(call takes,data,FROM ONLY)
 $(call takes,data check,HQ)
 $(call takes,adopt check,SET)
@@ -73,6 +74,7 @@ $(call takes,settings,PRESET)
 $(call takes,ablation,RUN DATA PRESET SET MINUTES VARIANTS WEIGHTS)
 $(call takes,studio-weights,DATA HOURS WEIGHTS)
 $(call takes,bench,TRAINED FULL BENCHMARKS)
+$(call takes,gpu-check,STEPS OUT SET REHEARSE)
 $(call takes,$(filter-out help setup test lint format bench bench-setup clean-demo,$(TARGETS)),SYSTEM)
 advice_HQ := ; a run learns from the hq photos by SET=data.hq=true
 advice_RUNS := ; RUNS is for score, predict and pseudo, which make one run of them; name that one here: RUN=a+b
@@ -108,7 +110,8 @@ OPTIONS = $(call text,RUN,--run) $(call list,RUNS,--runs) $(call text,DATA,--dat
 	$(call text,IMAGES,--images) $(call text,MASKS,--masks) $(call text,TEST,--test) $(call text,SHEET,--sheet) \
 	$(call switch,ALL,--all) $(call text,HOURS,--hours) $(call text,MINUTES,--minutes) \
 	$(call list,TYPE,--type) $(call text,OUT,--out) $(call switch,CROP,--crop) $(call text,MODEL,--model) \
-	$(call list,VARIANTS,--variants) $(call list,WEIGHTS,--weights) $(STUDIO)
+	$(call list,VARIANTS,--variants) $(call list,WEIGHTS,--weights) $(STUDIO) \
+	$(call list,STEPS,--steps) $(call switch,REHEARSE,--rehearse)
 
 PY = $(if $(call switch,SYSTEM,1),$(PYTHON),$(VENV)/bin/python)
 RANKS = $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
@@ -226,7 +229,8 @@ unpack: MODULE = competition.run.unpack ## make a run of FILE, a packed run
 export: MODULE = inference.export ## write the trained folds of RUN, or FOLD, as one ONNX model
 ablation: MODULE = benchmarks.ablation --markdown ## train variants of a preset alike, compare (MINUTES, VARIANTS, WEIGHTS)
 studio-weights: MODULE = benchmarks.studio_weights ## train the shipped weights on generated cars (DATA to score, WEIGHTS); resumes
-data synthetic adopt check settings folds validate submit submissions masks report pack unpack export ablation studio-weights: $(READY)
+gpu-check: MODULE = benchmarks.gpu_check ## try every part on this machine's GPU, time it, find which batch fits (STEPS)
+data synthetic adopt check settings folds validate submit submissions masks report pack unpack export ablation studio-weights gpu-check: $(READY)
 	@$(PY) -m $(MODULE) $(OPTIONS) $(LISTED)
 
 clean-demo: ## remove the demo's data and run

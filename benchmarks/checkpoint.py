@@ -6,7 +6,9 @@ The state is that of a preset's training: network, moving average, AdamW and the
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -34,6 +36,41 @@ def state_of(preset: str) -> TrainingState:
     return state
 
 
+class Stalls(NamedTuple):
+    """How long checkpoints stop a training.
+
+    Attributes:
+        stall: median milliseconds, by who writes.
+        ratio: of the two.
+        writing: seconds until a thread has written, after it was started.
+    """
+
+    stall: dict[str, float]
+    ratio: float
+    writing: list[float]
+
+
+def stalls(state: TrainingState, path: Path, repeats: int) -> Stalls:
+    """Write a state some times, alternating between the thread of the training and another one."""
+    writer, writing = Writer(), []
+    seconds: dict[str, list[float]] = {"in the training": [], "in a thread": []}
+    for _ in range(repeats):
+        once = in_turns(
+            {
+                "in the training": lambda: save_state(path, state.state_dict()),
+                "in a thread": lambda: writer.start(partial(save_state, path), state.snapshot),
+            },
+            1,
+        )
+        start = time.perf_counter()
+        writer.wait()
+        writing.append(time.perf_counter() - start)
+        for way, values in once.items():
+            seconds[way] += values
+    stall = {way: 1000 * value for way, value in medians(seconds).items()}
+    return Stalls(stall, median_ratio(seconds["in the training"], seconds["in a thread"]), writing)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     arguments = parser("Time how long a checkpoint stops the training.")
@@ -41,31 +78,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--preset", default="gpu")
     arguments.add_argument("--repeats", type=int, default=5)
     options = arguments.parse_args(argv)
-    state, writer = state_of(options.preset), Writer()
-    writing: list[float] = []
     with tempfile.TemporaryDirectory(dir=".") as name:  # on the disk of the project, where the runs are
         path = Path(name) / "last.pt"
-
-        def in_the_training() -> None:
-            save_state(path, state.state_dict())
-
-        def in_a_thread() -> None:
-            writer.start(lambda taken: save_state(path, taken), state.snapshot)
-
-        seconds: dict[str, list[float]] = {"in the training": [], "in a thread": []}
-        for _ in range(options.repeats):
-            once = in_turns({"in the training": in_the_training, "in a thread": in_a_thread}, 1)
-            start = time.perf_counter()
-            writer.wait()
-            writing.append(time.perf_counter() - start)
-            for way, values in once.items():
-                seconds[way] += values
+        found = stalls(state_of(options.preset), path, options.repeats)
         size = path.stat().st_size
-    stall = {way: 1000 * value for way, value in medians(seconds).items()}
-    print_rows(f"preset {options.preset}, last.pt of {size / 1e6:.0f} MB: the training waits", stall, "ms", digits=0)
-    ratio = median_ratio(seconds["in the training"], seconds["in a thread"])
-    result = {"preset": options.preset, "bytes": size, "stall_ms": stall, "written_s": writing}
-    report("checkpoint", result, [Target("shorter stall of a checkpoint, times", ratio, 3)])
+    print_rows(
+        f"preset {options.preset}, last.pt of {size / 1e6:.0f} MB: the training waits", found.stall, "ms", digits=0
+    )
+    result = {"preset": options.preset, "bytes": size, "stall_ms": found.stall, "written_s": found.writing}
+    report("checkpoint", result, [Target("shorter stall of a checkpoint, times", found.ratio, 3)])
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import repeat
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from benchmarks.material import data_folder, first, settings_of
 from benchmarks.measure import Target, in_turns, medians, print_rows, report
@@ -25,6 +27,8 @@ from folds.samples import Key, Samples
 from folds.train import make_trainer
 from folds.trainer import Trainer
 
+BATCHES_OF_A_WORKER = 6
+
 
 def trainer_of(data: DataFolder, photos: Sequence[Photo], settings: Settings, folder: Path) -> Trainer:
     """The trainer of a fold on these photos, built as in ``make train``."""
@@ -33,15 +37,45 @@ def trainer_of(data: DataFolder, photos: Sequence[Photo], settings: Settings, fo
     return make_trainer(RunFolder(folder), settings, data, {0: held_out, 1: learned}, fold=0)
 
 
+def enough_photos(data: DataFolder, settings: Settings) -> list[Photo]:
+    """So many photos to learn from, repeated, that each worker loads several batches after its start."""
+    assert settings.train.batch_size != "auto"
+    batches = max(1, settings.train.workers) * BATCHES_OF_A_WORKER
+    learned = [photo for photo in data.train if photo.car != data.train[0].car]
+    return first(learned, settings.train.batch_size * batches)
+
+
 def loaded_per_second(trainer: Trainer, epochs: int) -> float:
-    """Samples per second of the data loader alone; the median over epochs."""
-    rates = []
-    for epoch in range(epochs + 1):
-        trainer.batches.epoch = epoch
+    """Samples per second of the data loader alone, after the first batch of each worker; the median over epochs."""
+    rates, size = [], trainer.batches.batch_size
+    skipped = min(trainer.settings.train.workers, len(trainer.batches) - 1)
+    for epoch in range(epochs):
+        trainer.batches.epoch, trainer.batches.start = epoch, 0
         start = time.perf_counter()
-        count = sum(len(batch[0]) for batch in trainer.loader)
-        rates.append(count / (time.perf_counter() - start))
-    return statistics.median(rates[1:])  # the first epoch starts the workers
+        for number, _ in enumerate(trainer.loader, start=1):
+            if number == skipped:
+                start = time.perf_counter()
+        rates.append((len(trainer.batches) - skipped) * size / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+def together_per_second(trainer: Trainer, steps: int) -> float:
+    """Samples per second of the training: loader and step at the same time, after the first batch of each worker."""
+
+    def batches() -> Iterator[Sequence[Tensor]]:
+        for epoch in count():
+            trainer.batches.epoch, trainer.batches.start = epoch, 0
+            yield from trainer.loader
+
+    trainer.network.train()
+    endless = batches()
+    for _ in range(1 + trainer.settings.train.workers // trainer.accumulate):
+        float(trainer.train_step(endless))
+    start = time.perf_counter()
+    for _ in range(steps):
+        loss = trainer.train_step(endless)
+    float(loss)  # waits for the GPU
+    return steps * trainer.accumulate * trainer.batches.batch_size / (time.perf_counter() - start)
 
 
 def trained_per_second(trainer: Trainer, steps: int) -> float:
@@ -113,24 +147,26 @@ def target_of(samples: Samples, photo: Photo) -> Pixels:
 
 
 def measure(
-    preset: str, data: DataFolder, photos: Sequence[Photo], *, epochs: int, steps: int, folder: Path
+    preset: str, data: DataFolder, images: int | None, *, epochs: int, steps: int, folder: Path
 ) -> dict[str, Any]:
     """Measure one preset: loader with and without cache, training step, stages of a sample."""
     described = settings_of(preset).network
     network: dict[str, Any] = {}
     if described.weights != "none":  # with "none" the frozen layers would train as well
         network = {"network": {"weights": str(made_up_weights(described.encoder, folder))}}
+    settings = settings_of(preset, network)
+    photos = first(data.train, images) if images else enough_photos(data, settings)
     trainers = {
         cache: trainer_of(
             data, photos, settings_of(preset, network, {"train": {"cache": cache}}), folder / preset / str(cache)
         )
         for cache in (True, False)
     }
-    settings = settings_of(preset, network)
     rates = {
         "loader, with cache": loaded_per_second(trainers[True], epochs),
         "loader, without cache": loaded_per_second(trainers[False], epochs),
         "training step": trained_per_second(trainers[True], steps),
+        "training, loader and step": together_per_second(trainers[settings.train.cache], steps),
     }
     chosen = rates["loader, with cache" if settings.train.cache else "loader, without cache"]
     samples = trainers[False].loader.dataset
@@ -140,6 +176,7 @@ def measure(
     return {
         "preset": preset,
         "input": f"{settings.input.width} x {settings.input.height}",
+        "images": len(photos),
         "workers": settings.train.workers,
         "cache": settings.train.cache,
         "device": pick_device().type,
@@ -166,21 +203,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Time the data loader of a preset and its training step.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--presets", nargs="+", default=["gpu", "fullres"] if gpu else ["demo", "cpu"])
-    arguments.add_argument("--images", type=int, default=64, help="number of photos")
+    arguments.add_argument("--images", type=int, help="number of photos; by default 6 batches for each worker")
     arguments.add_argument("--epochs", type=int, default=3, help="measured epochs of the loader")
     arguments.add_argument("--steps", type=int, default=5, help="measured training steps")
     options = arguments.parse_args(argv)
     data = data_folder(options.data)
-    photos = first(data.train, options.images)
     with tempfile.TemporaryDirectory() as name:
         found = [
-            measure(preset, data, photos, epochs=options.epochs, steps=options.steps, folder=Path(name))
+            measure(preset, data, options.images, epochs=options.epochs, steps=options.steps, folder=Path(name))
             for preset in options.presets
         ]
     for each in found:
         print_preset(each)
     targets = [Target(f"loader / training step, {each['preset']}", each["ratio"], 1) for each in found]
-    report("loader", {"data": str(data.root), "images": len(photos), "presets": found}, targets)
+    report("loader", {"data": str(data.root), "presets": found}, targets)
 
 
 if __name__ == "__main__":

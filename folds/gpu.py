@@ -24,7 +24,7 @@ def obstacle(index: int = 0) -> str | None:
         return None
     if torch.cuda.is_available():
         return _missing_kernels(index)
-    driver = _driver()
+    driver = driver_version()
     if driver is None:
         return None
     if torch.version.cuda is None:
@@ -58,7 +58,7 @@ def _missing_kernels(index: int) -> str | None:
     )
 
 
-def _driver() -> str | None:
+def driver_version() -> str | None:
     """The version of NVIDIA's driver, such as 535.104.05; None without driver or card."""
     try:
         cards = any((DRIVER / "gpus").iterdir())

@@ -79,6 +79,10 @@ def passed(folder: Path, *arguments: str, **environment: str) -> list[list[str]]
         ),
         ("submit DRY_RUN=1 FORCE=yes", ["submissions.submit --dry-run --force"]),
         ("submit DRY_RUN=0 FORCE=", ["submissions.submit"]),
+        (
+            "gpu-check STEPS='speed predict' DATA=d OUT=o SET=network.detail=8 REHEARSE=1",
+            ["benchmarks.gpu_check --data=d --set network.detail=8 --out=o --steps speed predict --rehearse"],
+        ),
         ("ablation VARIANTS='bce hard'", ["benchmarks.ablation --markdown --variants bce hard"]),
         ("studio-weights WEIGHTS=f HOURS=2", ["benchmarks.studio_weights --hours=2 --weights f"]),
     ],

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.gpu_check.memory_formats import MemoryFormats
 from competition.command import Failure
 from competition.settings.resolve import load_preset, merge, preset_names, resolve
 from folds.networks import timm_unet
@@ -118,25 +118,13 @@ def test_only_layers_with_loaded_weights_are_frozen(over: dict[str, str], learns
     assert all(value.requires_grad for value in network.parameters()) is learns
 
 
-def comes_last(result: torch.Tensor) -> bool:
-    return result.ndim != 4 or result.shape[1] == 1 or result.is_contiguous(memory_format=torch.channels_last)
-
-
-class MemoryFormats(TorchDispatchMode):
-    """Notes every operation whose result has several channels and is not channels-last."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left: list[str] = []
+class FormatsOfGPUs(MemoryFormats):
+    """On a GPU ``pixel_unshuffle`` is torch's composite kernel, math_pixel_unshuffle, which is contiguous."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.pixel_unshuffle.default:
-            return out.contiguous()  # as torch's composite kernel, that of GPUs (math_pixel_unshuffle)
-        for result in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(result, torch.Tensor) and not comes_last(result):
-                self.left.append(f"{func} {tuple(result.shape)}")
-        return out
+            return func(*args, **(kwargs or {})).contiguous()
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -144,7 +132,7 @@ def test_activations_of_presets_stay_channels_last(preset: str) -> None:
     network = make_network(resolve(merge(load_preset(preset), {"network": {"weights": "none", "freeze": 0}})))
     network = network.to(memory_format=torch.channels_last).train()
     pixels = torch.zeros(2, 128, 128, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-    with MemoryFormats() as formats:
+    with FormatsOfGPUs() as formats:
         network(pixels)
     assert formats.left == []
 

@@ -1,0 +1,1 @@
+"""``make gpu-check``: whether the project works on this machine's GPU, how fast, and which batch fits."""

@@ -1,0 +1,89 @@
+"""Steps ``batch``, ``speed`` and ``predict``: how many images fit; how many a second are trained and predicted."""
+
+import warnings
+from collections.abc import Iterator
+from itertools import repeat
+
+import torch
+
+from benchmarks.gpu_check.step import Check, Figure
+from benchmarks.loader import enough_photos, loaded_per_second, together_per_second, trained_per_second, trainer_of
+from benchmarks.material import first
+from benchmarks.predict import measure, untrained
+from competition.settings.schema import Settings
+from folds.batch_size import AT_MOST, largest_that_fits, trial_steps
+from folds.trainer import Trainer
+
+
+def batch(check: Check) -> Iterator[Figure]:
+    """The largest batch that fits, and the memory that it takes: what ``train.batch_size=auto`` finds."""
+    for preset in check.presets:
+        settings = check.settings(preset)
+        found = largest_that_fits(settings, check.device, check.few(2, AT_MOST["cuda"]))
+        yield Figure(f"{preset}: largest batch", found, "images")
+        for size in sorted({found, int(settings.train.batch_size)} - {0}):
+            reset_peak(check)
+            trial_steps(settings, check.device, size)
+            yield Figure(f"{preset}: memory with a batch of {size}", peak(check), "GB")
+
+
+def speed(check: Check) -> Iterator[Figure]:
+    """Training: the step, the loader and both together; what cudnn_benchmark gives, and how often the host waits."""
+    for preset in check.presets:
+        for benchmark in (True, False):
+            made = trainer(check, check.settings(preset, {"train": {"cudnn_benchmark": benchmark}}))
+            reset_peak(check)
+            step = trained_per_second(made, check.few(1, 10))
+            yield Figure(f"{preset}: step{'' if benchmark else ' without cudnn_benchmark'}", step, "images/s")
+            if benchmark:
+                yield Figure(f"{preset}: memory", peak(check), "GB")
+                yield Figure(f"{preset}: waits of the host for the GPU in a step", waits(made), "")
+                both = together_per_second(made, check.few(1, 2 * made.settings.train.workers + 20))
+                yield Figure(f"{preset}: training", both, "images/s")
+                yield Figure(f"{preset}: the training waits for the loader", 100 * max(0, 1 - both / step), "%")
+                yield Figure(f"{preset}: loader", loaded_per_second(made, check.few(1, 2)), "images/s")
+
+
+def predict(check: Check) -> Iterator[Figure]:
+    """Prediction end to end, five folds and two TTA, and the networks alone."""
+    for preset in check.presets:
+        photos = first(check.data.train, check.few(2, 256))
+        case = untrained(preset, check.data, folds=check.few(2, 5), compiled=False)
+        found = measure(case, photos, check.few(1, 2), check.folder)
+        for name, rate in found["images_per_second"].items():
+            yield Figure(f"{preset}: {name}", rate, "images/s")
+        yield Figure(f"{preset}: share of the networks", 100 / found["ratio"], "%")
+        yield Figure(f"{preset}: peak memory", found["gpu_memory_gb"] or 0.0, "GB")
+        yield Figure(f"{preset}: all 100,064 images", found["hours_for_the_whole_test_set"], "h")
+
+
+def trainer(check: Check, settings: Settings) -> Trainer:
+    """A trainer in a new folder, with so many photos that the loader is measured after its start."""
+    number = len(list(check.folder.iterdir()))
+    return trainer_of(check.data, enough_photos(check.data, settings), settings, check.folder / f"trainer{number}")
+
+
+def waits(made: Trainer) -> int:
+    """How often a training step makes the host wait for the GPU; each time the GPU may run out of work."""
+    if made.device.type != "cuda":
+        return 0
+    batches = repeat(next(iter(made.loader)))
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        made.train_step(batches)
+    torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(each.message) for each in heard)
+
+
+def reset_peak(check: Check) -> None:
+    """Forget the largest use of memory so far."""
+    if check.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak(check: Check) -> float:
+    """The largest memory of a GPU since then that torch has reserved, GB."""
+    return torch.cuda.max_memory_reserved() / 1e9 if check.device.type == "cuda" else 0.0

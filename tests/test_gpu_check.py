@@ -1,0 +1,92 @@
+"""The check of a GPU: every step is rehearsed on the CPU, and no step can stop the others."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.gpu_check import __main__ as program
+from benchmarks.gpu_check.__main__ import STEPS, Limited, main
+from benchmarks.gpu_check.step import Check, Figure, require
+from competition.command import Failure
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICE", "cpu")
+
+
+def results(out: Path) -> dict[str, dict[str, object]]:
+    """The recorded steps by name."""
+    recorded = json.loads((out / "gpu_check.json").read_text())
+    assert {"processor", "gpu", "packages"} <= recorded["machine"].keys()
+    return {step["step"]: step for step in recorded["steps"]}
+
+
+def test_every_step_is_rehearsed(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--rehearse", "--data", str(tiny_data), "--out", str(tmp_path), "--steps", *STEPS])
+    screen, found = capsys.readouterr().out, results(tmp_path)
+    assert [step["error"] for step in found.values()] == [None] * len(STEPS)
+    assert list(found) == list(STEPS)
+    assert all(step["figures"] for step in found.values())
+    assert all(f"{name:16} passed" in screen for name in STEPS)
+    assert "largest difference of a weight from an uninterrupted training" in screen
+    assert not list(tmp_path.glob("*/")), "the runs of the steps are removed"
+
+
+def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
+    with pytest.raises(
+        Failure, match=r"^this machine has no NVIDIA GPU, .* --rehearse to run every step tiny on this"
+    ):
+        main(["--out", str(tmp_path)])
+
+
+def good(check: Check) -> Iterator[Figure]:
+    yield Figure("half", 0.5, "GB")
+
+
+def bad(check: Check) -> Iterator[Figure]:
+    yield Figure("before", "it failed")
+    require(False, "the masks differ")
+
+
+def crashing(check: Check) -> Iterator[Figure]:
+    yield Figure("before", 1)
+    os._exit(3)
+
+
+def hanging(check: Check) -> Iterator[Figure]:
+    child = os.fork()
+    if child:
+        yield Figure("child", str(child))
+    time.sleep(60)
+
+
+def test_no_step_stops_the_others(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = {"hanging": hanging, "bad": bad, "crashing": crashing, "good": good}
+    monkeypatch.setattr(program, "STEPS", {name: Limited(act, 30) for name, act in steps.items()})
+    monkeypatch.setattr(program, "ON_DEMAND", ())
+    start = time.monotonic()
+    with pytest.raises(Failure, match=r"^3 of 4 steps failed: hanging, bad, crashing; what they printed is in .*/h"):
+        main(["--rehearse", "--data", str(tiny_data), "--out", str(tmp_path), "--limit", "0.5"])
+    assert time.monotonic() - start < 15
+    found = results(tmp_path)
+    assert {name: step["error"] for name, step in found.items()} == {
+        "hanging": "not finished after 0.5 s",
+        "bad": "the masks differ",
+        "crashing": "its process ended with status 3",
+        "good": None,
+    }
+    (child,) = found["hanging"]["figures"]  # type: ignore[misc]
+    with suppress(psutil.NoSuchProcess):
+        assert psutil.Process(int(child["value"])).status() == psutil.STATUS_ZOMBIE, "ended with the step"
+    screen = capsys.readouterr().out
+    assert "bad              FAILED" in screen
+    assert "before" in screen, "figures that came before an error are kept"
