@@ -40,9 +40,7 @@ def test_every_step_is_rehearsed(tiny_data: Path, tmp_path: Path, capsys: pytest
 
 
 def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
-    with pytest.raises(
-        Failure, match=r"^this machine has no NVIDIA GPU, .* --rehearse to run every step tiny on this"
-    ):
+    with pytest.raises(Failure, match=r"^this machine has no NVIDIA GPU, .* --rehearse to run every step tiny"):
         main(["--out", str(tmp_path)])
 
 
