@@ -15,15 +15,13 @@ from folds.device import pick_device
 
 UNTRAINED: Tree = {"network": {"weights": "none"}}  # nothing is downloaded
 MEASURED = ("gpu", "fullres")
-TINY = tuple(
-    [
-        "input.height=32",
-        "input.width=64",
-        "network.width=4",
-        "network.depth=1",
-        "train.batch_size=2",
-        "train.workers=0",
-    ]
+TINY = (
+    "input.height=32",
+    "input.width=64",
+    "network.width=4",
+    "network.depth=1",
+    "train.batch_size=2",
+    "train.workers=0",
 )
 
 
