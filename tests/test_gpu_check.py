@@ -12,8 +12,11 @@ import pytest
 
 from benchmarks.gpu_check import __main__ as program
 from benchmarks.gpu_check.__main__ import STEPS, Limited, main
+from benchmarks.gpu_check.dice import CROPS
 from benchmarks.gpu_check.step import Check, Figure, require
 from competition.command import Failure
+from competition.data_folder import DataFolder
+from competition.settings.resolve import parse_assignments
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,14 @@ def test_every_step_is_rehearsed(tiny_data: Path, tmp_path: Path, capsys: pytest
 def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"^this machine has no NVIDIA GPU, .* --rehearse to run every step tiny"):
         main(["--out", str(tmp_path)])
+
+
+def test_on_a_gpu_the_presets_for_gpus_are_measured(tiny_data: Path, tmp_path: Path) -> None:
+    check = Check(DataFolder(tiny_data), tmp_path)
+    sizes = {name: each.sample_size for name, each in check.trainings.items()}
+    assert sizes == {"gpu, crops": (1024, 1024), "gpu, whole photos": (1280, 1920), "fullres": (1280, 1920)}
+    assert {each.network.weights for each in check.trainings.values()} == {"none"}
+    assert check.settings(check.preset, parse_assignments(CROPS)).stages[0].sample_size == (1024, 1024)
 
 
 def good(check: Check) -> Iterator[Figure]:

@@ -18,11 +18,12 @@ CLOSE = 0.02  # of losses, and of probabilities: a compiled network rounds to bf
 
 
 def train_compile(check: Check) -> Iterator[Figure]:
-    """The training step of the first preset, compiled and not; both begin with the same loss."""
-    preset, losses = check.presets[0], []
+    """The training step of preset ``gpu``, compiled and not; both begin with the same loss."""
+    (preset, settings), losses = next(iter(check.trainings.items())), []
     for compiled in (False, True):
         # A rehearsal compiles nothing: this takes minutes on a CPU.
-        made = trainer(check, check.settings(preset, {"train": {"compile": compiled and not check.rehearsal}}))
+        train = settings.train.model_copy(update={"compile": compiled and not check.rehearsal})
+        made = trainer(check, settings.model_copy(update={"train": train}))
         name = f"{preset}{', compiled' if compiled else ''}"
         start = time.monotonic()
         made.network.train()
@@ -35,8 +36,8 @@ def train_compile(check: Check) -> Iterator[Figure]:
 
 
 def predict_compile(check: Check) -> Iterator[Figure]:
-    """The networks of the first preset, compiled and not; both predict the same."""
-    settings = check.settings(check.presets[0])
+    """The networks of preset ``gpu``, compiled and not; both predict the same."""
+    settings = check.settings(check.preset)
     size, frame, repeats = settings.inference.batch_size, Frame.of(settings.input), check.few(1, 10)
     torch.manual_seed(0)
     network, found = make_network(settings), []

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_check.step import Check, Figure, require
-from benchmarks.material import first
+from benchmarks.material import first, settings_of
 from competition.images import Pixels
 from competition.settings.resolve import preset_names
 from competition.settings.schema import Augment
@@ -29,7 +29,8 @@ FEW = 4  # photos
 
 def masks(check: Check) -> Iterator[Figure]:
     """Enlarging, averaging, thresholding and spans, for the frame of every preset and for all frames together."""
-    frames = [Frame.of(check.settings(preset).input) for preset in preset_names()]
+    size = {"height": 32, "width": 64} if check.rehearsal else {}
+    frames = [Frame.of(settings_of(preset).input.model_copy(update=size)) for preset in preset_names()]
     cases = {preset: [frame] for preset, frame in zip(preset_names(), frames, strict=True)}
     shapes = [(30, 60), (30, 60), (20, 40)] if check.rehearsal else SHAPES
     for name, chosen in {**cases, "all presets together": frames}.items():
@@ -59,7 +60,7 @@ def smooth_levels(frame: Frame, images: int) -> Pixels:
 def augment(check: Check) -> Iterator[Figure]:
     """Random changes of a batch on the device, on the CPU by the same code, and in the workers by albumentations."""
     chosen = Augment(affine=1, colour=1, hue=0.1, grey=0.3, crop=[16, 32] if check.rehearsal else [768, 768])
-    settings = check.settings(check.presets[0])
+    settings = check.settings(check.preset)
     frame, crop = Frame.of(settings.input), settings.model_copy(update={"augment": chosen}).sample_size
     photos = first(check.data.train, FEW)
     images = [frame.read(photo) for photo in photos]

@@ -77,7 +77,7 @@ def masks_of(run: RunFolder, photos: Sequence[Photo], device: torch.device, prec
 def memory(check: Check) -> Iterator[Figure]:
     """With little memory, an ensemble must make its batch smaller, and a training must end with one line."""
     device, size = check.device, check.few(2, TOO_MANY)
-    settings = check.settings(check.presets[0], {"train": {"batch_size": size}})
+    settings = check.settings(check.preset, {"train": {"batch_size": size}})
     frame = Frame.of(settings.input)
     with little_memory(device):
         ensemble = Ensemble([make_network(settings)], frame, ["identity"], device=device, precision="auto")

@@ -21,7 +21,7 @@ def nccl(check: Check) -> Iterator[Figure]:
     """DistributedDataParallel, synchronized batch normalization and collectives, beside a network without them."""
     from timm.layers import convert_sync_batchnorm  # see folds/networks/pretrained.py
 
-    device, settings = check.device, check.settings(check.presets[0])
+    device, settings = check.device, check.settings(check.preset)
     torch.manual_seed(0)
     plain = make_network(settings).to(device).to(memory_format=torch.channels_last).train()
     side = check.few(64, 512)

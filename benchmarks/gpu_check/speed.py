@@ -17,44 +17,43 @@ from folds.trainer import Trainer
 
 def batch(check: Check) -> Iterator[Figure]:
     """The largest batch that fits, and the memory that it takes: what ``train.batch_size=auto`` finds."""
-    for preset in check.presets:
-        settings = check.settings(preset)
+    for name, settings in check.trainings.items():
         found = largest_that_fits(settings, check.device, check.few(2, AT_MOST["cuda"]))
-        yield Figure(f"{preset}: largest batch", found, "images")
+        yield Figure(f"{name}: largest batch", found, "images")
         for size in sorted({found, int(settings.train.batch_size)} - {0}):
             reset_peak(check)
             trial_steps(settings, check.device, size)
-            yield Figure(f"{preset}: memory with a batch of {size}", peak(check), "GB")
+            yield Figure(f"{name}: memory with a batch of {size}", peak(check), "GB")
 
 
 def speed(check: Check) -> Iterator[Figure]:
     """Training: the step, the loader and both together; what cudnn_benchmark gives, and how often the host waits."""
-    for preset in check.presets:
+    for name, settings in check.trainings.items():
         for benchmark in (True, False):
-            made = trainer(check, check.settings(preset, {"train": {"cudnn_benchmark": benchmark}}))
+            train = settings.train.model_copy(update={"cudnn_benchmark": benchmark})
+            made = trainer(check, settings.model_copy(update={"train": train}))
             reset_peak(check)
             step = trained_per_second(made, check.few(1, 10))
-            yield Figure(f"{preset}: step{'' if benchmark else ' without cudnn_benchmark'}", step, "images/s")
+            yield Figure(f"{name}: step{'' if benchmark else ' without cudnn_benchmark'}", step, "images/s")
             if benchmark:
-                yield Figure(f"{preset}: memory", peak(check), "GB")
-                yield Figure(f"{preset}: waits of the host for the GPU in a step", waits(made), "")
+                yield Figure(f"{name}: memory", peak(check), "GB")
+                yield Figure(f"{name}: waits of the host for the GPU in a step", waits(made), "")
                 both = together_per_second(made, check.few(1, 2 * made.settings.train.workers + 20))
-                yield Figure(f"{preset}: training", both, "images/s")
-                yield Figure(f"{preset}: the training waits for the loader", 100 * max(0, 1 - both / step), "%")
-                yield Figure(f"{preset}: loader", loaded_per_second(made, check.few(1, 2)), "images/s")
+                yield Figure(f"{name}: training", both, "images/s")
+                yield Figure(f"{name}: the training waits for the loader", 100 * max(0, 1 - both / step), "%")
+                yield Figure(f"{name}: loader", loaded_per_second(made, check.few(1, 2)), "images/s")
 
 
 def predict(check: Check) -> Iterator[Figure]:
     """Prediction end to end, five folds and two TTA, and the networks alone."""
-    for preset in check.presets:
-        photos = first(check.data.train, check.few(2, 256))
-        case = untrained(preset, check.data, folds=check.few(2, 5), compiled=False)
-        found = measure(case, photos, check.few(1, 2), check.folder)
-        for name, rate in found["images_per_second"].items():
-            yield Figure(f"{preset}: {name}", rate, "images/s")
-        yield Figure(f"{preset}: share of the networks", 100 / found["ratio"], "%")
-        yield Figure(f"{preset}: peak memory", found["gpu_memory_gb"] or 0.0, "GB")
-        yield Figure(f"{preset}: all 100,064 images", found["hours_for_the_whole_test_set"], "h")
+    photos = first(check.data.train, check.few(2, 256))
+    case = untrained(check.preset, check.data, folds=check.few(2, 5), compiled=False)
+    found = measure(case, photos, check.few(1, 2), check.folder)
+    for name, rate in found["images_per_second"].items():
+        yield Figure(name, rate, "images/s")
+    yield Figure("share of the networks", 100 / found["ratio"], "%")
+    yield Figure("peak memory", found["gpu_memory_gb"] or 0.0, "GB")
+    yield Figure("all 100,064 images", found["hours_for_the_whole_test_set"], "h")
 
 
 def trainer(check: Check, settings: Settings) -> Trainer:

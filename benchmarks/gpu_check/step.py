@@ -14,7 +14,6 @@ from competition.settings.schema import Settings
 from folds.device import pick_device
 
 UNTRAINED: Tree = {"network": {"weights": "none"}}  # nothing is downloaded
-MEASURED = ("gpu", "fullres")
 TINY = (
     "input.height=32",
     "input.width=64",
@@ -59,9 +58,17 @@ class Check(NamedTuple):
         return pick_device()
 
     @property
-    def presets(self) -> tuple[str, ...]:
-        """The presets whose speed and memory are measured."""
-        return ("demo",) if self.rehearsal else MEASURED
+    def preset(self) -> str:
+        """The preset whose network is measured; ``fullres`` has the same."""
+        return "demo" if self.rehearsal else "gpu"
+
+    @property
+    def trainings(self) -> dict[str, Settings]:
+        """The trainings that are measured: both stages of preset ``gpu``, and ``fullres``."""
+        if self.rehearsal:
+            return {"demo": self.settings("demo")}
+        crops, whole = self.settings("gpu").stages
+        return {"gpu, crops": crops, "gpu, whole photos": whole, "fullres": self.settings("fullres")}
 
     @property
     def tiny(self) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def finish(act: partial[None], log: Path) -> None:
 
 def checkpoint(check: Check) -> Iterator[Figure]:
     """How long a checkpoint stops the training, and whether it holds the state at its beginning."""
-    preset = check.presets[0]
+    preset = check.preset
     state, path = state_of(preset), check.folder / "last.pt"
     found = stalls(state, path, repeats=check.few(1, 3))
     yield Figure(f"last.pt of preset {preset}", path.stat().st_size / 1e6, "MB")
