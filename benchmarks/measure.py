@@ -14,6 +14,7 @@ import psutil
 
 from competition import files
 from competition.cores import usable_cores
+from competition.packages import installed
 from competition.run.environment import git_revision
 
 RESULTS = Path("benchmarks/results")
@@ -105,7 +106,7 @@ def machine() -> dict[str, Any]:
         "gpu": _gpu(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {package: version(package) for package in PACKAGES},
+        "packages": dict(map(installed, PACKAGES)),
         "git": git_revision(),
     }
 

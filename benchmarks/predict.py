@@ -1,9 +1,10 @@
 """Prediction end to end, compared with the networks alone and with segmentation-models-pytorch and ttach.
 
-Without --run the networks are untrained: they compute, and a real mask replaces their output. On a GPU the
-peak memory is measured as well.
+Without --run the networks are untrained: they compute, and a real mask replaces their output. It also prints the time
+that the whole test set would take, the share of the networks, and the peak memory.
 """
 
+import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -136,6 +137,7 @@ def measure(case: Case, photos: Sequence[Photo], repeats: int, folder: Path) -> 
         "images_per_second": {name: len(photos) / value for name, value in medians(seconds).items()},
         "ratio": median_ratio(seconds["end to end"], seconds["networks alone"]),
         "gpu_memory_gb": peak,
+        "host_memory_gb": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9,
         "hours_for_the_whole_test_set": WHOLE / rate / 3600,
     }
 
@@ -144,10 +146,14 @@ def print_case(found: dict[str, Any]) -> None:
     """One case as a table."""
     title = f"{found['case']}; input {', '.join(found['input'])}; {found['precision']}"
     print_rows(title, found["images_per_second"], "images/s")
-    rest = {f"hours for {WHOLE:,} images": found["hours_for_the_whole_test_set"]}
+    rest = {
+        f"hours for {WHOLE:,} images, all folds and TTA": found["hours_for_the_whole_test_set"],
+        "networks' share of the time, %": 100 / found["ratio"],
+        "peak of the host's memory so far, GB": found["host_memory_gb"],
+    }
     if found["gpu_memory_gb"] is not None:
         rest["peak of the GPU's memory, GB"] = found["gpu_memory_gb"]
-    print_rows("  of this case", rest | {"networks' share of the time, %": 100 / found["ratio"]}, "")
+    print_rows("  of this case", rest, "")
 
 
 @torch.inference_mode()

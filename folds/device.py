@@ -19,7 +19,13 @@ LARGEST_MMAP_THRESHOLD = 32 * 2**20  # bytes; glibc accepts no larger one
 LARGEST_TRIM_THRESHOLD = 2**31 - 1
 # What a GPU's errors about the size of a batch say if they are no OutOfMemoryError: cuDNN and cuBLAS cannot allocate
 # their workspace, or a kernel counts elements in 32 bits (nearest upsampling: at most 2^31 in a tensor).
-TOO_LARGE = ("out of memory", "STATUS_ALLOC_FAILED", "INT_MAX", "32-bit index math")
+TOO_LARGE = (
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+    "INT_MAX",
+    "32-bit index math",
+    "unable to find an engine",  # cuDNN: no algorithm whose workspace fits
+)
 
 
 def pick_device() -> torch.device:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from benchmarks import (
     compiled_training,
     foreground,
     host_path,
+    loader,
     openmp,
     rle,
     scale,
@@ -21,6 +23,7 @@ from benchmarks import (
     studio_weights,
     usual,
 )
+from benchmarks.material import settings_of
 from benchmarks.measure import Target, in_turns, median_ratio
 from benchmarks.watch import watch
 from competition import rle as codec
@@ -62,6 +65,16 @@ def test_a_program_prints_a_table_and_records_it(name, tiny_data, tmp_path, monk
     assert all(target["what"] in screen for target in recorded["targets"])
     if name == "scale":
         assert recorded["images"] == 260
+    if name == "predict":
+        assert recorded["cases"][0]["host_memory_gb"] > 0.1
+        for row in (
+            "hours for 100,064 images, all folds and TTA",
+            "networks' share of the time",
+            "peak of the host's",
+        ):
+            assert row in screen
+    if name == "loader":
+        assert "training, loader and step" in screen
     if name == "score":
         assert recorded["score"]["rows"] == 40
         assert 0.5 < recorded["score"]["dice"] < 1
@@ -130,6 +143,19 @@ def test_a_compiled_step_is_compared_with_an_eager_one(tiny_data, tmp_path, monk
     monkeypatch.setattr(nn.Module, "compile", lambda module, **given: compile_it(module, backend="eager", **given))
     compiled_training.main(["--data", str(tiny_data), "--presets", "demo", "--steps", "1"])
     assert "eager / compiled" in capsys.readouterr().out
+
+
+def test_the_loader_is_measured_after_its_start(tiny_data, tmp_path):
+    """By default each worker loads six batches, and its first one, with the start of the process, does not count."""
+    data, train = DataFolder(tiny_data), {"train": {"workers": 1, "batch_size": 2, "cache": False}}
+    settings = settings_of("demo", train, {"input": {"height": 32, "width": 64}, "network": {"width": 4, "depth": 1}})
+    photos = loader.enough_photos(data, settings)
+    trainer = loader.trainer_of(data, photos, settings, tmp_path)
+    assert len(trainer.batches) == 6
+    start = time.perf_counter()
+    rate = loader.loaded_per_second(trainer, 1)
+    assert rate > len(photos) / (time.perf_counter() - start)
+    assert loader.together_per_second(trainer, 1) > 0
 
 
 def test_make_bench_runs_every_program_and_nothing_else():

@@ -219,6 +219,7 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPat
             RuntimeError("upsample_nearest_nhwc only supports grad_output tensors with less than INT_MAX elements"),
             True,
         ),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), True),
         (RuntimeError("CUDA error: no kernel image is available for execution on the device"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
     ],
