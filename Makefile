@@ -164,8 +164,9 @@ demo: $(READY) ## the whole pipeline on generated cars, on a CPU: CV, a valid su
 	@$(PY) -m inference.report --run demo
 
 # One process per core with one thread each: threads that wait for each other slow the tests' small networks down.
+# Tests start many commands; they are faster if the first one keeps the bytecode, also where Python is told not to.
 test: $(STAMP) ## the tests
-	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist worksteal
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist worksteal
 
 lint: $(STAMP) ## ruff and mypy
 	@$(PY) -m ruff check .

@@ -55,6 +55,7 @@ MINIATURES = {
 def test_a_program_prints_a_table_and_records_it(name, tiny_data, tmp_path, monkeypatch, capsys):
     options, keys = MINIATURES[name]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scale, "SMALL", [*scale.SMALL, "train.epochs=1", "train.validate_every=1"])
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the commands that it runs
     importlib.import_module(f"benchmarks.{name}").main(["--data", str(tiny_data), *options])
     screen = capsys.readouterr().out

@@ -19,7 +19,8 @@ SMALL = [
     "input={height: 64, width: 96}",
     "network={width: 8, depth: 3, stem: 2}",
     "train={epochs: 20, batch_size: 8, lr: 0.01, ema: 0.9, cache: true, workers: 0, validate_every: 10}",
-    "inference={batch_size: 8, shard: 16, readers: 2}",
+    # torch starts faster; test_onnx_network.py compares the engines, and the demo in test_pipeline.py uses `auto`.
+    "inference={batch_size: 8, shard: 16, readers: 2, engine: torch}",
 ]
 
 
