@@ -156,8 +156,7 @@ $(STAMP):
 
 demo: $(READY) ## the whole pipeline on generated cars, on a CPU: CV, a valid submission, a report
 	@$(PY) -m competition.studio --data data/demo --size 959x640 $(STUDIO)
-	@$(PY) -m folds.train --all --run demo --data data/demo --preset demo $(SETTING)
-	@$(PY) -m inference.score --run demo
+	@$(PY) -m inference.cv --run demo --data data/demo --preset demo $(SETTING)
 	@$(PY) -m inference.predict --run demo
 	@$(PY) -m submissions.validate --run demo
 	@$(PY) -m submissions.grade --run demo --solution data/demo/solution.csv
