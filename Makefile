@@ -3,7 +3,7 @@
 ##  DATA          data folder in Kaggle's layout       (data/carvana, or the run's own)
 ##  RUN           name of the run, a folder in runs/   (default)
 ##  RUNS          "a b": score or predict several runs together
-##  PRESET        demo, cpu, scratch, gpu, fullres, or a .yaml file  (gpu or cpu, by the machine)
+##  PRESET        demo, cpu, overnight, scratch, gpu, fullres, or a .yaml file  (gpu or cpu, by the machine)
 ##  SETTINGS      a .yaml file of settings; they override the preset
 ##  SET           "train.epochs=50 train.batch_size=16": settings that override both (make settings)
 ##  FOLD, FOLDS   number of the fold to train or export, from 0  (0); number of folds  (5)

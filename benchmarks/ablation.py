@@ -31,9 +31,12 @@ from competition.run.records import read_history
 from competition.settings.resolve import load_preset, merge, parse_assignments, resolve
 from competition.settings.schema import TTA, Inference, Settings, flat
 from folds.begin import ensure_split, require_possible
+from folds.checkpoint import load_record
 from folds.device import pick_device
 from folds.history import best_of_finished
+from folds.networks.whole import STUDIO, studio_weights
 from folds.split import split_by_car
+from folds.start import differences
 from folds.train import make_trainer, train_fold
 from inference.engine.ensemble import load_ensembles
 from inference.evaluate import score_photos
@@ -118,15 +121,19 @@ def resolved(preset: str, assignments: Sequence[str]) -> Settings:
 
 
 def weights_for(changes: Changes, settings: Settings, files: Mapping[str, str]) -> list[str]:
-    """The setting of pretrained weights that fits the encoder of a variant."""
+    """The setting of starting weights that fits the network of a variant: the encoder's if the studio's do not."""
     named = {change.partition("=")[0] for change in changes}
-    encoder = settings.network.encoder
-    if "network.weights" in named:
-        return []
-    if encoder in files:
+    encoder, weights = settings.network.encoder, settings.network.weights
+    if weights == STUDIO:
+        if not differences(settings.network, load_record(studio_weights())[0].network):
+            return []
+        weights = "hub"
+    if encoder in files and (weights == "hub" or "network.weights" not in named):
         return [f"network.weights={files[encoder]}"]
     # A preset from scratch is compared with another encoder from scratch.
-    return ["network.weights=hub"] if "network.encoder" in named and settings.network.weights != "none" else []
+    if "network.encoder" in named and weights != "none":
+        weights = "hub"
+    return [f"network.weights={weights}"] if weights != settings.network.weights else []
 
 
 def files_of(assignments: Sequence[str], preset: Settings) -> dict[str, str]:

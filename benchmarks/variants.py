@@ -1,4 +1,8 @@
-"""The variants that ``benchmarks.ablation`` trains. Each changes one choice of preset ``cpu``."""
+"""The variants that ``benchmarks.ablation`` trains. Each changes one choice of preset ``cpu``.
+
+Another network starts from its encoder's ImageNet weights, because the studio weights do not fit it: compare it with
+``imagenet``. All variants are trained for the same time; to compare numbers of epochs, give other ``MINUTES``.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +15,11 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
         "dice": ["loss.bce=0"],
         "boundary": ["loss.boundary=3", "loss.boundary_width=13"],
     },
+    "start": {
+        "imagenet": ["network.weights=hub"],
+        "scratch": ["network.weights=none", "network.freeze=0"],
+        "unfrozen": ["network.freeze=0"],
+    },
     "targets": {
         "hard": ["loss.targets=hard"],
     },
@@ -21,8 +30,6 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
             *("input.height=512", "input.width=768"),
         ],
         "lite0": ["network.encoder=tf_efficientnet_lite0"],
-        "scratch": ["network.weights=none", "network.freeze=0"],
-        "unfrozen": ["network.freeze=0"],
     },
     "decoder": {
         "full-size": ["network.stem=1", "network.decoder=[128,64,32,24,16]"],
@@ -36,6 +43,7 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
         "cropped": ["input.height=512", "input.width=768", "augment.crop=[384,576]"],
     },
     "augmentation": {
+        "light": ["augment.affine=0.25", "augment.scale=0.05", "augment.colour=0.25", "augment.grey=0"],
         "plain": ["augment.flip=0", "augment.affine=0", "augment.colour=0", "augment.grey=0"],
         "flip-only": ["augment.affine=0", "augment.colour=0", "augment.grey=0"],
         "no-colours": ["augment.colour=0", "augment.grey=0"],
@@ -46,6 +54,7 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
         "no-ema": ["train.ema=0"],
         "batch-8": ["train.batch_size=8"],
         "lr-2e-3": ["train.lr=2e-3"],
+        "lr-5e-4": ["train.lr=5e-4"],
         "no-clip": ["train.clip=0"],
     },
 }

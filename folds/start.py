@@ -89,10 +89,16 @@ def starting_weights(run: RunFolder, settings: Settings, fold: int, held_out: Se
     return load_start(path, settings)
 
 
+def differences(ours: Network, theirs: Network) -> list[str]:
+    """The settings in which two architectures differ; weights of one fit the other if there are none."""
+    fitting = dict(theirs)
+    return [name for name, value in ours if name not in NOT_ARCHITECTURE and value != fitting[name]]
+
+
 def require_same_network(settings: Settings, theirs: Network, path: Path) -> None:
     """Raise a Failure that names every difference in architecture, if there is one."""
     ours, fitting = dict(settings.network), dict(theirs)
-    different = [name for name in ours if name not in NOT_ARCHITECTURE and ours[name] != fitting[name]]
+    different = differences(settings.network, theirs)
     if different:
         fits = assigned(fitting, different)
         raise Failure(

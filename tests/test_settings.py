@@ -50,7 +50,7 @@ def test_every_preset_differs_from_the_defaults_and_survives_yaml(name: str) -> 
 
 
 def test_preset_names() -> None:
-    assert {"demo", "cpu", "scratch", "gpu", "fullres"} <= set(preset_names())
+    assert {"demo", "cpu", "overnight", "scratch", "gpu", "fullres"} <= set(preset_names())
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ def _network(settings: Settings) -> str:
     if network.name == "unet":
         described = f"U-Net, width {network.width}, depth {network.depth}, stem {network.stem}"
         return f"{described}, {source}" if source else described
-    start = {"hub": "pretrained", "none": "from scratch"}.get(network.weights, network.weights)
+    start = {"hub": "pretrained", "studio": "from the studio weights", "none": "from scratch"}.get(
+        network.weights, network.weights
+    )
     return f"U-Net on {network.encoder}, {source or start}"
 
 
