@@ -188,7 +188,7 @@ def publish(recipe: Recipe, run: RunFolder, data: DataFolder, path: Path) -> Non
     write_studio_weights(
         network.state_dict(),
         settings,
-        provenance.model_copy(update={"learned": (f"generated:{recipe.seed}",)}),
+        provenance,
         trained_on=f"{seen:,} photos of as many generated cars; the encoder began as {recipe.encoder}",
         dice=round(fmean(scores), 5),
         scored_on=judged,
