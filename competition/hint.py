@@ -29,6 +29,8 @@ MODULES = {
     "submit": "submissions.submit",
     "submissions": "submissions.ledger",
     "masks": "submissions.masks",
+    "cutout": "inference.cutout",
+    "export": "inference.export",
     "report": "inference.report",
     "unpack": "competition.run.unpack",
 }
@@ -68,7 +70,8 @@ def _command(target: str, variables: Mapping[str, Value]) -> str:
     if made is None and "-m" in start and _is_ours(start[start.index("-m") + 1 :]):
         if target == "train" and "FOLD" not in variables:
             variables = {"FOLD": "0", **variables}  # as the Makefile does
-        return " ".join([*environment, shlex.quote(start[0]), "-m", MODULES[target], *_options(variables)])
+        module = MODULES[target] + "_onnx" * ("MODEL" in variables)
+        return " ".join([*environment, shlex.quote(start[0]), "-m", module, *_options(variables)])
     assignments = [
         f"{name}={shlex.quote(value if isinstance(value, str) else ' '.join(value))}"
         for name, value in variables.items()
@@ -85,7 +88,9 @@ def _options(variables: Mapping[str, Value]) -> list[str]:
     options = []
     for name, value in variables.items():
         option = f"--{name.lower().replace('_', '-')}"
-        if name in SWITCHES:
+        if name == "PHOTOS":
+            options.append(shlex.quote(str(value)))
+        elif name in SWITCHES:
             options.append(option)
         elif isinstance(value, str):
             options.append(f"{option}={shlex.quote(value)}")

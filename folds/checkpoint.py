@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from competition import files
 from competition.command import Failure, os_reason
+from competition.hint import hint
 from competition.settings.resolve import resolve
 from competition.settings.schema import Settings
 from folds.networks.build import make_network
@@ -130,7 +131,7 @@ def _provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a file of ``save_weights``."""
     if not path.is_file():
-        raise Failure(f"no checkpoint {path}; train its fold first (make train FOLD=n RUN=...)")
+        raise Failure(f"no checkpoint {path}; train its fold first: {hint('train', FOLD='n', RUN='...')}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

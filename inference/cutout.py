@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from competition.command import Failure, parser, run_command
+from competition.hint import hint
 from competition.run.folder import run_at
 from competition.run.open import add_trained_run_arguments, settings_of_existing_run
 from folds.device import pick_device
@@ -28,8 +29,8 @@ def open_networks(options: Namespace) -> Networks:
     if options.run in (None, STUDIO):
         return open_studio_weights(pick_device(), options.set, only)
     raise Failure(
-        f"no run {run.root}; RUN must name a trained run: make train FOLD=0 RUN={run.called}; without RUN, the "
-        "studio weights cut out"
+        f"no run {run.root}; RUN must name a trained run: {hint('train', FOLD=0, RUN=run.called)}; without RUN, "
+        "the studio weights cut out"
     )
 
 

@@ -4,6 +4,7 @@ Test-time augmentation and the mean over the folds are inside. Before the file g
 probabilities are compared with those of torch.
 """
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,20 +23,18 @@ from competition.run.folder import RunFolder, run_at
 from competition.run.model_card import DATA_LICENSE
 from competition.run.open import add_trained_run_arguments, settings_of_existing_run
 from competition.run.records import CV, Environment
-from competition.settings.schema import TTA, Settings
+from competition.settings.schema import TTA
 from competition.studio.sample import photos_of_a_car
 from folds.checkpoint import load_provenance, load_weights
 from folds.frame import Frame
-from folds.leakage import require_held_out
-from folds.split import read_folds
 from folds.validation import to_levels
-from inference.choice import choose
 from inference.engine.ensemble import Ensemble, flip
 from inference.engine.fusion import fuse_batch_norm
 from inference.engine.host_masks import level_of
 from inference.engine.onnx_graph import OPSET, require_packages, to_onnx
 from inference.engine.onnx_model import INPUT, OUTPUT, Metadata, OnnxModel
 from inference.shards import require_unchanged
+from inference.trained import TrainedFolds, trained_folds
 
 VIEWS = (1, 4, 13)  # of the generated car that torch and the file predict
 TOLERANCE = 1e-4  # of probabilities: 1/40 of a level; usual differences are below 1e-5
@@ -78,29 +77,25 @@ class Parity(NamedTuple):
     other: int
 
 
-def export(run: RunFolder, settings: Settings, folds: Sequence[int], file: Path) -> tuple[Metadata, Parity]:
+def export(trained: TrainedFolds, frame: Frame, file: Path) -> tuple[Metadata, Parity]:
     """Write folds of a run to an ONNX file.
 
     Args:
-        run: a trained run.
-        settings: of the run; the test-time augmentations and the threshold are in ``inference``.
-        folds: their networks are averaged.
+        trained: the folds, whose networks are averaged.
+        frame: of the networks.
         file: to write.
     """
-    paths = {fold: run.best(fold) for fold in folds}
-    digests = {path: sha256(path) for path in paths.values()}
-    for fold in folds:
-        require_held_out(run, fold)
-    networks = [load_weights(path)[0] for path in paths.values()]
+    run, folds, tta = trained.run, trained.folds, trained.inference.tta
+    digests = {path: sha256(path) for path in (run.best(fold) for fold in folds)}
+    networks = [load_weights(path)[0] for path in digests]
     require_unchanged(digests)
-    frame, tta = Frame.of(settings.input), settings.inference.tta
     metadata = Metadata(
         version=project_version(),
         run=run.name,
         width=frame.width,
         height=frame.height,
         fit=frame.fit,
-        threshold=choose(settings.inference, [run], CV.read_if_exists(run.cv)).threshold,
+        threshold=trained.threshold,
         tta=list(tta),
         folds=list(folds),
         metrics=metrics_of(run, folds, list(digests.values())),
@@ -123,21 +118,16 @@ def export(run: RunFolder, settings: Settings, folds: Sequence[int], file: Path)
     return metadata, parity
 
 
-def trained_folds(run: RunFolder, only: int | None = None) -> tuple[list[int], list[int]]:
-    """The folds to export, and those that are left out because they are not trained."""
+def folds_to_export(options: Namespace) -> tuple[TrainedFolds, Frame]:
+    """The trained folds that the command line names, and the frame of their networks."""
+    run = run_at(options.run)
     if not run.settings.is_file():
-        raise Failure(f"no run {run.root}; RUN must name a trained run")
+        raise Failure(f"no run {run.root}; RUN must name a trained run: {hint('train', FOLD=0, RUN=run.called)}")
     if members := Environment.read(run.environment).runs:
         raise Failure(f"run {run.name} combines the runs {', '.join(members)}; export each of them")
-    known = sorted(set(read_folds(run.folds).values()))
-    if only is not None and only not in known:
-        raise Failure(f"run {run.name} has no fold {only}; its folds are {', '.join(map(str, known))}")
-    wanted = known if only is None else [only]
-    trained = [fold for fold in wanted if run.best(fold).is_file()]
-    if not trained:
-        which = f"fold {only} is not trained" if only is not None else "no fold is trained"
-        raise Failure(f"run {run.name}: {which}: {hint('train', FOLD=wanted[0], RUN=run.called)}")
-    return trained, [fold for fold in wanted if fold not in trained]
+    settings = settings_of_existing_run(run, options)
+    only = None if options.fold is None else [options.fold]
+    return trained_folds(run, settings, CPU, only), Frame.of(settings.input)
 
 
 def metrics_of(run: RunFolder, folds: Sequence[int], digests: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -195,17 +185,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--file", type=Path, help="ONNX file to write; by default runs/<run>/<run>.onnx")
     options = arguments.parse_args(argv)
     require_packages()
-    run = run_at(options.run)
-    file = options.file or run.exported(options.fold)
+    file = options.file or run_at(options.run).exported(options.fold)
     if file.suffix != ".onnx":
         raise Failure(f"FILE={file} must end in .onnx")
-    folds, left_out = trained_folds(run, options.fold)
-    settings = settings_of_existing_run(run, options)
-    if left_out:
-        print(f"note: not trained, so left out: {', '.join(f'fold {fold}' for fold in left_out)}")
-    metadata, parity = export(run, settings, folds, file)
+    trained, frame = folds_to_export(options)
+    trained.print_notes()
+    metadata, parity = export(trained, frame, file)
     print(
-        f"{file}: {', '.join(f'fold {fold}' for fold in folds)}; tta {', '.join(metadata.tta)}; "
+        f"{file}: {', '.join(f'fold {fold}' for fold in trained.folds)}; tta {', '.join(metadata.tta)}; "
         f"input {metadata.width} x {metadata.height}; threshold {metadata.threshold:.3f}; opset {OPSET}; "
         f"{file.stat().st_size / 1e6:,.1f} MB"
     )
@@ -213,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"compared with torch on {parity.photos} generated photos: probabilities differ by at most "
         f"{parity.difference:.1e}, and {parity.other:,} of {parity.pixels:,} pixels of the masks differ"
     )
+    print(f"next, with a photo of your own: {hint('cutout', PHOTOS='photo.jpg', MODEL=file)}")
 
 
 if __name__ == "__main__":

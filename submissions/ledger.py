@@ -12,6 +12,7 @@ from pathlib import Path
 
 from competition import csv_file, files
 from competition.command import parser, run_command
+from competition.hint import hint
 from competition.kaggle.client import Kaggle, Submission, add_retry_arguments, retry_policy
 
 LEDGER = Path("submissions/ledger.csv")
@@ -118,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         refresh(options.ledger, Kaggle(retry_policy(options)))
     finally:  # the ledger is printed even if Kaggle cannot be reached
         entries = read(options.ledger)
-        lines = table(entries) or [f"no submissions in {options.ledger} yet; make one with make submit RUN=..."]
+        lines = table(entries) or [f"no submissions in {options.ledger} yet; make one: {hint('submit', RUN='...')}"]
         print("\n".join(lines))
 
 

@@ -79,8 +79,9 @@ def test_folds_that_are_not_trained_are_left_out_and_named(
     assert printed.out.startswith("note: not trained, so left out: fold 0\n")
     assert "small.onnx: fold 1; tta identity, hflip; input 96 x 64; " in printed.out
     assert "compared with torch on 3 generated photos" in printed.out
+    assert printed.out.splitlines()[-1].endswith(f": make cutout PHOTOS=photo.jpg MODEL={trained.run.exported(None)}")
     assert printed.err == ""
-    with pytest.raises(Failure, match="fold 0 is not trained: make train FOLD=0 RUN="):
+    with pytest.raises(Failure, match=r"fold 0 is not trained, .* is missing: make train FOLD=0 RUN="):
         export.main([*trained.arguments, "--fold", "0"])
     with pytest.raises(Failure, match="has no fold 2; its folds are 0, 1"):
         export.main([*trained.arguments, "--fold", "2"])
@@ -117,5 +118,5 @@ def test_a_run_without_networks(trained: Trained, tmp_path: Path) -> None:
         export.main(["--run", str(tmp_path / "nothing")])
     for fold in (0, 1):
         shutil.rmtree(RunFolder(trained.run.root).fold(fold))
-    with pytest.raises(Failure, match="no fold is trained: make train FOLD=0"):
+    with pytest.raises(Failure, match="no fold of run small is trained: make train FOLD=0"):
         export.main(trained.arguments)

@@ -81,6 +81,7 @@ def test_variables_are_quoted_and_may_be_lists_or_missing(
     assert hint("data", HQ=1, DATA="d") == "python -m competition.kaggle.download --hq --data=d"
     monkeypatch.setenv("DEVICE", "cpu")
     assert hint("score", RUN="a") == "DEVICE=cpu python -m inference.score --run=a"
+    assert hint("cutout", PHOTOS="a b", MODEL="c") == "python -m inference.cutout_onnx 'a b' --model=c"
     assert hint("report", RUN="a") == "python -m inference.report --run=a"
 
 
@@ -98,6 +99,8 @@ def test_targets_and_their_options_are_those_of_the_makefile() -> None:
     options |= {
         "adopt": ["IMAGES=a", "MASKS=b", "DATA=c"],
         "masks": ["RUN=a"],
+        "cutout": ["PHOTOS=my photo", "RUN=a"],
+        "export": ["RUN=a", "FOLD=1"],
         "submit": ["RUN=a"],
         "submissions": [],
     }

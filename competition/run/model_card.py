@@ -48,6 +48,7 @@ There are no photos in this folder; `folds.csv` and the CV name them. {license}
 
 ```
 make unpack FILE={name}.zip
+make cutout RUN={name} PHOTOS=photo.jpg
 make predict RUN={name} DATA=path/to/data
 ```
 

@@ -3,6 +3,7 @@
 To add a section: a line in ``SECTIONS``, its template in ``sections/``, and its values in ``render``.
 """
 
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -36,7 +37,7 @@ SECTIONS = {
 
 
 def render(results: Results, data: DataFolder) -> str:
-    """The page as HTML; equal files give an equal page."""
+    """The page as HTML; equal files give an equal page, but for the form of the commands in it."""
     run, scores, cv = results.run, results.scores, results.cv
     # First, because these find errors in the files before anything is drawn.
     predicted = predictions(results, data)
@@ -52,14 +53,15 @@ def render(results: Results, data: DataFolder) -> str:
     dice, views = scores["dice"].tolist(), tables.by_view(scores)
     context = {
         "run": run.name,
-        "called": run.called,
+        "hint": partial(hint, RUN=run.called),
         "cv": cv,
         "images": len(scores),
         "cars": scores["car"].nunique(),
         "summary": tables.summary(scores, measured),
         "folds": tables.by_fold(results),
         "members": [member.run.name for member in results.members],
-        "members_called": [member.run.called for member in results.members],
+        "reports_of_members": [hint("report", RUN=member.run.called) for member in results.members],
+        "both": hint("score", RUN=None, RUNS=[run.called, "other"]),
         "facts": facts(results),
         "settings": all_settings(results),
         "versions": versions(results),
