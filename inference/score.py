@@ -169,8 +169,8 @@ def choose_weights(
         return choices, found, gain(what, scores[:, -1], found.folds, over=EQUAL, before=scores[:, 0], note="as set")
     tuning = tune_weights(scores, found.folds)
     used = settings.member_weights == "auto" and tuning.helps
-    what = f"best {format_weights(tried[tuning.choice])}"
-    row = gain_of_choice(what, tuning, found.folds, over=EQUAL, used=used)
+    best = format_weights(tried[tuning.choice])
+    row = gain_of_choice("tuned weights", best, tuning, found.folds, over=EQUAL, used=used)
     if used:
         print(f"member weights: {tuning.gain:+.5f} if chosen on the other folds", flush=True)
         choices = choices.with_weights(tuning, tried)
@@ -184,8 +184,8 @@ def choose_threshold(
     """Choose a threshold for each fold on the other folds, and use it if it raises the CV."""
     tuning = tune_threshold(found.curves, found.kept, found.folds)
     used = job.settings.threshold == "auto" and tuning.helps
-    what = f"best threshold {thresholds()[tuning.choice]:g}"
-    row = gain_of_choice(what, tuning, found.folds, over="0.5", used=used)
+    best = f"{thresholds()[tuning.choice]:g}"
+    row = gain_of_choice("tuned threshold", best, tuning, found.folds, over="0.5", used=used)
     if used:
         print(f"threshold: {tuning.gain:+.5f} if chosen on the other folds", flush=True)
         choices = choices.with_threshold(tuning)

@@ -87,8 +87,12 @@ def test_a_bad_run_gets_weight_0(trained: Trained, capsys: pytest.CaptureFixture
     weights = {str(trained.run.root): 1.0, str(bad.root): 0.0}
     assert cv.member_weights == weights
     assert [fold.member_weights for fold in cv.folds] == [weights] * 2
-    row = gains_of(both)["best weights 1, 0"]
-    assert (row.note, row.over, row.folds) == ("chosen on the other folds, used", "equal weights", 2)
+    row = gains_of(both)["tuned weights"]
+    assert (row.note, row.over, row.folds) == (
+        "chosen on the other folds, used; on all folds weights 1, 0",
+        "equal weights",
+        2,
+    )
     assert row.gain is not None
     assert row.gain > 0.01
     score(trained.arguments)
@@ -107,8 +111,8 @@ def test_weights_that_gain_nothing_are_not_used(trained: Trained, capsys: pytest
     score([*of(trained.run, twin), "--set", "inference.tta=[identity]"])
     both = combined(trained.run, twin)
     assert set((CV.read(both.cv).member_weights or {}).values()) == {0.5}
-    row = gains_of(both)["best weights 0.5, 0.5"]
-    assert (row.gain, row.note) == (0.0, "chosen on the other folds, not used")
+    row = gains_of(both)["tuned weights"]
+    assert (row.gain, row.note) == (0.0, "chosen on the other folds, not used; on all folds weights 0.5, 0.5")
     assert "predicting again" not in capsys.readouterr().out
 
 

@@ -131,7 +131,7 @@ def test_gains_of_tta_equal_the_differences_of_separate_scores(
     for tta in ("identity", "hflip"):
         score([*half, f"inference.tta=[{tta}]"])
         single[tta] = CV.read(trained.run.cv)
-        assert [row.what[:14] for row in single[tta].gains] == ["best threshold"], "a single TTA has no rows"
+        assert [row.what for row in single[tta].gains] == ["tuned threshold"], "a single TTA has no rows"
     capsys.readouterr()
     score(half)
     screen, cv = capsys.readouterr().out, CV.read(trained.run.cv)
@@ -147,7 +147,8 @@ def test_gains_of_tta_equal_the_differences_of_separate_scores(
     assert hflip.folds == sum(gain > 0 for gain in gains)
     assert both.what == "identity + hflip"
     assert both.dice == pytest.approx(cv.dice, abs=1e-4), "components are rounded before they are mixed"
-    assert (threshold.note, threshold.gain) == ("chosen on the other folds, not used", cv.tuning.gain)
+    assert threshold.note == f"chosen on the other folds, not used; on all folds {cv.tuning.threshold:g}"
+    assert threshold.gain == cv.tuning.gain
     for row in (hflip, both, threshold):
         line = f"{row.dice:.5f}  {row.gain:+.5f}  {row.spread:.5f}  {row.folds} of 2, over {row.over}"
         assert re.search(rf"^{re.escape(row.what)} +{re.escape(line)}", screen, re.MULTILINE)

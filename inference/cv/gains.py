@@ -57,9 +57,11 @@ def gains_of_members(
     return [*rows, gain(EQUAL, together, folds, over=rows[best].what, before=single[best])]
 
 
-def gain_of_choice(what: str, tuning: Tuning, folds: NDArray[np.integer], *, over: str, used: bool) -> Gain:
-    """A row for a choice that was made for each fold on the other folds."""
-    note = f"chosen on the other folds, {'used' if used else 'not used'}"
+def gain_of_choice(
+    what: str, best: str, tuning: Tuning, folds: NDArray[np.integer], *, over: str, used: bool
+) -> Gain:
+    """A row for a choice that was made for each fold on the other folds; ``best`` is the choice on all folds."""
+    note = f"chosen on the other folds, {'used' if used else 'not used'}; on all folds {best}"
     return gain(what, tuning.scores, folds, over=over, before=tuning.before, note=note)
 
 
