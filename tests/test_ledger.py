@@ -94,7 +94,7 @@ def test_the_command_updates_pending_entries(
 ) -> None:
     path = tmp_path / "ledger.csv"
     ledger.main(["--ledger", str(path)])
-    assert capsys.readouterr().out == f"no submissions in {path} yet; make one with make submit RUN=...\n"
+    assert capsys.readouterr().out == f"no submissions in {path} yet; make one: make submit RUN=...\n"
     ledger.save(path, [ENTRY])
     server.faults = {"ListSubmissions": [Fault(404)]}
     with pytest.raises(KaggleError, match="404"):
