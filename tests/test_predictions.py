@@ -85,6 +85,12 @@ def test_changed_photos_in_the_folder_of_the_run_or_of_its_submission_are_its_ow
     assert is_own(run, DataFolder(own_data))
 
 
+def test_a_run_whose_records_are_lost_accepts_every_folder(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    run.environment.unlink()
+    assert is_own(run, photos(tmp_path / "other"))
+
+
 def test_folders_of_one_name_have_places_of_their_own(run: RunFolder, tmp_path: Path) -> None:
     one, two = photos(tmp_path / "one" / "photos"), photos(tmp_path / "two" / "photos")
     with pytest.raises(Failure, match=f"run x has not predicted {one.root}; predict it first: make predict RUN="):
