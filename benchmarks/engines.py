@@ -61,6 +61,7 @@ def make(network: nn.Module, settings: Settings, way: str) -> Ready:
         device=device,
         precision=precision_of(how, device),
         engine=resolve_engine(how, device),
+        batch_size=settings.inference.batch_size,
     )
     if how.compile:
         ensemble.compile(settings.inference.batch_size)
@@ -118,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser("Time torch, compiled torch and onnxruntime on the CPU, alone and end to end.")
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--presets", nargs="*", default=["cpu", "scratch", "demo"], help="their networks")
-    arguments.add_argument("--images", type=int, default=16, help="number of photos")
+    arguments.add_argument("--images", type=int, default=8, help="number of photos")
     arguments.add_argument("--repeats", type=int, default=5, help="number of repetitions")
     arguments.add_argument("--compiled", action="store_true", help="measure compiled torch as well")
     options = arguments.parse_args(argv)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.material import first
+from benchmarks.material import first, settings_of
 from benchmarks.measure import Target, in_turns, medians, print_rows, report
 from competition.command import parser, run_command
 from competition.data_folder import DataFolder, photo_at
@@ -47,6 +47,8 @@ NOISE = 1.7  # standard deviation of the noise of the sensor, in levels
 ERODED = 9  # pixels that masks of real photos lose
 AUTHORS = (90, 6)
 EDGES = (1.0, 2.0, 3.0, 4.0, 6.0)
+PRESETS = ("fullres", "gpu", "scratch", "cpu", "demo")
+THIN = 9  # pixels; a part of a mask that is thinner counts as thin
 NEW = {"white": (255, 255, 255), "black": (0, 0, 0), "green": (20, 150, 40)}
 
 
@@ -151,6 +153,33 @@ def colour_errors(scenes: Sequence[Scene], seed: int) -> dict[str, dict[str, dic
     }
 
 
+def opacity_errors(scenes: Sequence[Scene]) -> dict[str, dict[str, float]]:
+    """Mean absolute errors of the opacity at the edges and at thin parts, if a network predicts the mask perfectly.
+
+    Its levels are the mask in the frame of a preset, blurred by a pixel of the frame.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    for scene in scenes:
+        mask = (scene.alpha >= 0.5).astype(np.uint8)
+        near = _around((scene.alpha > 0.02) & (scene.alpha < 0.98), 9)
+        thin = near & _around(mask > cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, THIN), np.uint8)), 5)
+        for preset in PRESETS:
+            frame = Frame.of(settings_of(preset).input)
+            soft = cv2.GaussianBlur(frame.target(mask), (0, 0), 1)
+            wrong = np.abs(alpha_of(frame.full_size(np.asarray(soft), mask.shape), 0.5) - scene.alpha)
+            name = f"{frame.width} x {frame.height}"
+            found.setdefault(name, []).append((float(wrong[near].mean()), float(wrong[thin].mean())))
+    return {
+        name: dict(zip(("edges", "thin parts"), np.mean(errors, axis=0).tolist(), strict=True))
+        for name, errors in found.items()
+    }
+
+
+def _around(pixels: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """The pixels, and those in windows of this size around them."""
+    return np.asarray(cv2.dilate(pixels.astype(np.uint8), np.ones((size, size), np.uint8)) > 0)
+
+
 def predicted(model: Path, photo: Photo) -> Pixels:
     """The levels, (H, W) uint8, that a network predicts for a photo."""
     network, settings, _ = load_weights(model)
@@ -171,8 +200,8 @@ def edge_errors(scenes: Sequence[Scene], model: Path, seed: int) -> dict[str, di
             file = Path(folder) / "photo.png"
             Image.fromarray(photo).save(file)
             levels = predicted(model, photo_at(file))
-        soft = ((scene.alpha > 0.02) & (scene.alpha < 0.98)).astype(np.uint8)
-        near = cv2.dilate(soft, np.ones((9, 9), np.uint8)) > 0
+        soft = (scene.alpha > 0.02) & (scene.alpha < 0.98)
+        near = _around(soft, 9)
         alphas: dict[str, Floats] = {f"{edge:g} pixels": alpha_of(levels, 0.5, edge) for edge in EDGES}
         alphas["the probabilities"] = levels.astype(np.float32) / np.float32(255)
         for name, alpha in alphas.items():
@@ -218,6 +247,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     timed = {way: partial(estimate, photo, scenes[0].alpha) for way, estimate in ways().items()}
     seconds = medians(in_turns(timed, options.repeats, clock=time.process_time))
     print_rows(f"time for {photo.shape[1]} x {photo.shape[0]}", seconds, "s of CPU")
+    opacity = opacity_errors(scenes)
+    for figure in ("edges", "thin parts"):
+        rows = {name: each[figure] for name, each in opacity.items()}
+        print_rows(f"opacity of {figure}, perfect masks in the frame", rows, "", 4)
     edges = {}
     if options.run:
         edges = edge_errors(scenes, run_at(options.run).best(options.fold), options.seed)
@@ -227,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ratio = np.mean([rows["cleaned"]["recomposed"] / rows["not cleaned"]["recomposed"] for rows in errors.values()])
     report(
         "foreground",
-        {"cars": len(scenes), "errors": errors, "seconds": seconds, "edges": edges},
+        {"cars": len(scenes), "errors": errors, "seconds": seconds, "opacity": opacity, "edges": edges},
         [Target("error of the recomposed picture, cleaned against not", float(ratio), 0.5, at_most=True)],
     )
 

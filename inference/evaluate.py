@@ -49,6 +49,7 @@ def evaluate(model: Path, data_folder: Path | None, tta: Sequence[TTA] | None, t
         device=device,
         precision=precision_of(how, device),
         engine=resolve_engine(how, device),
+        batch_size=how.batch_size,
     )
     with closing(Progress(f"score fold {provenance.fold}", len(held_out))) as progress:
         return score_photos(held_out, [ensemble], data, how, threshold, progress=progress)

@@ -24,12 +24,13 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_logits_are_those_of_torch_in_any_batch(name: str) -> None:
+@pytest.mark.parametrize(("name", "threads"), [*((name, 1) for name in NETWORKS), ("unet", 2)])
+def test_logits_are_those_of_torch_in_any_batch(name: str, threads: int) -> None:
     torch.manual_seed(1)
     network = make_network(resolve({"input": INPUT, "network": NETWORKS[name]}), pretrained=False).eval()
     pixels = torch.randint(0, 256, (5, 3, 32, 64), dtype=torch.uint8)
-    computed = OnnxNetwork(network, Frame(32, 64, "resize"), 1)
+    computed = OnnxNetwork(network, Frame(32, 64, "resize"), threads, batch_size=5)
+    assert (computed.pool is not None) == (threads > 1)
     with torch.inference_mode():
         logits = computed(pixels)
         assert torch.allclose(logits, network(pixels), atol=1e-5)

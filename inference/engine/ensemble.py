@@ -54,6 +54,7 @@ class Ensemble:
         device: where they compute.
         precision: what they compute in.
         engine: what computes them.
+        batch_size: images that are usually predicted at once.
         member_weights: the weight of each network in the mean; by default 1.
         indices: the index of each network among the networks of all ensembles; by default 0, 1, 2, ...
     """
@@ -67,12 +68,13 @@ class Ensemble:
         device: torch.device,
         precision: Precision,
         engine: Runtime = "torch",
+        batch_size: int = 1,
         member_weights: Sequence[float] | None = None,
         indices: Sequence[int] | None = None,
     ) -> None:
         if engine == "onnxruntime":
             threads = torch.get_num_threads()
-            self.networks: list[Network] = [OnnxNetwork(network, frame, threads) for network in networks]
+            self.networks: list[Network] = [OnnxNetwork(network, frame, threads, batch_size) for network in networks]
         else:
             dtype = autocast_dtype(precision, device)
             ready = [cast_weights(fuse_batch_norm(network.eval()), dtype).to(device) for network in networks]
@@ -225,6 +227,7 @@ def load_ensembles(
             device=device,
             precision=precision_of(settings, device),
             engine=resolve_engine(settings, device),
+            batch_size=settings.batch_size,
             member_weights=[member_weights[index] for index in indices],
             indices=indices,
         )
