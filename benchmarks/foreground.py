@@ -249,8 +249,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_rows(f"time for {photo.shape[1]} x {photo.shape[0]}", seconds, "s of CPU")
     opacity = opacity_errors(scenes)
     for figure in ("edges", "thin parts"):
-        rows = {name: each[figure] for name, each in opacity.items()}
-        print_rows(f"opacity of {figure}, perfect masks in the frame", rows, "", 4)
+        of_frames = {name: each[figure] for name, each in opacity.items()}
+        print_rows(f"opacity of {figure}, perfect masks in the frame", of_frames, "", 4)
     edges = {}
     if options.run:
         edges = edge_errors(scenes, run_at(options.run).best(options.fold), options.seed)
