@@ -176,10 +176,10 @@ def cudnn_benchmark(enabled: bool) -> Iterator[None]:
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc keep freed memory for the next training step; False if the C library has no such setting.
+    """Make glibc keep freed memory for the next photo or step; False if the C library has no such setting.
 
-    A training step on a CPU frees large tensors. By default glibc returns them to the system, which must clear new
-    pages in the next step. The peak memory does not change.
+    A worker frees each photo, and a training step on a CPU frees large tensors. By default glibc returns them to the
+    system, which must clear new pages for the next ones. The peak memory does not change.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

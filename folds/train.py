@@ -157,8 +157,7 @@ def make_trainer(run: RunFolder, settings: Settings, data: DataFolder, by_fold: 
     """Set up a fold: the network learns from the photos of the other folds and is validated on the fold's own."""
     torch.manual_seed(settings.seed + fold)
     device = pick_device()
-    if device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory()  # the workers inherit this
     network, start = first_network(run, settings, fold, by_fold[fold])
     others = (photo for other, photos in by_fold.items() if other != fold for photo in photos)
     pseudo_labelled, labelled = with_pseudo_labels(run, settings, data, fold)
