@@ -246,7 +246,10 @@ SCRATCH = ["network.weights=none", "network.freeze=0"]
     [
         ([], [], {}, []),
         ([], ["loss.dice=0"], {"tf_efficientnet_lite0": "b"}, []),
-        ([], [], {"mobilenetv2_100": "a"}, ["network.weights=a"]),
+        ([], [], {"mobilenetv2_100": "a"}, []),  # the studio weights fit
+        (["network.weights=hub"], [], {"mobilenetv2_100": "a"}, ["network.weights=a"]),
+        ([], ["network.weights=hub"], {"mobilenetv2_100": "a"}, ["network.weights=a"]),
+        ([], ["network.norm=group"], {}, ["network.weights=hub"]),
         ([], ["network.weights=none"], {"mobilenetv2_100": "a"}, []),
         ([], [LITE0], {"mobilenetv2_100": "a"}, ["network.weights=hub"]),
         ([], [LITE0], {"tf_efficientnet_lite0": "b"}, ["network.weights=b"]),

@@ -132,6 +132,26 @@ def test_a_run_that_is_not_trained(trained: Trained, photos: Path) -> None:
         cutout.main([str(photos), "--run", "nowhere"])
 
 
+def test_without_a_run_the_studio_weights_cut_out(
+    trained: Trained, photos: Path, tmp_path: Path, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = "inference.tta=[identity]"
+    cutout.main([str(photos), "--type", "mask", "--set", small])
+    assert "cutting out 3 photos with the studio weights (Dice 0." in says()
+    assert mask_in(tmp_path / "cutouts", "Köln/IMG 1").shape == (160, 240)
+    for wrong, problem in (("train.lr=1", "train.lr of the studio weights cannot be changed"), ("x=1", "x")):
+        with pytest.raises(Failure, match=problem):
+            cutout.main([str(photos), "--set", wrong])
+    with pytest.raises(Failure, match="the studio weights have no folds"):
+        cutout.main([str(photos), "--fold", "0"])
+    trained.run.root.rename(trained.run.root.with_name("default"))
+    cutout.main([str(photos), "--type", "mask"])
+    assert "with folds 0, 1 of run default (mean Dice 0." in says()
+    cutout.main([str(photos), "--type", "mask", "--run", "studio", "--set", small])
+    assert "cutouts has the cut-outs of all 3 photos; nothing to do" in says()
+
+
 def without_torch(code: str, *arguments: object) -> str:
     """The output of code in a process that cannot import torch."""
     command = [sys.executable, "-c", REFUSE + code, *map(str, arguments)]

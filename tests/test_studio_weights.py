@@ -1,20 +1,19 @@
 """The shipped weights: how they are written and read."""
 
+import re
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from competition.files import sha256
-from competition.settings.resolve import resolve
-from competition.studio.camera import camera_of_shoot
-from competition.studio.car import build
-from competition.studio.render import render
-from competition.studio.room import room_of_shoot
+from competition.settings.resolve import load_preset, resolve
+from competition.studio.sample import pairs_of_a_car
 from folds.checkpoint import Provenance, load_weights
 from folds.networks.build import make_network
 from folds.networks.whole import STUDIO_WEIGHTS
+from folds.start import load_start
 from folds.studio_weights import MOST_BYTES, read_card, write_studio_weights
+from inference.segmenter import Segmenter
 
 PROVENANCE = Provenance(fold=0, held_out="0" * 16, epoch=3, dice=0.9, iou=0.8)
 
@@ -36,15 +35,23 @@ def test_weights_are_written_in_half_precision_with_a_card(tmp_path: Path) -> No
         assert torch.equal(found, tensor.half().float() if tensor.ndim > 1 else tensor)
 
 
-def test_the_shipped_weights_find_a_generated_car() -> None:
-    """A car of the studio, whose room and cars the weights have not learned; the recipe is the one beside them."""
+def test_the_shipped_weights_are_those_of_the_card() -> None:
+    card = (STUDIO_WEIGHTS.parent / "README.md").read_text()
+    assert sha256(STUDIO_WEIGHTS) in re.findall(r"[0-9a-f]{64}", card)
+    assert read_card().recipe == sha256(STUDIO_WEIGHTS.parent / "recipe.yaml")
     assert STUDIO_WEIGHTS.stat().st_size <= MOST_BYTES
-    assert read_card().recipe == sha256(STUDIO_WEIGHTS.with_name("recipe.yaml"))
-    network, settings, _ = load_weights(STUDIO_WEIGHTS)
-    rng = np.random.default_rng(1)
-    camera = camera_of_shoot(rng, settings.input.width, settings.input.height)
-    photo, mask = render(build("sedan", rng), room_of_shoot(rng, camera), camera, 4, rng)
-    with torch.inference_mode():
-        logits = network(torch.from_numpy(photo)[None].permute(0, 3, 1, 2))
-    found = (logits[0, 0] >= 0).numpy()
-    assert 2 * (found & (mask == 1)).sum() / (found.sum() + mask.sum()) > 0.98
+
+
+def test_preset_cpu_starts_from_the_shipped_weights() -> None:
+    settings = resolve(load_preset("cpu"))
+    assert settings.network.weights == "studio"
+    start = load_start(STUDIO_WEIGHTS, settings)
+    assert start.learned is not None
+    make_network(settings).load_state_dict(start.weights)
+
+
+def test_the_shipped_weights_cut_out_a_generated_car() -> None:
+    segment = Segmenter.load(device="cpu", settings=["inference.tta=[identity]", "inference.engine=torch"])
+    for photo, mask in pairs_of_a_car([2, 9], seed=3, width=768):
+        car = segment(photo) >= segment.threshold
+        assert 2 * (car & (mask == 1)).sum() / (car.sum() + mask.sum()) > 0.98
