@@ -7,11 +7,11 @@ Each step runs in a process of its own within a time limit. A step that fails is
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.gpu_check.compiled import predict_compile, train_compile
 from benchmarks.gpu_check.dice import dice
@@ -97,8 +97,8 @@ def require_gpu(out: Path) -> None:
         )
 
 
-def write(out: Path, check: Check, results: Sequence[Result]) -> Path:
-    """Write all results, with the machine, to a JSON file."""
+def write(out: Path, check: Check, results: Sequence[Result], machine: Mapping[str, Any] | None = None) -> Path:
+    """Write the results so far, and at the end the machine, to a JSON file."""
     steps = [
         {
             "step": result.step,
@@ -110,7 +110,7 @@ def write(out: Path, check: Check, results: Sequence[Result]) -> Path:
         for result in results
     ]
     path = out / "gpu_check.json"
-    files.write_json(path, {"rehearsal": check.rehearsal, "steps": steps, "machine": machine()})
+    files.write_json(path, {"rehearsal": check.rehearsal, "steps": steps, "machine": machine})
     return path
 
 
@@ -137,7 +137,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in names:
             results.append(run_step(name, check, options.out, options.limit))
             print_result(results[-1])
-    path = write(options.out, check, results)
+            write(options.out, check, results)
+    path = write(options.out, check, results, machine())  # it asks CUDA for the card's name, after the last fork
     failed = [result.step for result in results if result.error]
     if failed:
         raise Failure(

@@ -6,6 +6,7 @@ program itself never uses it: all that needs the GPU is in the steps.
 
 import multiprocessing
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,8 +15,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-
-import psutil
 
 from benchmarks.gpu_check.step import Figure
 from competition.command import Failure
@@ -53,7 +52,7 @@ def run_limited(name: str, act: Callable[[], Iterator[Figure]], limit: float, lo
     """
     result, start = Result(name), time.monotonic()
     receiver, sender = FORK.Pipe(duplex=False)
-    process = forked(lambda: _report(act, sender), log)
+    process = forked(lambda: _report(act, sender), log, with_group=True)
     sender.close()
     try:
         result.error = _collect(result.figures, process, receiver, start + limit)
@@ -65,10 +64,18 @@ def run_limited(name: str, act: Callable[[], Iterator[Figure]], limit: float, lo
     return result
 
 
-def forked(act: Callable[[], None], log: Path) -> BaseProcess:
-    """Start a function in a forked process; what it prints is appended to a file."""
+def forked(act: Callable[[], None], log: Path, *, with_group: bool = False) -> BaseProcess:
+    """Start a function in a forked process; what it prints is appended to a file.
+
+    Args:
+        act: the function.
+        log: the file.
+        with_group: give the process a group of its own, to which all that it starts belongs.
+    """
 
     def work() -> None:
+        if with_group:
+            os.setpgrp()
         with log.open("a") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
@@ -80,12 +87,11 @@ def forked(act: Callable[[], None], log: Path) -> BaseProcess:
 
 
 def kill(process: BaseProcess) -> None:
-    """End a process and all that it has started by SIGKILL; one that has ended is only waited for."""
-    with suppress(psutil.NoSuchProcess):
-        here = psutil.Process(process.pid)
-        for each in [*here.children(recursive=True), here]:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
+    """End a process, and its group if it has one, by SIGKILL. Workers of a DataLoader end by themselves then."""
+    assert process.pid
+    with suppress(ProcessLookupError):  # it has no group of its own, or has ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
 
 
