@@ -34,7 +34,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-BENCHMARKS := rle mask_edges foreground host_path loader checkpoint predict scale score upload openmp engines cutouts compiled_training
+BENCHMARKS := rle mask_edges foreground host_path loader checkpoint predict scale score tuned upload openmp engines cutouts compiled_training
 # albumentations looks for updates at every import, which takes long without a network.
 export NO_ALBUMENTATIONS_UPDATE := 1
 # HOURS count from here for all commands of a target; a notebook sets this variable for all of its cells.
