@@ -112,14 +112,14 @@ class Judges(NamedTuple):
 
 
 def judges_of(data: DataFolder) -> Judges:
-    """Every fourth view of the second half of the cars scores; one view of each car of the first half chooses."""
+    """All views of the second half of the cars score; one view of each car of the first half chooses."""
     by_car: dict[str, list[Photo]] = defaultdict(list)
     for photo in sorted(data.train, key=lambda photo: photo.img):
         by_car[photo.car].append(photo)
     cars = [by_car[name] for name in sorted(by_car)]
     half = len(cars) // 2
     choosing = [photos[number % len(photos)] for number, photos in enumerate(cars[:half])]
-    return Judges(choosing, [photo for number, photos in enumerate(cars[half:]) for photo in photos[number % 4 :: 4]])
+    return Judges(choosing, [photo for photos in cars[half:] for photo in photos])
 
 
 def validation_of(photos: Sequence[Photo], data: DataFolder, settings: Settings) -> Validation:
