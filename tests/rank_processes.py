@@ -29,7 +29,9 @@ from folds.trainer import Trainer
 from inference import predict
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["rank_processes", "inference.score"])
+# What a training imports when it begins, here once for all processes: torch's optimizers import torch._dynamo.
+BEGIN = ["albumentations", "sklearn.model_selection", "timm.utils", "torch._dynamo", "torch.utils.tensorboard"]
+CONTEXT.set_forkserver_preload(["rank_processes", "inference.score", *BEGIN])
 Script = Callable[..., None]
 
 
