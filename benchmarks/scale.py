@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.material import data_folder, full_names, link, link_photos
 from benchmarks.measure import Target, print_rows, report
@@ -21,6 +22,7 @@ from competition.command import Failure, parser, run_command
 from competition.data_folder import DataFolder
 from competition.mask_table import read_rows
 from competition.run.folder import RunFolder
+from folds.train import main as train
 from submissions import submission_file
 
 CARS = 4  # for training the small network
@@ -87,8 +89,9 @@ def measure(data: DataFolder, names: Sequence[str], kills: int, seed: int, folde
     """Create the data and the run, predict, and predict again with kills."""
     root, run, again = folder / "data", RunFolder(folder / "runs" / "whole"), RunFolder(folder / "runs" / "killed")
     make_data(data, names, root)
-    train = ["--all", "--run", run.root, "--data", root, "--preset", "demo", "--set", *SMALL]
-    watch("folds.train", *train, threads=1)  # the network is too small for several threads
+    arguments = ["--all", "--run", str(run.root), "--data", str(root), "--preset", "demo", "--set", *SMALL]
+    torch.set_num_threads(1)  # the network is too small for several threads
+    train(arguments)
     shutil.copytree(run.root, again.root)
     whole = predict(run)
     size = run.submission.stat().st_size

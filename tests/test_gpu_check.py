@@ -1,5 +1,6 @@
 """The check of a GPU: every step is rehearsed on the CPU, and no step can stop the others."""
 
+import importlib
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from rank_processes import BEGIN
 
 from benchmarks.gpu_check import __main__ as program
 from benchmarks.gpu_check.__main__ import STEPS, Limited, main
@@ -33,6 +35,8 @@ def results(out: Path) -> dict[str, dict[str, object]]:
 
 
 def test_every_step_is_rehearsed(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in BEGIN:  # here once, and not in the process of each step
+        importlib.import_module(name)
     main(["--rehearse", "--data", str(tiny_data), "--out", str(tmp_path), "--steps", *STEPS])
     screen, found = capsys.readouterr().out, results(tmp_path)
     assert [step["error"] for step in found.values()] == [None] * len(STEPS)
