@@ -13,13 +13,13 @@ from folds.networks.build import make_network
 from folds.networks.suitable import why_not_one
 from folds.optimizer import make_optimizer
 
-AT_MOST = {"cuda": 64, "cpu": 8}
+AT_MOST = {"cuda": 64, "cpu": 8, "mps": 8}
 # The rest is for what the trial steps lack: the next batch in transfer, and fragmentation in a long training.
 SHARE_OF_MEMORY = 0.9
 
 
 def automatic_batch_size(settings: Settings, photos: int) -> int:
-    """The batch of all ranks together: the largest that fits on every GPU, or a fixed number on a CPU.
+    """The batch of all ranks together: the largest that fits on every NVIDIA GPU, or a fixed number.
 
     Args:
         settings: of the new run.

@@ -198,6 +198,12 @@ def test_a_cpu_uses_8(
     assert capsys.readouterr().out == f"train.batch_size=auto is {size} on CPU, 1 thread\n"
 
 
+def test_apples_gpu_uses_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setenv("DEVICE", "mps")
+    assert automatic_batch_size(settings_with(), 1000) == 8
+
+
 @pytest.mark.parametrize(("fitting", "photos", "share"), [([16, 4], 1000, 4), ([99, 99], 9, 4)])
 def test_two_ranks_use_the_smallest_share(tmp_path: Path, fitting: list[int], photos: int, share: int) -> None:
     (first, out, err), (second, _, _) = run_ranks(2, print_batch_size, fitting, photos, folder=tmp_path)

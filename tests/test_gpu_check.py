@@ -16,6 +16,7 @@ from rank_processes import BEGIN
 from benchmarks.gpu_check import __main__ as program
 from benchmarks.gpu_check.__main__ import STEPS, Limited, main
 from benchmarks.gpu_check.dice import CROPS
+from benchmarks.gpu_check.speed import batch, speed
 from benchmarks.gpu_check.step import Check, Figure, require
 from competition.command import Failure
 from competition.data_folder import DataFolder
@@ -58,9 +59,12 @@ def test_without_a_gpu_one_line_says_so(tmp_path: Path, monkeypatch: pytest.Monk
         return False
 
     monkeypatch.setattr(torch.cuda, "is_available", not_available)
-    with pytest.raises(Failure, match=r"^this machine has no NVIDIA GPU, .* --rehearse to run every step tiny"):
+    with pytest.raises(Failure, match=r"^this machine has no NVIDIA GPU, .* REHEARSE=1 to run every step tiny"):
         main(["--out", str(tmp_path)])
     assert str(os.getpid()) not in asked.read_text().split()
+    monkeypatch.setenv("DEVICE", "cpu")
+    with pytest.raises(Failure, match=r"^DEVICE=cpu is no NVIDIA GPU, so there is nothing to check"):
+        main(["--out", str(tmp_path)])
 
 
 def test_on_a_gpu_the_presets_for_gpus_are_measured(tiny_data: Path, tmp_path: Path) -> None:
@@ -69,6 +73,20 @@ def test_on_a_gpu_the_presets_for_gpus_are_measured(tiny_data: Path, tmp_path: P
     assert sizes == {"gpu, crops": (1024, 1024), "gpu, whole photos": (1280, 1920), "fullres": (1280, 1920)}
     assert {each.network.weights for each in check.trainings.values()} == {"none"}
     assert check.settings(check.preset, parse_assignments(CROPS)).stages[0].sample_size == (1024, 1024)
+
+
+def test_a_training_that_does_not_fit_a_small_gpu_is_a_figure(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> float:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("benchmarks.gpu_check.speed.trained_per_second", full)
+    monkeypatch.setattr("benchmarks.gpu_check.speed.trial_steps", full)
+    monkeypatch.setattr("benchmarks.gpu_check.speed.largest_that_fits", lambda *_: 0)
+    check = Check(DataFolder(tiny_data), tmp_path, rehearsal=True)
+    assert list(speed(check)) == [("demo: training", "a batch of 2 does not fit", "")]
+    assert list(batch(check)) == [("demo: largest batch", 0, "images")]
 
 
 def good(check: Check) -> Iterator[Figure]:

@@ -49,7 +49,7 @@ STEPS = {
     "overflow": Limited(overflow, 60),
     "resume": Limited(resume, 120),
     "pipeline": Limited(pipeline, 120),
-    "speed": Limited(speed, 180),
+    "speed": Limited(speed, 300),
     "predict": Limited(predict, 180),
     "batch": Limited(batch, 180),
     "memory": Limited(memory, 90),
@@ -60,6 +60,8 @@ STEPS = {
     "dice": Limited(dice, 590),
 }
 ON_DEMAND = ("dice",)
+# Modules that the project imports late; the steps are forked and share them.
+LATE = ("sklearn.model_selection", "albumentations", "torch.utils.tensorboard")
 
 
 def run_step(name: str, check: Check, out: Path, limit: float | None = None) -> Result:
@@ -91,9 +93,11 @@ def require_gpu(out: Path) -> None:
     if result.error:
         raise Failure(result.error)
     if result.figures[0].value != "cuda":
+        chosen = os.environ.get("DEVICE") or "auto"
+        missing = "this machine has no NVIDIA GPU" if chosen == "auto" else f"DEVICE={chosen} is no NVIDIA GPU"
         raise Failure(
-            "this machine has no NVIDIA GPU, so there is nothing to check; run this on a machine with one, or add "
-            "--rehearse to run every step tiny on this CPU"
+            f"{missing}, so there is nothing to check; run this on a machine with one, or add REHEARSE=1 to run "
+            "every step tiny on this CPU"
         )
 
 
@@ -129,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.environ["DEVICE"] = "cpu"
     else:
         require_gpu(options.out)
-    import_module("sklearn.model_selection")  # folds.split imports it late; the steps are forked and share it
+    for module in LATE:
+        import_module(module)
     names = options.steps or [name for name in STEPS if name not in ON_DEMAND]
     results = []
     with tempfile.TemporaryDirectory(dir=options.out) as folder:
@@ -143,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if failed:
         raise Failure(
             f"{len(failed)} of {counted(len(results), 'step')} failed: {', '.join(failed)}; what they printed is in "
-            f"{options.out}/{failed[0]}.txt, and --steps {failed[0]} runs this one alone"
+            f"{options.out}/{failed[0]}.txt, and STEPS={failed[0]} runs this one alone"
         )
     print(f"all {counted(len(results), 'step')} passed; {path}")
 

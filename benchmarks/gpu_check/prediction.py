@@ -31,7 +31,7 @@ from inference.score import main as score_command
 CLOSE: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.998, "bf16": 0.99}
 CPU = torch.device("cpu")
 LITTLE = 2 * 10**9  # bytes of a GPU's memory
-TOO_MANY = 48  # photos of 1024 x 1024 for that
+TOO_MANY = 16  # photos of 1920 x 1280 for that
 
 
 def pipeline(check: Check) -> Iterator[Figure]:

@@ -12,6 +12,7 @@ from benchmarks.material import first
 from benchmarks.predict import measure, untrained
 from competition.settings.schema import Settings
 from folds.batch_size import AT_MOST, largest_that_fits, trial_steps
+from folds.device import does_not_fit
 from folds.trainer import Trainer
 
 
@@ -20,7 +21,7 @@ def batch(check: Check) -> Iterator[Figure]:
     for name, settings in check.trainings.items():
         found = largest_that_fits(settings, check.device, check.few(2, AT_MOST["cuda"]))
         yield Figure(f"{name}: largest batch", found, "images")
-        for size in sorted({found, int(settings.train.batch_size)} - {0}):
+        for size in sorted({found, min(found, int(settings.train.batch_size))} - {0}):
             reset_peak(check)
             trial_steps(settings, check.device, size)
             yield Figure(f"{name}: memory with a batch of {size}", peak(check), "GB")
@@ -29,19 +30,29 @@ def batch(check: Check) -> Iterator[Figure]:
 def speed(check: Check) -> Iterator[Figure]:
     """Training: the step, the loader and both together; what cudnn_benchmark gives, and how often the host waits."""
     for name, settings in check.trainings.items():
-        for benchmark in (True, False):
-            train = settings.train.model_copy(update={"cudnn_benchmark": benchmark})
-            made = trainer(check, settings.model_copy(update={"train": train}))
-            reset_peak(check)
-            step = trained_per_second(made, check.few(1, 10))
-            yield Figure(f"{name}: step{'' if benchmark else ' without cudnn_benchmark'}", step, "images/s")
-            if benchmark:
-                yield Figure(f"{name}: memory", peak(check), "GB")
-                yield Figure(f"{name}: waits of the host for the GPU in a step", waits(made), "")
-                both = together_per_second(made, check.few(1, 2 * made.settings.train.workers + 20))
-                yield Figure(f"{name}: training", both, "images/s")
-                yield Figure(f"{name}: the training waits for the loader", 100 * max(0, 1 - both / step), "%")
-                yield Figure(f"{name}: loader", loaded_per_second(made, check.few(1, 2)), "images/s")
+        try:
+            yield from of_training(check, name, settings)
+        except RuntimeError as error:
+            if not does_not_fit(error):
+                raise
+            yield Figure(f"{name}: training", f"a batch of {settings.train.batch_size} does not fit")
+
+
+def of_training(check: Check, name: str, settings: Settings) -> Iterator[Figure]:
+    """The figures of one training."""
+    for benchmark in (True, False):
+        train = settings.train.model_copy(update={"cudnn_benchmark": benchmark})
+        made = trainer(check, settings.model_copy(update={"train": train}))
+        reset_peak(check)
+        step = trained_per_second(made, check.few(1, 4))
+        yield Figure(f"{name}: step{'' if benchmark else ' without cudnn_benchmark'}", step, "images/s")
+        if benchmark:
+            yield Figure(f"{name}: memory", peak(check), "GB")
+            yield Figure(f"{name}: waits of the host for the GPU in a step", waits(made), "")
+            both = together_per_second(made, check.few(1, 2 * made.settings.train.workers + 20))
+            yield Figure(f"{name}: training", both, "images/s")
+            yield Figure(f"{name}: the training waits for the loader", 100 * max(0, 1 - both / step), "%")
+            yield Figure(f"{name}: loader", loaded_per_second(made, check.few(1, 2)), "images/s")
 
 
 def predict(check: Check) -> Iterator[Figure]:
