@@ -162,10 +162,11 @@ demo: $(READY) ## the whole pipeline on generated cars, on a CPU: CV, a valid su
 	@$(PY) -m submissions.grade --run demo --solution data/demo/solution.csv
 	@$(PY) -m inference.report --run demo
 
-# One process per core with one thread each: threads that wait for each other slow the tests' small networks down.
+# One process per core and one more, because tests wait for servers and other processes. Each has one thread: threads
+# that wait for each other slow the tests' small networks down.
 # Tests start many commands; they are faster if the first one keeps the bytecode, also where Python is told not to.
 test: $(STAMP) ## the tests
-	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist worksteal
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
 
 lint: $(STAMP) ## ruff and mypy
 	@$(PY) -m ruff check .
