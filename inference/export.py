@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     metadata, parity = export(trained, frame, file)
     print(
         f"{file}: {', '.join(f'fold {fold}' for fold in trained.folds)}; tta {', '.join(metadata.tta)}; "
-        f"input {metadata.width} x {metadata.height}; threshold {metadata.threshold:.3f}; opset {OPSET}; "
+        f"input {metadata.width} x {metadata.height}; threshold {metadata.threshold:g}; opset {OPSET}; "
         f"{file.stat().st_size / 1e6:,.1f} MB"
     )
     print(

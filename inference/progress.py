@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from competition.plural import counted
 from folds import ranks
 
 Item = TypeVar("Item")
@@ -70,12 +71,14 @@ class Progress:
         now, new = time.monotonic(), self.total - self.before
         self.close()
         if not new:
-            print(f"{self.title}: all {self.total:,} images were done before", flush=True)
+            done = "the 1 image was" if self.total == 1 else f"all {self.total:,} images were"
+            print(f"{self.title}: {done} done before", flush=True)
             return
         before = f" ({self.before:,} of {self.total:,} were done before)" if self.before else ""
         speed = new / max(now - self.begun, 1e-3)
         print(
-            f"{self.title}: {new:,} images in {duration(now - self.begun)}, {speed:.1f} images/s{before}", flush=True
+            f"{self.title}: {counted(new, 'image')} in {duration(now - self.begun)}, {speed:.1f} images/s{before}",
+            flush=True,
         )
 
 

@@ -18,6 +18,7 @@ from competition.deadline import Deadline, add_deadline_argument
 from competition.mask_area import limits, require_plausible_in_run
 from competition.mask_table import Truth
 from competition.photo import Photo
+from competition.plural import counted
 from competition.run.folder import SCORE_COLUMNS, RunFolder
 from competition.run.open import next_hint, require_same_data
 from competition.run.records import CV, Gain, ThresholdCurve, ThresholdTuning
@@ -91,7 +92,8 @@ def cross_validate(
     done = read_done(run, key)
     if done:
         print_cv(done)
-        print(f"\n{run.cv} is complete: {done.images:,} images, {len(done.checkpoints)} networks; nothing to do")
+        made = f"{counted(done.images, 'image')}, {counted(len(done.checkpoints), 'network')}"
+        print(f"\n{run.cv} is complete: {made}; nothing to do")
         return
     if ranks.first():
         require_plausible_in_run(run, data)

@@ -326,3 +326,17 @@ def test_the_states_of_torch_are_harmless(trained_once: Trained, tmp_path: Path)
 )
 def test_the_names_of_a_packed_run(name: str, expected: bool) -> None:
     assert is_packed(name) == expected
+
+
+def test_a_run_of_any_name_is_unpacked(members: Members, elsewhere: Path) -> None:
+    name = "résumé (2), b@c"
+    write_zip(elsewhere / "x.zip", {path.replace(NAME, name, 1): content for path, content in members.items()})
+    unpack(["--file", "x.zip"])
+    assert (elsewhere / "runs" / name / "settings.yaml").is_file()
+
+
+@pytest.mark.parametrize("name", [".hidden", "a\nb", "a\\b"])
+def test_a_name_that_is_no_visible_folder(members: Members, elsewhere: Path, name: str) -> None:
+    write_zip(elsewhere / "x.zip", {path.replace(NAME, name, 1): content for path, content in members.items()})
+    with pytest.raises(Failure, match="is not a file of a run"):
+        unpack(["--file", "x.zip"])

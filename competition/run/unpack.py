@@ -22,7 +22,7 @@ from competition.run.contents import NAMES, is_packed, require_harmless
 from competition.run.folder import RunFolder, run_at
 
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-NAME = re.compile(r"[\w+-][\w.+-]*")  # of a run
+NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")  # of a run: one visible folder
 RATIO = 100  # of the unpacked to the packed size, at most; our own zips do not compress
 SMALL = 10_000  # bytes; a smaller packed file counts as this large
 SUMS = NAMES.checksums.as_posix()
