@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from benchmarks import (
     compiled_training,
@@ -143,9 +144,10 @@ def test_openmp_trains_and_prints_a_table(tiny_data, tmp_path, monkeypatch, caps
 def test_a_compiled_step_is_compared_with_an_eager_one(tiny_data, tmp_path, monkeypatch, capsys):
     """Torch traces the network, and runs what it has traced without compiling it, which would take minutes."""
     monkeypatch.chdir(tmp_path)
-    compile_it = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda module, **given: compile_it(module, backend="eager", **given))
+    compile_it, counter = nn.Module.compile, CompileCounter()
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **given: compile_it(module, backend=counter, **given))
     compiled_training.main(["--data", str(tiny_data), "--presets", "demo", "--steps", "1"])
+    assert counter.frame_count == 1
     assert "eager / compiled" in capsys.readouterr().out
 
 
