@@ -5,6 +5,7 @@ everything that is not clearly a number, true, false or null is text. A name tha
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -60,10 +61,16 @@ def parse(text: str, as_text: bool = False) -> Any:
     Raises:
         Malformed: the text cannot be read.
     """
+    node = _composed(text)
+    return None if node is None else _value(node, as_text)
+
+
+@lru_cache(maxsize=16)  # a command reads the settings of its run several times, and composing takes longest
+def _composed(text: str) -> yaml.Node | None:
     loader = None
     try:
         loader = _Loader(text)
-        node = loader.get_single_node()
+        node: yaml.Node | None = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = str(error.problem or error.context).replace("'<stream end>'", "its end")
@@ -76,7 +83,7 @@ def parse(text: str, as_text: bool = False) -> Any:
     finally:
         if loader:
             loader.dispose()
-    return None if node is None else _value(node, as_text)
+    return node
 
 
 def _value(node: yaml.Node, as_text: bool) -> Any:
