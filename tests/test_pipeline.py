@@ -1,4 +1,4 @@
-"""A small demo: the whole pipeline through make, killed once and resumed."""
+"""A small demo: the whole pipeline through make, killed while it generates cars, and resumed."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def demo(checkout: Path) -> subprocess.Popen[str]:
 
 def test_the_demo_resumes_after_a_kill(checkout: Path) -> None:
     killed = demo(checkout)
-    while killed.poll() is None and not (checkout / "runs/demo/fold0/last.pt").is_file():
+    while killed.poll() is None and not list(checkout.glob("data/demo*/train/*.jpg")):
         time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)
     first, _ = killed.communicate()
@@ -54,7 +54,6 @@ def test_the_demo_resumes_after_a_kill(checkout: Path) -> None:
     again = demo(checkout)
     screen, _ = again.communicate(timeout=240)
     assert again.returncode == 0, screen
-    assert "fold 0 resumes" in screen
 
     run = RunFolder(checkout / "runs" / "demo")
     cv = CV.read(run.cv)
