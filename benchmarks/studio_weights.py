@@ -195,7 +195,7 @@ def publish(recipe: Recipe, run: RunFolder, data: DataFolder, path: Path) -> Non
         recipe=recipe.path,
         path=path,
     )
-    print(f"{path}: on {judged}, of which it has learned none:")
+    print(f"{path}, on {judged}, which were not in the training set:")
     print(f"Dice {fmean(scores):.5f}, median {median(scores):.5f}, worst {min(scores):.5f}")
 
 

@@ -1,4 +1,4 @@
-"""The shipped weights, ``network.weights: studio``: a whole network that has learned from generated cars only.
+"""The shipped weights, ``network.weights: studio``: a whole network, trained on generated cars only.
 
 The file is a checkpoint (``folds.checkpoint``) with float16 weights and a card in its metadata. ``load_weights``
 reads it; the network computes in float32.

@@ -31,32 +31,26 @@ CHANGEABLE = (
 
 def add_run_arguments(parser: ArgumentParser) -> None:
     """Add the options that name a run, its data and its settings."""
-    parser.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
+    _add_run(parser)
     parser.add_argument("--data", type=Path, help="data folder; by default the run's own, else data/carvana")
     parser.add_argument("--preset", help="preset, a name or a .yaml file; by default the run's own settings")
     parser.add_argument("--settings", type=Path, help="a .yaml file of settings that override the preset")
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="*",
-        default=[],
-        metavar="NAME=VALUE",
-        help="settings that override both, such as train.epochs=50",
-    )
+    _add_set(parser, "settings that override both, such as train.epochs=50")
 
 
 def add_trained_run_arguments(parser: ArgumentParser) -> None:
     """Add the options that name a trained run and change its settings of inference."""
-    parser.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="*",
-        default=[],
-        metavar="NAME=VALUE",
-        help="settings of inference, such as inference.tta=[identity]",
-    )
+    _add_run(parser)
+    _add_set(parser, "settings of inference, such as inference.tta=[identity]")
     parser.set_defaults(preset=None, settings=None)
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    parser.add_argument("--run", default="default", help="name of the run, a folder in runs/, or a path")
+
+
+def _add_set(parser: ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--set", action="extend", nargs="*", default=[], metavar="NAME=VALUE", help=meaning)
 
 
 def open_run(arguments: Namespace, default_preset: str | None = None) -> tuple[RunFolder, Settings, DataFolder]:

@@ -11,6 +11,7 @@ from typing import Any
 from competition.command import Failure, printable
 from competition.files import held
 from competition.listing import few
+from competition.plural import counted
 from inference.cutouts import job
 from inference.cutouts.job import Order
 from inference.cutouts.manifest import Manifest
@@ -79,28 +80,26 @@ def cut_out(options: Namespace, order: Order, who: str, load: Callable[[], Model
         total = len(found.photos) + len(found.problems)
         if tasks:
             already = f"; {total - len(tasks):,} are there already" if len(tasks) < len(found.photos) else ""
-            print(f"cutting out {counted(len(tasks))} with {who} -> {order.out}{already}", flush=True)
+            print(f"cutting out {counted(len(tasks), 'photo')} with {who} -> {order.out}{already}", flush=True)
             outcome = job.run(tasks, manifest, order, load)
         else:
             outcome = job.Outcome()
     _report(found, outcome, order, total)
 
 
-def counted(number: int) -> str:
-    """A number of photos: ``1 photo``, ``2 photos``."""
-    return f"{number:,} photo{'s' * (number != 1)}"
-
-
 def _report(found: Found, outcome: job.Outcome, order: Order, total: int) -> None:
     """Print what was done, and every photo that was skipped."""
     problems = found.problems + outcome.problems
     if outcome.empty:
-        print(f"note: no object found in {counted(len(outcome.empty))}: {few(list(map(str, outcome.empty)))}")
+        print(
+            f"note: no object found in {counted(len(outcome.empty), 'photo')}: {few(list(map(str, outcome.empty)))}"
+        )
     if outcome.written:
-        print(f"{order.out}: {counted(outcome.written)} cut out ({', '.join(order.kinds)})")
+        print(f"{order.out}: {counted(outcome.written, 'photo')} cut out ({', '.join(order.kinds)})")
     elif not problems:
-        print(f"{order.out} has the cut-outs of {'the' if total == 1 else 'all'} {counted(total)}; nothing to do")
+        every = f"{'the' if total == 1 else 'all'} {counted(total, 'photo')}"
+        print(f"{order.out} has the cut-outs of {every}; nothing to do")
     for problem in problems:
         print(f"skipped: {printable(problem)}", file=sys.stderr)
     if problems:
-        raise Failure(f"{len(problems):,} of {counted(total)} skipped, for the reasons above")
+        raise Failure(f"{len(problems):,} of {counted(total, 'photo')} skipped, for the reasons above")
