@@ -16,7 +16,8 @@ from competition.settings.schema import Data
 from competition.sheet import write_sheet
 from competition.summary import Facts, aligned, summary
 
-ALIKE = 10  # problems of one kind that are shown
+ALIKE = 10  # problems or notes of one kind that are shown
+INVERTED = "looks inverted: most of the photo and of its border is read as car; invert it if the car is the rest"
 NAMED = re.compile(r"\S*[\d/.\x27]\S*")  # words with a number, a path, a file or a quoted name
 
 
@@ -29,12 +30,13 @@ def check(data: DataFolder, *, every: bool = False, sheet: Path | None = None) -
         sheet: where to write photos with the outlines of their masks; None writes none.
     """
     facts = Facts()
-    count = _print_problems(problems(data, facts), every)
+    count = _print_lines(problems(data, facts), every)
     if count:
         print()
     print("\n".join(aligned(summary(data, facts))), flush=True)
     for note in notes(data):
         print(f"note: {note}")
+    _print_lines((f"note: the mask of {photo.path} {INVERTED}" for photo in facts.inverted), every)
     if sheet is not None and facts.areas:
         write_sheet(sheet, data, facts.areas)
         print(f"{sheet}: photos with the outlines of their masks; look whether they fit", flush=True)
@@ -64,14 +66,14 @@ def data_settings(options: Namespace) -> Data:
     return settings.data
 
 
-def _print_problems(found: Iterable[str], every: bool) -> int:
-    """Print problems, of each kind only the first ones, and return their number."""
+def _print_lines(found: Iterable[str], every: bool) -> int:
+    """Print problems or notes, of each kind only the first ones, and return their number."""
     kinds: Counter[str] = Counter()
-    for problem in found:
-        kind = NAMED.sub("", problem)
+    for line in found:
+        kind = NAMED.sub("", line)
         kinds[kind] += 1
         if every or kinds[kind] <= ALIKE:
-            print(printable(problem), flush=True)
+            print(printable(line), flush=True)
     hidden = sum(count - ALIKE for count in kinds.values() if count > ALIKE)
     if hidden and not every:
         print(f"... and {hidden:,} more like these; ALL=1 (--all) lists them")

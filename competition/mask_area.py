@@ -1,6 +1,8 @@
 """The part of each training photo that its mask covers, and the refusal of masks that cover too little or too much.
 
 A mask that is empty or full was usually read or exported wrongly, and a network trained on it predicts black masks.
+A mask that is black on white covers most of its photo and of the photo's border. So does a close-up, and such masks
+are only named.
 """
 
 import hashlib
@@ -8,18 +10,23 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
 from competition.hint import hint
+from competition.images import Pixels
+from competition.listing import few
 from competition.photo import Photo
+from competition.plural import counted
 from competition.run.folder import RunFolder
 from competition.run.records import Environment
 from competition.settings.schema import Data
 
 NAMED = 3  # masks in a message
+MOST = 0.5  # of the photo, and of its border; of Carvana's masks at most 0.41 and 0.08
 
 
 def mask_area(data: DataFolder, photo: Photo) -> float:
@@ -48,6 +55,21 @@ def implausible(settings: Data, name: object, area: float) -> list[str]:
 def limits(settings: Data) -> str:
     """What is wrong with a mask that is not plausible, for messages."""
     return f"less than data.min_area={settings.min_area:g} or more than data.max_area={settings.max_area:g}"
+
+
+def looks_inverted(mask: Pixels) -> bool:
+    """Whether a mask, (H, W) of 0 and 1, covers most of its photo and of the photo's border."""
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return bool(mask.mean() > MOST and border.mean() > MOST)
+
+
+def warn_of_inverted(data: DataFolder, areas: Sequence[float]) -> None:
+    """Print a warning if masks look inverted; only large ones are read."""
+    large = (photo for photo, area in zip(data.train, areas, strict=True) if area > MOST)
+    found = [photo.img for photo in large if looks_inverted(data.truth(photo))]
+    if found:
+        look = counted(len(found), "training mask looks", "training masks look")
+        print(f"warning: {look} inverted: {few(found)}; see `{hint('check', DATA=data.root)}`", flush=True)
 
 
 def require_plausible(data: DataFolder, areas: Sequence[float]) -> None:

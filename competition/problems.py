@@ -14,7 +14,7 @@ from competition.command import Failure
 from competition.data_folder import MASKS, DataFolder
 from competition.layout_advice import packed
 from competition.listing import few
-from competition.mask_area import implausible
+from competition.mask_area import implausible, looks_inverted
 from competition.mask_file import Values, read_mask
 from competition.mask_table import BadRow, MaskRow, scan
 from competition.photo import Photo
@@ -31,12 +31,14 @@ class Seen:
         shape: (height, width), if it can be read.
         area: the part that is car, if photo and mask are in order.
         values: the values of the mask file, if it can be read.
+        inverted: whether the mask looks inverted.
     """
 
     problems: list[str] = field(default_factory=list)
     shape: Shape | None = None
     area: float | None = None
     values: Values | None = None
+    inverted: bool = False
 
 
 def problems(data: DataFolder, facts: Facts | None = None, workers: int = 4) -> Iterator[str]:
@@ -165,14 +167,15 @@ def _labelled(data: DataFolder, photo: Photo, row: MaskRow | None, complete: boo
             spans = row.spans(seen.shape)
             if seen.shape is not None:
                 seen.area = rle.area(spans) / (seen.shape[0] * seen.shape[1])
-            if mask is not None and mask.shape == seen.shape:
-                count = np.count_nonzero(rle.to_mask(spans, seen.shape) != mask)
-                if count:
+                of_row = rle.to_mask(spans, seen.shape)
+                if mask is not None and mask.shape == seen.shape and (count := np.count_nonzero(of_row != mask)):
                     seen.problems.append(f"{row.where}: differs from {file} in {count} pixels; remove the wrong one")
+                mask = of_row if mask is None else mask
         except Failure as problem:
             seen.problems.append(str(problem))
     elif file is None and complete:
         seen.problems.append(f"{photo.path} has no mask, neither a file nor a row in {data.masks_csv.name}")
+    seen.inverted = mask is not None and looks_inverted(mask)
     area = seen.area
     if seen.problems:  # the area may be wrong, and a photo or mask that cannot be read cannot be shown
         seen.area = None
@@ -189,6 +192,8 @@ def _add(facts: Facts, photo: Photo, seen: Seen) -> None:
         facts.areas[photo.img] = seen.area
     if seen.values is not None:
         facts.values.append(seen.values)
+    if seen.inverted:
+        facts.inverted.append(photo)
 
 
 def _masks_without_photo(data: DataFolder, photos: list[Photo], rows: dict[str, MaskRow]) -> Iterator[str]:

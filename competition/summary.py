@@ -29,7 +29,8 @@ class Facts:
         shapes: (height, width) of the photos that can be read, by name, of train and test together.
         areas: the part of each training photo that its mask covers, by the photo's name.
         values: the values of each mask file that can be read.
-        rows: the number of them with a row in train_masks.csv.
+        inverted: the training photos whose masks look inverted.
+        rows: the number of photos with a row in train_masks.csv.
         sample: the number of names in sample_submission.csv; None if there is no such file.
     """
 
@@ -38,6 +39,7 @@ class Facts:
     shapes: Counter[Shape] = field(default_factory=Counter)
     areas: dict[str, float] = field(default_factory=dict)
     values: list[Values] = field(default_factory=list)
+    inverted: list[Photo] = field(default_factory=list)
     rows: int = 0
     sample: int | None = None
 

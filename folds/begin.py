@@ -13,7 +13,7 @@ from competition import files
 from competition.command import Failure, parser, printable, run_command
 from competition.data_folder import DataFolder
 from competition.files import held
-from competition.mask_area import mask_area, mask_areas, require_plausible, require_plausible_in_run
+from competition.mask_area import mask_area, mask_areas, require_plausible, require_plausible_in_run, warn_of_inverted
 from competition.mask_table import read_rows
 from competition.photo import Photo
 from competition.plural import counted
@@ -103,6 +103,7 @@ def create_run(run: RunFolder, settings: Settings, data: DataFolder, fold: int |
     if not (run.folds.is_file() and run.settings.is_file()):
         areas = mask_areas(data)
         require_plausible(data, areas)
+        warn_of_inverted(data, areas)
         split = None if run.folds.is_file() else new_split(settings, data, areas)
     if split is not None:
         settings = settings.with_folds(len(split.by_fold))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CARS
+from conftest import CARS, save_mask
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
@@ -181,3 +181,13 @@ def test_implausible_groups_are_named_before_the_run_is_created(
     assert sum(line.startswith("warning: ") for line in printed) == 1
     create(arguments_of(run, own_data, "train.epochs=1"))
     assert "warning: " not in capsys.readouterr().out
+
+
+def test_a_new_run_warns_of_inverted_masks(
+    own_data: Path, run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, data = DataFolder(own_data).train[0], DataFolder(own_data)
+    save_mask(own_data / "train_masks" / f"{photo.img[:-4]}_mask.gif", 1 - data.truth(photo))
+    (own_data / "train_masks.csv").unlink()
+    main(arguments_of(run, own_data))
+    assert f"warning: 1 training mask looks inverted: {photo.img}; " in capsys.readouterr().out

@@ -150,6 +150,43 @@ def test_implausible_masks_are_problems(own_data: Path) -> None:
     ]
 
 
+def test_masks_that_look_inverted_are_named(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Black on white, in a file or in a row. A large car that leaves most of the border free is none of them."""
+    masks, lines = own_data / "train_masks", (own_data / "train_masks.csv").read_text().splitlines()
+    rows = dict(line.split(",") for line in lines[1:])
+    rows[f"{NAMES[0]}.jpg"] = rle.encode(1 - DataFolder(own_data).truth(DataFolder(own_data).train[0]))
+    (masks / f"{NAMES[0]}_mask.gif").unlink()
+    for name in NAMES[1:3]:
+        del rows[f"{name}.jpg"]
+    inverted, large = np.ones(TINY_SHAPE, np.uint8), np.zeros(TINY_SHAPE, np.uint8)
+    inverted[20:50, 20:70], large[1:60, 1:90] = 0, 1
+    save_mask(masks / f"{NAMES[1]}_mask.gif", inverted)
+    save_mask(masks / f"{NAMES[2]}_mask.gif", large)
+    write_rows(own_data / "train_masks.csv", rows)
+
+    check.main(["--data", str(own_data)])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if " inverted" in line] == [
+        f"note: the mask of {own_data}/train/{name}.jpg looks inverted: most of the photo and of its border is read "
+        "as car; invert it if the car is the rest"
+        for name in NAMES[:2]
+    ]
+
+
+def test_of_many_notes_ten_are_shown(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = DataFolder(own_data)
+    for photo in data.train:
+        (own_data / "train" / f"extra-{photo.img}").write_bytes(photo.path.read_bytes())
+        save_mask(own_data / "train_masks" / f"extra-{photo.img[:-4]}_mask.gif", 1 - data.truth(photo))
+    (own_data / "train" / "last.jpg").write_bytes(photo.path.read_bytes())
+    save_mask(own_data / "train_masks" / "last_mask.gif", 1 - data.truth(photo))
+    for options, shown in (([], 10), (["--all"], 11)):
+        check.main(["--data", str(own_data), *options])
+        printed = capsys.readouterr().out
+        assert printed.count("looks inverted") == shown
+        assert ("... and 1 more like these; ALL=1" in printed) is (shown == 10)
+
+
 def test_a_missing_train_folder_is_one_problem(own_data: Path) -> None:
     shutil.rmtree(own_data / "train")
     found = list(problems(DataFolder(own_data)))

@@ -8,7 +8,14 @@ from conftest import CARS, TINY_SHAPE, save_mask
 
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.mask_area import implausible, mask_area, mask_areas, masks_key, require_plausible
+from competition.mask_area import (
+    implausible,
+    mask_area,
+    mask_areas,
+    masks_key,
+    require_plausible,
+    warn_of_inverted,
+)
 from competition.settings.schema import Data
 
 FIRST = f"{sorted(CARS)[0]}_01"
@@ -40,6 +47,17 @@ def test_an_empty_and_a_full_mask_are_refused_unless_allowed(own_data: Path, val
     )
     allowed = DataFolder(own_data, Data(min_area=0, max_area=1))
     require_plausible(allowed, mask_areas(allowed))
+
+
+def test_a_mask_that_looks_inverted_is_a_warning(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = DataFolder(own_data)
+    warn_of_inverted(data, mask_areas(data))
+    assert capsys.readouterr().out == ""
+    data = with_mask(own_data, 1 - data.truth(data.train[0]))
+    warn_of_inverted(data, mask_areas(data))
+    assert capsys.readouterr().out == (
+        f"warning: 1 training mask looks inverted: {FIRST}.jpg; see `make check DATA={own_data}`\n"
+    )
 
 
 def test_a_problem_names_the_mask() -> None:
