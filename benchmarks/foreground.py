@@ -4,7 +4,7 @@ Cars with known colours F and opacity a are composed over known backgrounds B: I
 are generated cars, rendered at three times the size and averaged. With DATA they are cars of its photos, whose masks
 are eroded and softened, so that the colours at the new edges are those of the car.
 
-With ``--run``, a network of the run predicts the opacity of generated cars, for several widths of the soft edge.
+The studio weights, or with ``--run`` a network of the run, predict the opacity, for several widths of the soft edge.
 """
 
 import time
@@ -35,6 +35,7 @@ from competition.studio.render import layers
 from competition.studio.room import room_of_shoot
 from folds.checkpoint import load_weights
 from folds.frame import Frame
+from folds.networks.whole import studio_weights
 from folds.validation import to_levels
 from inference.cutouts.foreground import Floats, foreground
 from inference.cutouts.rendering import alpha_of
@@ -227,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print errors and CPU seconds."""
     arguments = parser("Errors of the colours at the edges of cut-outs, cleaned and not, and CPU seconds.")
     arguments.add_argument("--data", type=Path, help="data folder with masks; by default generated cars")
-    arguments.add_argument("--run", help="name of a run, whose network predicts the opacity of generated cars")
+    arguments.add_argument("--run", help="a run whose network predicts the opacity; by default the studio weights")
     arguments.add_argument("--fold", type=int, default=0, help="its fold")
     arguments.add_argument("--cars", type=int, default=4, help="number of cars")
     arguments.add_argument("--seed", type=int, default=1, help="of the cars and backgrounds")
@@ -251,12 +252,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for figure in ("edges", "thin parts"):
         of_frames = {name: each[figure] for name, each in opacity.items()}
         print_rows(f"opacity of {figure}, perfect masks in the frame", of_frames, "", 4)
-    edges = {}
-    if options.run:
-        edges = edge_errors(scenes, run_at(options.run).best(options.fold), options.seed)
-        for kind in ("not cleaned", "cleaned"):
-            errors_of = {name: each[kind] for name, each in edges.items()}
-            print_rows(f"recomposed with predicted opacities, {kind}", errors_of, "levels of 255")
+    model = run_at(options.run).best(options.fold) if options.run else studio_weights()
+    edges = edge_errors(scenes, model, options.seed)
+    for kind in ("not cleaned", "cleaned"):
+        errors_of = {name: each[kind] for name, each in edges.items()}
+        print_rows(f"recomposed with predicted opacities, {kind}", errors_of, "levels of 255")
     ratio = np.mean([rows["cleaned"]["recomposed"] / rows["not cleaned"]["recomposed"] for rows in errors.values()])
     report(
         "foreground",

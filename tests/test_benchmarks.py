@@ -65,6 +65,8 @@ def test_a_program_prints_a_table_and_records_it(name, tiny_data, tmp_path, monk
     assert {"processor", "cores", "git", "packages"} <= recorded["machine"].keys()
     assert recorded["targets"]
     assert all(target["what"] in screen for target in recorded["targets"])
+    if name == "foreground":
+        assert "3 pixels" in recorded["edges"], "of the studio weights"
     if name == "scale":
         assert recorded["images"] == 260
     if name == "predict":
