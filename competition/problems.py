@@ -54,7 +54,8 @@ def problems(data: DataFolder, facts: Facts | None = None, workers: int = 4) -> 
         workers: threads that read files.
     """
     facts = facts or Facts()
-    listing_problems = [line for folder in data.folders for line in _listing_problems(data, folder)]
+    found = {folder: _listing_problems(data, folder) for folder in data.folders}
+    listing_problems = [line for lines in found.values() for line in lines]
     train, train_problems = _photos(lambda: data.train)
     has_test = any(folder.startswith("test") for folder in data.folders)
     test, test_problems = _photos(lambda: data.test) if has_test else ([], [])
@@ -63,6 +64,7 @@ def problems(data: DataFolder, facts: Facts | None = None, workers: int = 4) -> 
     yield from [*listing_problems, *missing, *row_problems]
 
     facts.train, facts.test = train, test
+    facts.unread = [folder for folder, lines in found.items() if lines]
     facts.rows = sum(photo.img in rows for photo in train)
     photos = [*train, *test]
     pool = ThreadPoolExecutor(workers)

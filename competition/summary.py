@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from competition.data_folder import DataFolder
+from competition.data_folder import MASKS, DataFolder
 from competition.mask_file import Values
 from competition.mask_values import describe_values
 from competition.names import suffix
@@ -26,6 +26,7 @@ class Facts:
     Attributes:
         train: the training photos.
         test: the test photos.
+        unread: the folders whose files are not read, because of a problem of their names or kinds.
         shapes: (height, width) of the photos that can be read, by name, of train and test together.
         areas: the part of each training photo that its mask covers, by the photo's name.
         values: the values of each mask file that can be read.
@@ -36,6 +37,7 @@ class Facts:
 
     train: list[Photo] = field(default_factory=list)
     test: list[Photo] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     shapes: Counter[Shape] = field(default_factory=Counter)
     areas: dict[str, float] = field(default_factory=dict)
     values: list[Values] = field(default_factory=list)
@@ -47,16 +49,19 @@ class Facts:
 def summary(data: DataFolder, facts: Facts) -> list[Line]:
     """The summary in lines of a name and a text; names repeat only if a fact takes several lines."""
     kinds = Counter(suffix(photo.path.name) for photo in (*facts.train, *facts.test))
-    lines: list[Line] = [("photos", f"{len(facts.train):,} to train, {len(facts.test):,} to predict")]
+    counts = (
+        _files(facts, "train", f"{len(facts.train):,} to train"),
+        _files(facts, "test", f"{len(facts.test):,} to predict"),
+    )
+    lines: list[Line] = [("photos", ", ".join(counts))]
     lines.append(("formats", _counts((f"{kind[1:]} ({count:,})", count) for kind, count in kinds.items())))
     sizes = ((f"{width} x {height} ({count:,})", count) for (height, width), count in facts.shapes.items())
     lines.append(("sizes", _counts(sizes)))
     if facts.train:
         lines += _orientation(data, facts)
         lines += _cars(data)
-        lines.append(
-            ("masks", f"{counted(len(facts.values), 'file')}, {counted(facts.rows, 'row')} of {data.masks_csv.name}")
-        )
+        files = _files(facts, MASKS, counted(len(facts.values), "file"))
+        lines.append(("masks", f"{files}, {counted(facts.rows, 'row')} of {data.masks_csv.name}"))
         lines += [("values", text) for text in describe_values(facts.values)[:SHOWN]]
         lines += _areas(facts.areas)
     lines.append(("test set", _test(facts)))
@@ -75,6 +80,12 @@ def aligned(lines: Iterable[Line]) -> list[str]:
         printed += [head + rows[0], *(" " * width + row for row in rows[1:])]
         before = name or before
     return printed
+
+
+def _files(facts: Facts, kind: str, count: str) -> str:
+    """The number of files of a kind, or the folder that holds them if its files are not read."""
+    unread = next((folder for folder in facts.unread if folder in (kind, f"{kind}_hq")), None)
+    return f"{unread}/ not read (see above)" if unread else count
 
 
 def _orientation(data: DataFolder, facts: Facts) -> list[Line]:
@@ -99,7 +110,7 @@ def _areas(areas: dict[str, float]) -> list[Line]:
 
 def _test(facts: Facts) -> str:
     if not facts.test:
-        return "none; `make predict` will need photos in test/"
+        return _files(facts, "test", "none; `make predict` will need photos in test/")
     names = "no sample_submission.csv" if facts.sample is None else f"{facts.sample:,} in sample_submission.csv"
     return f"{counted(len(facts.test), 'photo')}, {names}"
 

@@ -239,6 +239,30 @@ def test_the_summary_comes_after_problems_too(own_data: Path, capsys: pytest.Cap
     assert not (own_data / "sheet.png").exists(), "there is no photo to show"
 
 
+@pytest.mark.parametrize(
+    ("folder", "file", "lines"),
+    [
+        ("train", "a (1).jpg", ["photos    train/ not read (see above), 4 to predict"]),
+        (
+            "test",
+            "broken.gif",
+            ["photos       10 to train, test/ not read (see above)", "test set     test/ not read (see above)"],
+        ),
+        ("train_masks", "b\t.gif", ["masks        train_masks/ not read (see above), 10 rows of train_masks.csv"]),
+    ],
+)
+def test_the_summary_does_not_count_what_a_bad_listing_hides(
+    own_data: Path, capsys: pytest.CaptureFixture[str], folder: str, file: str, lines: list[str]
+) -> None:
+    (own_data / folder / file.replace(" (1)", "")).write_bytes(b"")
+    (own_data / folder / file).write_bytes(b"")
+    with pytest.raises(Failure, match="listed above"):
+        check.main(["--data", str(own_data)])
+    printed = capsys.readouterr().out.splitlines()
+    assert set(lines) <= set(printed)
+    assert sum("not read (see above)" in line for line in printed) == len(lines)
+
+
 def test_of_many_problems_of_one_kind_ten_are_shown(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own_data / "train" / f"{NAMES[0]}.jpg").write_bytes(b"")
     with (own_data / "train_masks.csv").open("a") as file:
