@@ -93,7 +93,7 @@ class DataFolder:
         if missing:
             raise Failure(
                 f"{len(missing):,} names of {self.root / 'sample_submission.csv'} are not in the test folder, such "
-                f"as {missing[0]}; `make check` lists them"
+                f"as {missing[0]}; `{self.check_hint}` lists them"
             )
         return [by_name[name] for name in self.submission_names]
 
@@ -198,6 +198,14 @@ class DataFolder:
         return [name for name in names if name and (self.root / name).is_dir()]
 
     @property
+    def check_hint(self) -> str:
+        """The command that checks this folder, with the settings that decide what is read."""
+        ours, default = self.settings, Data()
+        names = [name for name in ("cars", "orientation") if getattr(ours, name) != getattr(default, name)]
+        changed = [f"data.{name}={getattr(ours, name)}" for name in names]
+        return hint("check", DATA=self.root, HQ=1 if ours.hq else None, SET=changed)
+
+    @property
     def groups(self) -> Groups:
         """How the training photos were grouped into cars."""
         return groups({photo.img: photo.car for photo in self.train}, self.settings.cars)
@@ -231,7 +239,7 @@ class DataFolder:
         if not (self.root / MASKS).is_dir():
             return {}
         listing = self.listing(MASKS)
-        listing.require_clean()
+        listing.require_clean(self.check_hint)
         return {mask_key(name): path for name, path in listing.files.items()}
 
     @cached_property
@@ -251,7 +259,7 @@ class DataFolder:
             advice = advice_without(self.root, (kind, f"{kind}_hq"))
             raise Failure(f"{self.root} has no folder {kind} or {kind}_hq; {advice}")
         listing = self.listing(folder)
-        listing.require_clean()
+        listing.require_clean(self.check_hint)
         if not listing.files:
             others = f"; it has {few([path.name for path in listing.others])}" if listing.others else ""
             raise Failure(f"{self.root / folder} holds no photos ({', '.join(PHOTO_TYPES)}){others}")

@@ -33,11 +33,11 @@ class Listing:
     problems: list[str]
     others: list[Path]
 
-    def require_clean(self) -> None:
-        """Fail at the first problem."""
+    def require_clean(self, check: str) -> None:
+        """Fail at the first problem; ``check`` is the command that lists all of them."""
         if self.problems:
             more = len(self.problems) - 1
-            raise Failure(self.problems[0] + (f" (`make check` lists {more} more of this folder)" if more else ""))
+            raise Failure(self.problems[0] + (f" (`{check}` lists {more} more of this folder)" if more else ""))
 
 
 def list_images(folder: Path, types: Sequence[str], subfolders: bool = False) -> Listing:

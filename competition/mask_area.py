@@ -16,7 +16,6 @@ from tqdm import tqdm
 from competition import rle
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.hint import hint
 from competition.images import Pixels
 from competition.listing import few
 from competition.photo import Photo
@@ -69,7 +68,7 @@ def warn_of_inverted(data: DataFolder, areas: Sequence[float]) -> None:
     found = [photo.img for photo in large if looks_inverted(data.truth(photo))]
     if found:
         look = counted(len(found), "training mask looks", "training masks look")
-        print(f"warning: {look} inverted: {few(found)}; see `{hint('check', DATA=data.root)}`", flush=True)
+        print(f"warning: {look} inverted: {few(found)}; see `{data.check_hint}`", flush=True)
 
 
 def require_plausible(data: DataFolder, areas: Sequence[float]) -> None:
@@ -84,7 +83,7 @@ def require_plausible(data: DataFolder, areas: Sequence[float]) -> None:
         raise Failure(
             f"{len(wrong)} of {len(areas)} training masks in {data.root} cover {limits(data.settings)} of the photo "
             f"({', '.join(wrong[:NAMED])}{more}); correct them "
-            f"(`{hint('check', DATA=data.root)}` lists all), or allow them with "
+            f"(`{data.check_hint}` lists all), or allow them with "
             'SET="data.min_area=0 data.max_area=1"'
         )
 

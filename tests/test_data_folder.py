@@ -334,3 +334,16 @@ def test_any_name_is_read_correctly_or_refused_in_one_line(
     assert data.groups.photos == len(photos)
     write(root / "train_masks.csv", [(photo.img, "1 2") for photo in photos])
     assert list(read_table(root / "train_masks.csv")) == [photo.img for photo in photos]
+
+
+def test_problems_name_the_command_that_lists_them(own_data: Path) -> None:
+    for name in ("a (1).jpg", "a.jpg", "b.gif"):
+        (own_data / "train" / name).write_bytes(b"")
+    (own_data / "sample_submission.csv").write_text("img,rle_mask\nmissing_01.jpg,\n")
+    with pytest.raises(Failure, match=rf" \(`make check DATA={own_data}` lists 1 more of this folder\)$"):
+        _ = DataFolder(own_data).train
+    with pytest.raises(Failure, match=rf"; `make check DATA={own_data} SET=data.cars=photo` lists them$"):
+        _ = DataFolder(own_data, Data(cars="photo")).submission_photos
+    (own_data / "test").rename(own_data / "test_hq")
+    with pytest.raises(Failure, match=rf"; `make check DATA={own_data} HQ=1` lists them$"):
+        _ = DataFolder(own_data, Data(hq=True)).submission_photos

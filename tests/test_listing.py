@@ -78,7 +78,7 @@ def test_what_may_be_an_image_and_is_not_read_is_a_problem(tmp_path: Path, names
     assert found.problems[0].startswith(f"{tmp_path} has ")
     assert problem in found.problems[0]
     with pytest.raises(Failure):
-        found.require_clean()
+        found.require_clean("make check")
 
 
 def test_a_name_that_is_not_utf8_is_printed_with_its_bytes(tmp_path: Path) -> None:
