@@ -207,6 +207,23 @@ def test_a_damaged_zip_file_is_named_and_leaves_nothing(
     assert not list((root / ".unpack").iterdir())
 
 
+def test_masks_of_another_kind_are_named_with_the_command_that_reads_them(source: Path, root: Path) -> None:
+    members = {f"train_masks/{name}_mask.png": b"png" for name in TRAIN}
+    mac = {"__MACOSX/train_masks/._x_mask.gif": b"mac", "train_masks/": b""}
+    (source / "train_masks.zip").write_bytes(zipped(members | mac | {"train_masks/README": b""}))
+    with pytest.raises(Failure) as raised:
+        take(source, root)
+    assert str(raised.value) == (
+        f"{source}/train_masks.zip holds .png (4), README (1), and Kaggle's train_masks.zip .gif; unpack it and the "
+        f"photos yourself, and make a data folder of them: make adopt IMAGES=... MASKS=... DATA={root}-adopted"
+    )
+    (source / "train_masks.csv.zip").unlink()
+    extract(source, "train_masks.zip")
+    extract(source, "train.zip")
+    with pytest.raises(Failure, match=rf"; use it by make adopt IMAGES={source}/train MASKS={source}/train_masks D"):
+        take(source, root.with_name("other"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from competition.command import Failure, os_reason
 from competition.files import read_json, write_json
+from competition.hint import hint
 from competition.kaggle.archives import Archive, archives, find_problem, image_names
 from competition.kaggle.staging import UNPACK, Staging, size_text
-from competition.kaggle.unpack import Damaged, Member, list_members, missing_bytes, unpack
+from competition.kaggle.unpack import Damaged, Member, kinds_in, list_members, missing_bytes, unpack
 
 
 class SourceFolder:
@@ -125,6 +126,11 @@ class SourceFolder:
                 self._members[archive] = list_members(path, archive.suffix)
             except Damaged as error:
                 raise _damaged(path, error) from error
+            if not self._members[archive] and archive.suffix != ".csv" and (kinds := kinds_in(path)):
+                raise Failure(
+                    f"{path} holds {kinds}, and Kaggle's {archive.name} {archive.suffix}; unpack it and the photos "
+                    f"yourself, and make a data folder of them: {_adoption(self.staging.root)}"
+                )
         return self._members[archive]
 
     def _is_same(self, archive: Archive, target: Path, found: Path) -> bool:
@@ -142,7 +148,12 @@ def available(source: SourceFolder, wanted: Sequence[Archive]) -> list[Archive]:
     if photos not in found:
         raise Failure(_nothing_found(source, photos))
     if not targets & {"train_masks", "train_masks.csv"}:
-        raise Failure(f"{source.folder} has neither train_masks.zip nor train_masks.csv.zip, nor what is in them")
+        masks = source.folder / "train_masks"
+        advice = f"; {masks} has no .gif files; use it by {_adoption(source.staging.root, masks)}"
+        raise Failure(
+            f"{source.folder} has neither train_masks.zip nor train_masks.csv.zip, nor what is in them"
+            f"{advice if masks.is_dir() else ''}"
+        )
     if absent := [archive.name for archive in wanted if archive not in found]:
         print(f"not in {source.folder}: {', '.join(absent)}", flush=True)
     return found
@@ -175,6 +186,12 @@ def _nothing_found(source: SourceFolder, photos: Archive) -> str:
             return f"{message}; Kaggle's files are in FROM={path.parent}"
     present = sorted(path.name for path in folder.iterdir())
     return f"{message}; it holds {', '.join(present[:8]) or 'nothing'}{', ...' * (len(present) > 8)}"
+
+
+def _adoption(root: Path, masks: Path | None = None) -> str:
+    """The command that makes a data folder of photos and masks that are not Kaggle's files."""
+    photos = masks.with_name("train") if masks else "..."
+    return hint("adopt", IMAGES=photos, MASKS=masks or "...", DATA=f"{root}-adopted")
 
 
 def _damaged(path: Path, error: Damaged) -> Failure:

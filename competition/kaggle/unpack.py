@@ -10,6 +10,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,6 +24,7 @@ from competition.command import Failure, os_reason
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a member: signature, length of the name, length of the extra field
 # Bytes of one unpacked file, at most. A photo has up to 2 MB, and Kaggle's largest table 46 MB. A zip bomb has more.
 LARGEST = {".csv": 1 << 29, ".jpg": 1 << 26, ".gif": 1 << 26}
+KINDS = 4  # suffixes in a message
 BLOCK = 4096  # bytes; a file occupies whole blocks of a disk
 
 
@@ -61,6 +63,14 @@ def list_members(archive: Path, suffix: str) -> list[Member]:
     members.sort(key=lambda member: member.offset, reverse=True)
     _refuse_bombs(members, suffix)
     return members
+
+
+def kinds_in(archive: Path) -> str:
+    """The suffixes of an archive's files with their counts, such as ``.png (5,088)``; empty if it has none."""
+    with zipfile.ZipFile(archive) as opened:
+        paths = [path for info in opened.infolist() if not info.is_dir() and (path := _path(info))]
+    counts = Counter(path.suffix or path.name for path in paths if _is_shown(path))
+    return ", ".join(f"{kind} ({count:,})" for kind, count in counts.most_common(KINDS))
 
 
 def missing_bytes(members: Sequence[Member], folder: Path) -> int:
@@ -114,7 +124,11 @@ def _path(info: zipfile.ZipInfo) -> PurePosixPath:
 
 
 def _is_data(path: PurePosixPath, suffix: str) -> bool:
-    return path.suffix == suffix and not path.name.startswith(".") and "__MACOSX" not in path.parts
+    return path.suffix == suffix and _is_shown(path)
+
+
+def _is_shown(path: PurePosixPath) -> bool:
+    return not path.name.startswith(".") and "__MACOSX" not in path.parts
 
 
 def _member(info: zipfile.ZipInfo, name: str) -> Member:
