@@ -3,6 +3,7 @@
 import base64
 import csv
 import gzip
+import hashlib
 import io
 import re
 import shutil
@@ -45,6 +46,7 @@ from inference.report.facts import facts
 from inference.report.mistakes import EXTRA, MISSED, RIGHT, Window, count, mistakes, worst_windows
 from inference.report.page import SECTIONS
 from inference.report.results import read_results
+from submissions import kaggle_names
 
 HEIGHT, WIDTH = 64, 96
 CARS = ["00000000000a", "000000000012", "1234567890e1"]  # two of them look like numbers
@@ -494,6 +496,19 @@ def test_the_contact_sheet_shows_the_least_sure_and_the_surest_photos(run, data)
     assert f"car {100 * 400 / (HEIGHT * WIDTH):.0f}\N{NO-BREAK SPACE}% of the photo" in page.tiles[0]
     assert "empty mask" in page.tiles[12]
     assert f"The mean is {np.mean(list(certainty.values())):.5f}" in " ".join(page.by_id["submission"].split())
+
+
+def test_only_a_submission_of_carvanas_test_photos_goes_to_kaggle(run, data, monkeypatch):
+    assert f"make predict RUN={run.root}" in Page(made(run)).by_id["next"]
+    write_rows(run.submission, [("a_01.jpg", "1 2")])
+    following = Page(made(run)).by_id["next"]
+    assert f"make validate RUN={run.root}" in following
+    assert f"make masks RUN={run.root}" in following
+    assert "make submit" not in following
+    monkeypatch.setattr(kaggle_names, "NAMES", hashlib.sha256(b"a_01.jpg").hexdigest())
+    following = Page(made(run)).by_id["next"]
+    assert f"make submit RUN={run.root}" in following
+    assert "make masks" not in following
 
 
 def test_a_car_fills_only_a_part_of_the_contact_sheet():
