@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--out", type=Path, default=Path("docs/demo.jpg"), help="the picture")
     options = arguments.parse_args(argv)
     run = run_at(options.run)
-    photos = {photo.img: photo for photo in DataFolder(Path(Environment.read(run.environment).data)).test}
+    photos = {photo.img: photo for photo in DataFolder(Environment.read(run.environment).folder).test}
     names = options.photos or list(photos)[1 :: max(1, len(photos) // 2)][:2]
     unknown = sorted(set(names) - photos.keys())
     if unknown or not names:

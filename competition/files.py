@@ -43,7 +43,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` to ``path`` as indented JSON, atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """The text of a JSON file."""
+    return json.dumps(content, indent=2) + "\n"
 
 
 def read_json(path: Path, advice: str = "remove it and run the same command again") -> dict[str, Any]:

@@ -18,12 +18,15 @@ from trained_run import Trained
 
 import inference.predict
 from competition.command import Failure, OutOfTime
+from competition.data_folder import DataFolder
 from competition.deadline import Deadline
 from competition.files import sha256
 from competition.run.contents import is_packed, require_harmless
 from competition.run.folder import RunFolder
+from competition.run.open import data_of, next_hint, require_same_data
 from competition.run.pack import main as pack
 from competition.run.unpack import main as unpack
+from competition.settings.resolve import load_settings
 from folds.checkpoint import load_state
 from folds.train import main as train
 from inference.score import main as score
@@ -163,6 +166,30 @@ def test_the_model_card_has_the_cv(trained: Trained, elsewhere: Path, capsys: py
     ):
         assert part in card
     assert "{" not in card.partition("## Settings")[0].replace("{'", "")
+
+
+def test_a_shared_run_does_not_tell_where_the_data_lie(
+    trained: Trained, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It finds data of that name in data/, and is still the run that it was packed from."""
+    score(trained.arguments)
+    pack([*trained.arguments, "--file", "shared.zip"])
+    with zipfile.ZipFile("shared.zip") as archive:
+        for name in archive.namelist():
+            assert str(trained.data.parent).encode() not in archive.read(name), name
+    unpack(["--file", "shared.zip", "--run", str(trained.run.root)])
+    unpack(["--file", "shared.zip"])
+    run = RunFolder(Path("runs") / NAME)
+    pack(["--run", NAME, "--file", "again.zip"])
+    unpack(["--file", "again.zip"])
+    assert capsys.readouterr().out.count("is there already, with the same files") == 2
+    shutil.copytree(trained.data, Path("data") / trained.data.name)
+    settings, data = load_settings(run.settings), data_of(run, None)
+    require_same_data(run, data)
+    assert next_hint("predict", run, settings, data) == "make predict RUN=small"
+    assert next_hint("predict", run, settings, DataFolder(trained.data)) == (
+        f"make predict RUN=small DATA={trained.data}"
+    )
 
 
 def test_only_a_trained_run_is_packed(trained: Trained, tmp_path: Path) -> None:

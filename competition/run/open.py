@@ -92,7 +92,7 @@ def data_of(run: RunFolder, named: Path | None, settings: Settings | None = None
         settings: of the run; None reads them from the run, if it exists.
     """
     if named is None and run.environment.is_file():
-        named = Path(Environment.read(run.environment).data)
+        named = Environment.read(run.environment).folder
     if settings is None:
         settings = load_settings(run.settings) if run.settings.is_file() else Settings()
     return DataFolder(named or DEFAULT_DATA, settings.data)
@@ -104,7 +104,7 @@ def next_hint(target: str, run: RunFolder, settings: Settings, data: DataFolder,
     changed = [
         f"{name}={_as_text(now[name])}" for name in now if now[name] != own[name] and name.startswith(CHANGEABLE)
     ]
-    same_data = data.root.resolve() == Path(Environment.read(run.environment).data)
+    same_data = data.root.resolve() == Environment.read(run.environment).folder.resolve()
     given = {"RUN": run.called, "DATA": None if same_data else data.root, **dict.fromkeys(("PRESET", "SETTINGS"))}
     return hint(target, **variables, **given, SET=changed if takes_settings(target) else None)
 

@@ -23,7 +23,8 @@ def pack(run: RunFolder, file: Path, state: bool) -> list[str]:
     Args:
         run: the run.
         file: the zip file to write.
-        state: add the state of its trainings and predictions.
+        state: add the state of its trainings and predictions. Without it the file may be shared, so the path of the
+            data folder is left out.
     """
     paths = paths_to_pack(run, state)
     before = _stamps(paths)
@@ -32,10 +33,13 @@ def pack(run: RunFolder, file: Path, state: bool) -> list[str]:
         with zipfile.ZipFile(temporary, "w") as archive:  # stored: weights do not compress
             for path in paths:
                 name = path.relative_to(run.root).as_posix()
-                sums[name] = _add(archive, f"{run.name}/{name}", path)
-            card = model_card(run)
-            sums[run.model_card.name] = hashlib.sha256(card.encode()).hexdigest()
-            _add_text(archive, f"{run.name}/{run.model_card.name}", card)
+                member = f"{run.name}/{name}"
+                if path == run.environment and not state:
+                    sums[name] = _add_text(archive, member, Environment.read(path).shared.text)
+                else:
+                    sums[name] = _add(archive, member, path)
+            card = f"{run.name}/{run.model_card.name}"
+            sums[run.model_card.name] = _add_text(archive, card, model_card(run))
             lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
             _add_text(archive, f"{run.name}/{run.checksums.name}", lines)
         if _stamps(paths) != before:
@@ -68,8 +72,10 @@ def _add(archive: zipfile.ZipFile, name: str, path: Path) -> str:
     return digest.hexdigest()
 
 
-def _add_text(archive: zipfile.ZipFile, name: str, text: str) -> None:
+def _add_text(archive: zipfile.ZipFile, name: str, text: str) -> str:
+    """Add a file with this text, and return its SHA-256."""
     archive.writestr(_member(name), text)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _member(name: str) -> zipfile.ZipInfo:

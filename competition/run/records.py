@@ -5,15 +5,15 @@ Only this module knows the keys of these files. A command reads a record once an
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from competition.command import Failure, os_reason
-from competition.files import read_json, write_json, write_text
+from competition.files import json_text, read_json, write_text
 from competition.hint import hint
-from competition.run.folder import RunFolder, variables_of
+from competition.run.folder import DEFAULT_DATA, RunFolder, variables_of
 from competition.settings.schema import Network
 
 
@@ -44,7 +44,12 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write the record atomically; fields that are None are left out."""
-        write_json(path, self.model_dump(mode="json", exclude_none=True))
+        write_text(path, self.text)
+
+    @property
+    def text(self) -> str:
+        """The content of the file."""
+        return json_text(self.model_dump(mode="json", exclude_none=True))
 
 
 class Environment(Record):
@@ -52,7 +57,7 @@ class Environment(Record):
 
     Attributes:
         created: UTC, ISO 8601.
-        data: the data folder, absolute.
+        data: the data folder, absolute; only its name in a run that was packed to be shared.
         fingerprint: hash of the training photos' names and sizes.
         masks: hash of the files with the masks and of the limits of their areas, which were checked; None if not.
         device: name of the device.
@@ -73,6 +78,16 @@ class Environment(Record):
     packages: dict[str, str | None]
     git: str | None = None
     runs: list[str] = []
+
+    @property
+    def folder(self) -> Path:
+        """The data folder; one that is known by its name is looked for beside the default one."""
+        return DEFAULT_DATA.parent / self.data
+
+    @property
+    def shared(self) -> "Environment":
+        """The same without the path of the data folder, which tells about the machine and its user."""
+        return self.model_copy(update={"data": PurePath(self.data).name})
 
 
 class FoldScore(Record):

@@ -4,6 +4,7 @@ Nothing in the file is trusted. It may hold only the files of a run, each with i
 folder beside the run, which is renamed when all of them are there.
 """
 
+import hashlib
 import re
 import shutil
 import stat
@@ -20,6 +21,7 @@ from competition.files import held, sha256
 from competition.hint import hint
 from competition.run.contents import NAMES, is_packed, require_harmless
 from competition.run.folder import RunFolder, run_at
+from competition.run.records import Environment
 
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")  # of a run: one visible folder
@@ -180,11 +182,18 @@ def require_same(run: RunFolder, sums: dict[str, str], source: Source) -> None:
     """Raise a Failure unless a run that exists has the files of a packed run."""
     for name, digest in sums.items():
         path = run.root / name
-        if name != NAMES.model_card.as_posix() and (not path.is_file() or sha256(path) != digest):
+        if name != NAMES.model_card.as_posix() and not (path.is_file() and digest in _digests(path)):
             raise Failure(
                 f"run {run.root} exists, and its {name} is not that of {source.file}; unpack under another name with "
                 "RUN=..., or remove that run first"
             )
+
+
+def _digests(path: Path) -> set[str]:
+    """The SHA-256 of a file of a run, and what it is in a packed run that may be shared."""
+    if path.name != NAMES.environment.name:
+        return {sha256(path)}
+    return {sha256(path), hashlib.sha256(Environment.read(path).shared.text.encode()).hexdigest()}
 
 
 def write_files(source: Source, sums: dict[str, str], run: RunFolder) -> None:
