@@ -118,6 +118,7 @@ RANKS = $(PY) -m $(if $(NPROC),folds.launch --nproc $(NPROC))
 BENCH_PY := .venv-bench/bin/python
 # The name of a stamp holds a hash of what is installed, so that clones of different age can share an environment.
 STAMP := $(VENV)/.installed-$(firstword $(shell cksum < requirements.txt))
+ONNX_STAMP := $(VENV)/.installed-onnx-$(firstword $(shell cat requirements.txt requirements-onnx.txt | cksum))
 BENCH_STAMP := .venv-bench/.installed-$(firstword $(shell (cat requirements.txt requirements-bench.txt; \
 	echo $(abspath $(VENV))) | cksum))
 
@@ -131,26 +132,29 @@ help: ## this list
 
 setup: $(STAMP) ## install requirements.txt into .venv; every other target does this first, once
 
+# An exported model needs few of the packages.
+WITH_TORCH := $(or $(filter-out cutout,$(GOALS)),$(if $(MODEL),,yes))
 # What a target of the pipeline needs first: the packages in VENV, or a look at those of PYTHON.
-READY := $(if $(filter-out 0 no false,$(SYSTEM)),.packages,$(STAMP))
+READY := $(if $(filter-out 0 no false,$(SYSTEM)),.packages,$(if $(WITH_TORCH)$(wildcard $(STAMP)),$(STAMP),$(ONNX_STAMP)))
 REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
 	"error: Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing);" \
 	"install it, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
-
-# An exported model needs few of the packages.
-WITH_TORCH = $(or $(filter-out cutout,$(GOALS)),$(if $(MODEL),,yes))
 
 .PHONY: .packages
 .packages:
 	@$(REQUIRE_PYTHON)
 	@$(PYTHON) -m competition.packages$(if $(WITH_TORCH),, --without-torch)
 
-$(STAMP):
+$(STAMP): wanted := requirements.txt
+$(STAMP): cost := a few minutes, up to 7 GB
+$(ONNX_STAMP): wanted := requirements-onnx.txt
+$(ONNX_STAMP): cost := about 0.4 GB
+$(STAMP) $(ONNX_STAMP):
 	@$(REQUIRE_PYTHON)
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
 		echo "error: cannot create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@echo "installing the packages of requirements.txt into $(VENV) (a few minutes, up to 7 GB, once)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check $(value PIP_OPTIONS) -r requirements.txt
+	@echo "installing the packages of $(wanted) into $(VENV) ($(cost), once)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(value PIP_OPTIONS) -r $(wanted)
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 

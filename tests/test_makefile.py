@@ -174,6 +174,28 @@ def test_system_asks_for_torch_only_where_it_is_needed(tmp_path: Path) -> None:
     assert options("cutout", "PHOTOS=a", "MODEL=") == options("train") == []
 
 
+def test_an_exported_model_installs_few_packages_unless_all_are_there(tmp_path: Path) -> None:
+    venv = fake_venv(tmp_path, "exit 0")
+    cutout = ("cutout", "PHOTOS=a", "MODEL=x.onnx", venv)
+
+    def installed(*line: str) -> list[str]:
+        done = make(*line)
+        assert done.returncode == 0, done.stderr
+        return re.findall(r"installing the packages of (\S+) into", done.stdout)
+
+    assert installed(*cutout) == ["requirements-onnx.txt"]
+    assert installed(*cutout) == []
+    assert installed("cutout", "PHOTOS=a", venv) == ["requirements.txt"]
+    assert installed(*cutout) == [], "all packages are there"
+    assert installed("setup", venv) == []
+    for stamp in tmp_path.glob(".installed-*"):
+        stamp.rename(tmp_path / ".installed-1")  # the packages of another version of this project
+    assert installed(*cutout) == ["requirements-onnx.txt"]
+    assert not (tmp_path / ".installed-1").exists(), "pip has replaced some of them"
+    assert installed("setup", venv) == ["requirements.txt"]
+    assert "-r requirements-onnx.txt" in make("-n", *cutout[:3], "VENV=none").stdout
+
+
 def test_a_failed_look_at_the_packages_ends_make(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\n[ "$2" = competition.packages ] && exit 1\necho "$@"\n')

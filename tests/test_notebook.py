@@ -30,6 +30,7 @@ PARTS = (
     "Makefile",
     "requirements.txt",
     "requirements-bench.txt",
+    "requirements-onnx.txt",
     "pyproject.toml",
 )
 

@@ -39,6 +39,13 @@ def test_an_exported_model_needs_few_packages(tmp_path: Path) -> None:
     assert "are missing: torch, torchvision, " in check(tmp_path, {}).stderr
 
 
+def test_the_small_requirements_are_those_packages_in_the_tested_versions() -> None:
+    lines = (ROOT / "requirements-onnx.txt").read_text().splitlines()
+    wanted = [line for line in lines if not line.startswith("#")]
+    assert wanted[0] == "-c requirements.txt"
+    assert set(wanted[1:]) == oldest_without_torch().keys() <= pinned().keys()
+
+
 def test_all_problems_are_one_line_with_the_command_that_repairs_them(tmp_path: Path) -> None:
     versions = oldest() | {"numpy": "1.25.2", "torch": "2.5.1+cu121", "opencv-contrib-python": "4.9.0.80"}
     for name in ("timm", "opencv-python-headless"):
