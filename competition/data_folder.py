@@ -16,8 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from competition import csv_file, orientation, rle
 from competition.command import Failure
@@ -36,6 +35,9 @@ from competition.photo import Photo
 from competition.plural import counted
 from competition.rle import Spans
 from competition.settings.schema import Data
+
+if TYPE_CHECKING:  # half of the time that commands without torch take to start
+    import pandas as pd
 
 MASKS = "train_masks"  # the folder of the mask files
 
@@ -82,7 +84,8 @@ class DataFolder:
         if not names:
             raise Failure(f"{sample} has no rows; copy it again from Kaggle, or remove it to predict all of test")
         if len(set(names)) < len(names):
-            raise Failure(f"{sample} names {pd.Series(names).mode()[0]} twice; copy the file again from Kaggle")
+            [(twice, _)] = Counter(names).most_common(1)
+            raise Failure(f"{sample} names {twice} twice; copy the file again from Kaggle")
         return names
 
     @cached_property
@@ -98,8 +101,10 @@ class DataFolder:
         return [by_name[name] for name in self.submission_names]
 
     @cached_property
-    def metadata(self) -> pd.DataFrame:
+    def metadata(self) -> "pd.DataFrame":
         """metadata.csv with the car as index; an empty table with the same columns if the file does not exist."""
+        import pandas as pd
+
         path = self.root / "metadata.csv"
         columns = ["id", "year", "make", "model", "trim1", "trim2"]
         if not path.is_file():

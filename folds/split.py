@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from competition import csv_file
 from competition.command import Failure
@@ -34,7 +33,8 @@ def split_by_car(photos: Sequence[Photo], areas: Sequence[float], folds: int, se
         folds: the number of folds.
         seed: seed of the shuffle.
     """
-    # scikit-learn takes seconds to import, and only a new run needs it.
+    # These take seconds to import, and only a new run needs them.
+    import pandas as pd
     from sklearn.model_selection import StratifiedGroupKFold
 
     cars = pd.Series([photo.car for photo in photos])
