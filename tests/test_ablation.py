@@ -146,8 +146,8 @@ def test_other_minutes_are_an_error(done: Done) -> None:
 
 def test_a_variant_that_cannot_be_trained_is_reported(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     made, _ = done
-    unet = "width: 32, max_width: 256, depth: 4"
-    network = f"network={{name: timm_unet, {unet}, weights: none, stem: 2, decoder: [24, 16, 8, 8]}}"
+    timm_unet = "name: timm_unet, encoder: test_resnet, weights: none, stem: 4, decoder: [16, 8, 8]"
+    network = f"network={{{timm_unet}, width: 32, max_width: 256, depth: 4}}"
     small = [each for each in SMALL if not each.startswith("network")]
     wrong = "00000000beef_01.jpg"
     over = ["--set", *small, network, f"data.leave_out=[{wrong}]"]
