@@ -3,8 +3,11 @@
 import importlib
 import json
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +35,7 @@ from competition.command import Failure
 from competition.data_folder import DataFolder
 from folds.checkpoint import load_weights
 from folds.studio_weights import read_card
+from folds.train import main as train
 from inference.evaluate import evaluate
 
 NOTHING = ["--images", "4", "--repeats", "1"]
@@ -135,9 +139,25 @@ def test_generated_cars_have_known_edges(trained):
 
 
 def test_openmp_trains_and_prints_a_table(tiny_data, tmp_path, monkeypatch, capsys):
+    """The command is run in this process: another one would take seconds to import torch."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    assert openmp.train(tiny_data, tmp_path, {"GOMP_SPINCOUNT": "1000"}, processes=1, threads=1) > 0
+    given = []
+
+    class Process:
+        def __init__(self, command, env, stdout):
+            given.append(env)
+            assert command[:3] == [sys.executable, "-m", "folds.train"]
+            train(command[3:])
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(openmp, "subprocess", SimpleNamespace(Popen=Process, DEVNULL=subprocess.DEVNULL))
+    assert openmp.train(tiny_data, tmp_path, {"GOMP_SPINCOUNT": "1000"}, processes=1, threads=3) > 0
+    assert [(each["GOMP_SPINCOUNT"], each["OMP_NUM_THREADS"]) for each in given] == [("1000", "3")]
+    monkeypatch.setattr(Process, "wait", lambda _: 1)
+    with pytest.raises(Failure, match="a training failed"):
+        openmp.train(tiny_data, tmp_path, {}, processes=1, threads=1)
     monkeypatch.setattr(openmp, "train", lambda *_: 17.0)
     openmp.main(["--data", str(tiny_data), "--threads", "2"])
     assert "2 trainings of 2 threads each" in capsys.readouterr().out
