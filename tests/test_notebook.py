@@ -5,12 +5,10 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
-import matplotlib
-import nbformat
 import pytest
 import torch
-from nbclient import NotebookClient
 from safetensors.torch import load_file
 from trained_run import SMALL, Trained
 
@@ -78,13 +76,17 @@ def stop_in_fold_1(trained: Trained, folder: Path, monkeypatch: pytest.MonkeyPat
     return folder / "kaggle" / "input" / "earlier" / "first.zip"
 
 
-def output_of(cell: nbformat.NotebookNode) -> str:
+def output_of(cell: dict[str, Any]) -> str:
     return "".join(output.get("text", "") for output in cell.get("outputs", []))
 
 
 def test_from_kaggles_archives_to_a_valid_submission(
     trained_once: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import matplotlib  # here, because every worker of pytest-xdist imports this file
+    import nbformat
+    from nbclient import NotebookClient
+
     kaggle = kaggle_tree(tmp_path, trained_once.data)
     earlier = stop_in_fold_1(trained_once, tmp_path, monkeypatch)
     for path in (kaggle / "input").rglob("*"):
