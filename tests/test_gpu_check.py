@@ -35,6 +35,7 @@ def results(out: Path) -> dict[str, dict[str, object]]:
     return {step["step"]: step for step in recorded["steps"]}
 
 
+@pytest.mark.long
 def test_every_step_is_rehearsed(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in BEGIN:  # here once, and not in the process of each step
         importlib.import_module(name)

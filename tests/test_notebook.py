@@ -80,6 +80,7 @@ def output_of(cell: dict[str, Any]) -> str:
     return "".join(output.get("text", "") for output in cell.get("outputs", []))
 
 
+@pytest.mark.long
 def test_from_kaggles_archives_to_a_valid_submission(
     trained_once: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def demo(checkout: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_the_demo_resumes_after_a_kill(checkout: Path) -> None:
     killed = demo(checkout)
     while killed.poll() is None and not list(checkout.glob("data/demo*/train/*.jpg")):
