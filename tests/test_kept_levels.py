@@ -1,7 +1,9 @@
 """Levels that are kept while a score is under way: its networks run once."""
 
+import zlib
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,18 @@ import torch
 from torch import Tensor
 from trained_run import Trained, variant
 
+from competition.command import Failure
 from competition.data_folder import DataFolder
+from competition.photo import Photo
 from competition.run.folder import RunFolder
 from competition.run.records import CV
 from competition.settings.schema import Inference
+from folds.frame import Frame
 from inference.cv import kept_levels
 from inference.cv.kept_levels import Predicted, with_levels
 from inference.cv.mixtures import MemberWeights, grid
 from inference.engine.ensemble import Ensemble, Means, load_ensembles
+from inference.engine.host_masks import Prediction
 from inference.engine.stream import map_in_threads, predict_photos
 from inference.score import main as score
 
@@ -58,10 +64,10 @@ def test_a_score_with_tuned_weights_and_threshold_runs_the_networks_once(trained
 
 
 def test_kept_levels_are_what_the_networks_predict_with_each_of_the_weights(trained: Trained, tmp_path: Path) -> None:
-    """Three members in two frames; the weights of some are 0."""
+    """Three members in two frames; the weights of some are 0, so that the frames are met in another order."""
     members = [
-        variant(trained, "larger", {0: 0.4}, size=(96, 128)),
         trained.run,
+        variant(trained, "larger", {0: 0.4}, size=(96, 128)),
         variant(trained, "other", {0: -0.6}),
     ]
     networks, weightings = [member.best(0) for member in members], grid(3)
@@ -84,7 +90,7 @@ def test_kept_levels_are_what_the_networks_predict_with_each_of_the_weights(trai
     )
     rows = kept_levels.keep(file, measured, ensembles, weightings)
     assert [img for img, _, _ in rows] == [photo.img for photo in photos]
-    for weights in (weightings[0], weightings[7], weightings[-1]):
+    for weights in (weightings[0], weightings[7], (0.0, 0.5, 0.5), weightings[-1]):
         kept = kept_levels.read(file, photos, weights)
         assert kept
         assert described(kept) == described(predict(weights))
@@ -115,6 +121,33 @@ def test_images_whose_levels_are_lost_are_predicted_again(
     cv = CV.read(trained.run.cv)
     assert cv.tuning.used
     assert cv.dice == pytest.approx(cv.tuning.dice, abs=1e-9)
+
+
+def test_a_file_of_levels_is_whole_or_is_not_there(tmp_path: Path) -> None:
+    frame, file, weights = Frame(2, 3, "resize"), tmp_path / "levels.zip", (1.0,)
+    photos = [Photo(name, name, 1, Path(name)) for name in "ab"]
+    levels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    measure = with_levels(lambda photo, _: (photo.img, "", np.ones(1)))
+
+    def kept() -> Generator[Any]:
+        ensembles: Any = [SimpleNamespace(frame=frame, indices=[0])]
+        measured = (measure(photo, [Prediction(levels, frame, 1.0)]) for photo in photos)
+        return kept_levels.keep(file, measured, ensembles, [weights])
+
+    rows = kept()
+    next(rows)
+    rows.close()  # as if the score had been stopped
+    assert list(tmp_path.iterdir()) == []
+    assert len(list(kept())) == 2
+    read = kept_levels.read(file, photos, weights)
+    assert read
+    assert all(np.array_equal(each.levels, levels) for _, [each] in read)
+    packed = zlib.compress(levels.tobytes(), kept_levels.COMPRESSION)
+    file.write_bytes(file.read_bytes().replace(packed, bytes(len(packed))))
+    read = kept_levels.read(file, photos, weights)
+    assert read
+    with pytest.raises(Failure, match=r"levels\.zip is damaged .*; remove it and run the same command again"):
+        list(read)
 
 
 def test_nothing_is_kept_where_nothing_is_chosen(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
