@@ -75,7 +75,9 @@ def test_one_fold_is_enough_and_the_second_call_has_nothing_to_do(trained: Train
     assert "fold 1 of run small (Dice 0." in (said := says())
     assert said.count("cutting out 3 photos with fold 1 of run small") == 1
     assert "note: not trained, so left out: fold 0" in said
-    assert Image.open(trained.run.cutouts / "Köln" / "IMG 1.png").mode == "RGBA"
+    picture = Image.open(trained.run.cutouts / "Köln" / "IMG 1.png")
+    assert picture.mode == "RGBA"
+    assert picture.width < 240 or picture.height < 160, "cut to the object"
     shutil.rmtree(photos / "Köln")
     cutout.main(line)
     assert says().endswith("has the cut-outs of all 2 photos; nothing to do\n")
@@ -90,6 +92,7 @@ def test_bad_photos_are_named_at_the_end(trained: Trained, photos: Path, tmp_pat
     with pytest.raises(Failure, match="2 of 5 photos skipped, for the reasons above"):
         cutout.main([str(photos), *trained.arguments, "--fold", "1", "--out", str(tmp_path / "out")])
     said = says()
+    assert "with fold 1 of run small" in said
     assert "note: images of kinds that are not read: 1 .cr2" in said
     assert f"skipped: {photos}/broken.png is not an image" in said
     assert f"skipped: {photos}/phone.heic is a HEIC photo; `pip install pillow-heif`" in said

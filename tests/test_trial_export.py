@@ -1,10 +1,13 @@
 """The engine of a run whose networks onnxruntime may not be able to compute."""
 
+import shutil
+
 import pytest
 import torch
 from torch import Tensor, nn
 from trained_run import Trained
 
+from competition.run.folder import RunFolder
 from competition.run.records import CV, SubmissionRecord, TrialExport
 from competition.settings.resolve import load_settings
 from competition.settings.schema import Inference, Settings
@@ -51,8 +54,9 @@ def test_a_trial_is_kept_until_the_network_or_a_package_changes(trained: Trained
     assert None not in made.packages.values()
     made.model_copy(update={"problem": "it was so before"}).write(file)
     assert with_able_engine(AUTO, CPU, [trained.run]).engine == "torch"
-    made.model_copy(update={"problem": "it was so before", "packages": {}}).write(file)
-    assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
+    for changed in ({"packages": {}}, {"network": made.network.model_copy(update={"width": 16})}):
+        made.model_copy(update={"problem": "it was so before", **changed}).write(file)
+        assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
     file.write_text("{")
     assert with_able_engine(AUTO, CPU, [trained.run]) is AUTO
     assert TrialExport.read(file) == made
@@ -81,6 +85,15 @@ def test_torch_computes_what_onnxruntime_cannot(
     assert printed.count("\n") == 1
     by_hand = Inference(engine="onnxruntime")
     assert with_able_engine(by_hand, CPU, [trained.run]) is by_hand
+
+
+def test_one_run_that_needs_torch_decides_for_all(trained: Trained) -> None:
+    other = RunFolder(trained.run.root.with_name("other"))
+    shutil.copytree(trained.run.root, other.root)
+    assert with_able_engine(AUTO, CPU, [trained.run, other]) is AUTO
+    found = TrialExport.read(other.trial_export)
+    found.model_copy(update={"problem": "an operation is missing"}).write(other.trial_export)
+    assert with_able_engine(AUTO, CPU, [trained.run, other]).engine == "torch"
 
 
 def test_all_commands_choose_the_same_engine(trained: Trained) -> None:
