@@ -12,8 +12,8 @@ Changes = Sequence[str]
 QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
     "loss": {
         "bce": ["loss.dice=0"],
-        "dice": ["loss.bce=0"],
-        "boundary": ["loss.boundary=3", "loss.boundary_width=13"],
+        "dice": ["loss.bce=0", "loss.boundary=1"],
+        "no-boundary": ["loss.boundary=1"],
     },
     "start": {
         "imagenet": ["network.weights=hub"],
@@ -43,18 +43,18 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
         "cropped": ["input.height=512", "input.width=768", "augment.crop=[384,576]"],
     },
     "augmentation": {
-        "light": ["augment.affine=0.25", "augment.scale=0.05", "augment.colour=0.25", "augment.grey=0"],
-        "plain": ["augment.flip=0", "augment.affine=0", "augment.colour=0", "augment.grey=0"],
-        "flip-only": ["augment.affine=0", "augment.colour=0", "augment.grey=0"],
-        "no-colours": ["augment.colour=0", "augment.grey=0"],
+        "strong": ["augment.affine=0.5", "augment.scale=0.1", "augment.colour=0.5", "augment.grey=0.05"],
+        "plain": ["augment.flip=0", "augment.affine=0", "augment.colour=0"],
+        "flip-only": ["augment.affine=0", "augment.colour=0"],
+        "no-colours": ["augment.colour=0"],
         "no-flip": ["augment.flip=0"],
         "no-affine": ["augment.affine=0"],
     },
     "trainer": {
         "no-ema": ["train.ema=0"],
         "batch-8": ["train.batch_size=8"],
-        "lr-2e-3": ["train.lr=2e-3"],
-        "lr-5e-4": ["train.lr=5e-4"],
+        "lr-1e-3": ["train.lr=1e-3"],
+        "lr-2.5e-4": ["train.lr=2.5e-4"],
         "no-clip": ["train.clip=0"],
     },
 }
