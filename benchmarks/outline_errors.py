@@ -51,7 +51,8 @@ def wrong_pixels(predicted: Pixels, truth: Pixels) -> Wrong:
 def distance_to_outline(mask: Pixels) -> NDArray[np.float32]:
     """The distance of each pixel to the nearest one on the other side of the outline, (H, W) float32 in pixels."""
     sides = [cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for side in (mask, 1 - mask)]
-    return np.maximum(*sides).astype(np.float32)
+    farther: NDArray[np.float32] = np.maximum(*sides)
+    return farther
 
 
 def main(argv: Sequence[str] | None = None) -> None:
