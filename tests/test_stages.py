@@ -124,9 +124,14 @@ def only_first_stages(run: RunFolder, *arguments: Any, **options: Any) -> Epoch:
             "first_stage.crop=[64,64]",
             r"first_stage.crop=\[64, 64\] is larger than the input of height 32",
         ),
+        (
+            "first_stage.scale=0.75",
+            "makes an input of height 24 and width 48, and both must be multiples of 32; use another",
+        ),
+        ("first_stage.scale=0.5 input.fit=pad", "first_stage.scale=0.5 needs input.fit=resize"),
         ("first_stage.crop=[16,20]", "the width of first_stage.crop=20 is not a multiple of 8, .*; use 16"),
         (
-            "first_stage={crop: [8, 8], batch_size: 1}",
+            "first_stage.crop=[8,8] first_stage.batch_size=1",
             ".* cannot be trained .* 8 x 8 .*, and first_stage.batch_size",
         ),
     ],
@@ -134,8 +139,21 @@ def only_first_stages(run: RunFolder, *arguments: Any, **options: Any) -> Epoch:
 def test_an_impossible_first_stage_leaves_no_run(tiny_data: Path, tmp_path: Path, setting: str, reason: str) -> None:
     run = RunFolder(tmp_path / "run")
     with pytest.raises(Failure, match=reason):
-        begin(arguments_of(run, tiny_data, setting))
+        begin(arguments_of(run, tiny_data, *setting.split(" ")))
     assert not run.root.exists()
+
+
+def test_a_first_stage_at_half_the_size(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunFolder(tmp_path / "run")
+    small = ("first_stage={epochs: 1, scale: 0.5, crop: 0}", "input={height: 64, width: 128}", "train.epochs=1")
+    boundary = "loss={boundary: 3, boundary_width: 13}"
+    train([*arguments_of(run, tiny_data, *small, boundary), "--fold", "0"])
+    sizes = [line.split(", ")[-2] for line in capsys.readouterr().out.splitlines() if "begins" in line]
+    assert sizes == ["64 x 32", "128 x 64"]
+    _, first, _ = load_weights(run.first_stage.best(0))
+    assert (first.input.height, first.input.width, first.loss.boundary_width) == (32, 64, 7)
+    _, own, _ = load_weights(run.best(0))
+    assert (own.input.height, own.input.width, own.loss.boundary_width) == (64, 128, 13)
 
 
 def test_messages_name_the_settings_of_the_first_stage() -> None:

@@ -71,11 +71,16 @@ class Split(Section):
     folds: int = Field(5, ge=2, le=100, description="number of folds")
 
 
+SIDES = 32  # height and width of the input are multiples of this
+
+
 class Input(Section):
     """The size of the network's input."""
 
-    height: int = Field(256, ge=32, le=4096, multiple_of=32, description="height of the network's input, pixels")
-    width: int = Field(384, ge=32, le=4096, multiple_of=32, description="width of the network's input, pixels")
+    height: int = Field(
+        256, ge=SIDES, le=4096, multiple_of=SIDES, description="height of the network's input, pixels"
+    )
+    width: int = Field(384, ge=SIDES, le=4096, multiple_of=SIDES, description="width of the network's input, pixels")
     fit: Literal["resize", "pad"] = Field(
         "resize", description="resize: scale the photo to this size; pad: keep its resolution and pad it to this size"
     )
@@ -268,6 +273,12 @@ class FirstStage(Section):
     )
     batch_size: Positive = Field(8, description="train.batch_size of the first stage")
     lr: float = Field(1e-3, gt=0, le=10, description="train.lr of the first stage")
+    scale: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="size of the input of the first stage, as a part of input.height and input.width",
+    )
     crop: Crop = Field(0, description="augment.crop of the first stage")
 
 
@@ -337,9 +348,24 @@ class Settings(Section):
     inference: Inference = Inference()
 
     @model_validator(mode="after")
+    def _possible_first_input(self) -> Self:
+        scale, first = self.first_stage.scale, self._first_input
+        if scale < 1 and self.input.fit == "pad":
+            raise ValueError(
+                f"first_stage.scale={scale:g} needs input.fit=resize: a padded photo keeps its size; use crops "
+                "instead, first_stage.crop"
+            )
+        if first.height % SIDES or first.width % SIDES:
+            raise ValueError(
+                f"first_stage.scale={scale:g} makes an input of height {first.height} and width {first.width}, and "
+                f"both must be multiples of {SIDES}; use another scale, such as 0.5"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _crop_within_input(self) -> Self:
-        frame = self.input
-        for name, crop in (("augment", self.augment.crop), ("first_stage", self.first_stage.crop)):
+        frames = {"augment": self.input, "first_stage": self._first_input}
+        for (name, frame), crop in zip(frames.items(), (self.augment.crop, self.first_stage.crop), strict=True):
             if crop and (crop[0] > frame.height or crop[1] > frame.width):
                 raise ValueError(
                     f"{name}.crop={crop} is larger than the input of height {frame.height} and width {frame.width} "
@@ -354,12 +380,22 @@ class Settings(Section):
         if not first.epochs:
             return [self]
         of_train = {"epochs": first.epochs, "batch_size": first.batch_size, "lr": first.lr}
+        # The window near the outline shows the same part of the photo.
+        near = max(3, round(self.loss.boundary_width * first.scale) | 1)
         changes = {
+            "input": self._first_input,
             "augment": self.augment.model_copy(update={"crop": first.crop}),
+            "loss": self.loss.model_copy(update={"boundary_width": near}),
             "train": self.train.model_copy(update=of_train),
             "first_stage": FirstStage(),
         }
         return [self.model_copy(update=changes), self]
+
+    @property
+    def _first_input(self) -> Input:
+        scale = self.first_stage.scale
+        size = {"height": round(self.input.height * scale), "width": round(self.input.width * scale)}
+        return self.input.model_copy(update=size)
 
     @property
     def sample_size(self) -> tuple[int, int]:
