@@ -39,12 +39,12 @@ def train_members(data: Path, preset: str, folder: Path) -> list[Path]:
 
 @contextmanager
 def counted() -> Iterator[list[int]]:
-    """The number of images of each batch that an ensemble predicts."""
+    """The number of predictions, images times networks, of each batch that an ensemble predicts."""
     batches: list[int] = []
     predict = Ensemble.predict
 
     def counting(self: Ensemble, images: Any, **options: Any) -> Any:
-        batches.append(len(images))
+        batches.append(len(images) * len(self))
         return predict(self, images, **options)
 
     with mock.patch.object(Ensemble, "predict", counting):
