@@ -145,13 +145,15 @@ def test_an_impossible_first_stage_leaves_no_run(tiny_data: Path, tmp_path: Path
 
 def test_a_first_stage_at_half_the_size(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunFolder(tmp_path / "run")
-    small = ("first_stage={epochs: 1, scale: 0.5, crop: 0}", "input={height: 64, width: 128}", "train.epochs=1")
+    small = ("first_stage={epochs: 1, scale: 0.5, crop: 0}", "input={height: 64, width: 128}")
+    small += ("train.epochs=1", "train.accumulate=2")
     boundary = "loss={boundary: 3, boundary_width: 13}"
     train([*arguments_of(run, tiny_data, *small, boundary), "--fold", "0"])
     sizes = [line.split(", ")[-2] for line in capsys.readouterr().out.splitlines() if "begins" in line]
     assert sizes == ["64 x 32", "128 x 64"]
     _, first, _ = load_weights(run.first_stage.best(0))
     assert (first.input.height, first.input.width, first.loss.boundary_width) == (32, 64, 7)
+    assert first.train.accumulate == 1, "of the first stage's own batches"
     _, own, _ = load_weights(run.best(0))
     assert (own.input.height, own.input.width, own.loss.boundary_width) == (64, 128, 13)
 

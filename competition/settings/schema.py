@@ -272,6 +272,7 @@ class FirstStage(Section):
         0, ge=0, description="train.epochs of a first stage; each fold then starts from its best weights; 0: no stage"
     )
     batch_size: Positive = Field(8, description="train.batch_size of the first stage")
+    accumulate: Positive = Field(1, description="train.accumulate of the first stage")
     lr: float = Field(1e-3, gt=0, le=10, description="train.lr of the first stage")
     scale: float = Field(
         1.0,
@@ -379,7 +380,7 @@ class Settings(Section):
         first = self.first_stage
         if not first.epochs:
             return [self]
-        of_train = {"epochs": first.epochs, "batch_size": first.batch_size, "lr": first.lr}
+        of_train = {name: getattr(first, name) for name in ("epochs", "batch_size", "accumulate", "lr")}
         # The window near the outline shows the same part of the photo.
         near = max(3, round(self.loss.boundary_width * first.scale) | 1)
         changes = {
