@@ -128,6 +128,7 @@ def only_first_stages(run: RunFolder, *arguments: Any, **options: Any) -> Epoch:
             "first_stage.scale=0.75",
             "makes an input of height 24 and width 48, and both must be multiples of 32; use another",
         ),
+        ("first_stage.scale=0.001", "makes an input of height 0 and width 0, and both must be multiples of 32"),
         ("first_stage.scale=0.5 input.fit=pad", "first_stage.scale=0.5 needs input.fit=resize"),
         ("first_stage.crop=[16,20]", "the width of first_stage.crop=20 is not a multiple of 8, .*; use 16"),
         (

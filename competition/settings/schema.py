@@ -356,7 +356,7 @@ class Settings(Section):
                 f"first_stage.scale={scale:g} needs input.fit=resize: a padded photo keeps its size; use crops "
                 "instead, first_stage.crop"
             )
-        if first.height % SIDES or first.width % SIDES:
+        if any(side < SIDES or side % SIDES for side in (first.height, first.width)):
             raise ValueError(
                 f"first_stage.scale={scale:g} makes an input of height {first.height} and width {first.width}, and "
                 f"both must be multiples of {SIDES}; use another scale, such as 0.5"
