@@ -19,7 +19,7 @@ from competition.data_folder import DataFolder
 from competition.images import Pixels
 from competition.photo import Photo
 from competition.run.folder import RunFolder
-from competition.settings.schema import Settings
+from competition.settings.schema import FirstStage, Settings
 from folds import device_augment
 from folds.device import pick_device
 from folds.frame import Frame
@@ -32,7 +32,8 @@ AT_ONCE = 5  # steps of a GPU between two waits
 
 
 def trainer_of(data: DataFolder, photos: Sequence[Photo], settings: Settings, folder: Path) -> Trainer:
-    """The trainer of a fold on these photos, built as in ``make train``."""
+    """The trainer of a fold on these photos, built as in ``make train``; it starts without a first stage."""
+    settings = settings.model_copy(update={"first_stage": FirstStage()})
     held_out = [photo for photo in data.train if photo.car == data.train[0].car]
     learned = [photo for photo in photos if photo.car != held_out[0].car]
     return make_trainer(RunFolder(folder), settings, data, {0: held_out, 1: learned}, fold=0)

@@ -187,6 +187,13 @@ def test_the_loader_is_measured_after_its_start(tiny_data, tmp_path):
     assert loader.together_per_second(trainer, 1) > 0
 
 
+def test_the_second_stage_of_a_preset_is_measured_without_the_first(tiny_data, tmp_path):
+    data, tiny = DataFolder(tiny_data), {"input": {"height": 32, "width": 64}, "network": {"width": 4, "depth": 1}}
+    _, second = settings_of("demo", tiny, {"first_stage": {"epochs": 1}, "train": {"workers": 0}}).stages
+    trainer = loader.trainer_of(data, data.train, second, tmp_path)
+    assert loader.trained_per_second(trainer, 1) > 0
+
+
 def test_make_bench_runs_every_program_and_nothing_else():
     listed = re.search(r"^BENCHMARKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert listed

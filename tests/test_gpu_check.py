@@ -15,12 +15,10 @@ from rank_processes import BEGIN
 
 from benchmarks.gpu_check import __main__ as program
 from benchmarks.gpu_check.__main__ import STEPS, Limited, main
-from benchmarks.gpu_check.dice import CROPS
 from benchmarks.gpu_check.speed import batch, speed
 from benchmarks.gpu_check.step import Check, Figure, require
 from competition.command import Failure
 from competition.data_folder import DataFolder
-from competition.settings.resolve import parse_assignments
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +69,8 @@ def test_without_a_gpu_one_line_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 def test_on_a_gpu_the_presets_for_gpus_are_measured(tiny_data: Path, tmp_path: Path) -> None:
     check = Check(DataFolder(tiny_data), tmp_path)
     sizes = {name: each.sample_size for name, each in check.trainings.items()}
-    assert sizes == {"gpu, crops": (1024, 1024), "gpu, whole photos": (1280, 1920), "fullres": (1280, 1920)}
+    assert sizes == {"gpu, first stage": (640, 960), "gpu": (1280, 1920), "fullres": (1280, 1920)}
     assert {each.network.weights for each in check.trainings.values()} == {"none"}
-    assert check.settings(check.preset, parse_assignments(CROPS)).stages[0].sample_size == (1024, 1024)
 
 
 def test_a_training_that_does_not_fit_a_small_gpu_is_a_figure(
@@ -86,8 +83,11 @@ def test_a_training_that_does_not_fit_a_small_gpu_is_a_figure(
     monkeypatch.setattr("benchmarks.gpu_check.speed.trial_steps", full)
     monkeypatch.setattr("benchmarks.gpu_check.speed.largest_that_fits", lambda *_: 0)
     check = Check(DataFolder(tiny_data), tmp_path, rehearsal=True)
-    assert list(speed(check)) == [("demo: training", "a batch of 2 does not fit", "")]
-    assert list(batch(check)) == [("demo: largest batch", 0, "images")]
+    assert [figure[:2] for figure in speed(check)] == [
+        ("demo, first stage: training", "a batch of 8 does not fit"),
+        ("demo: training", "a batch of 2 does not fit"),
+    ]
+    assert {figure[1:] for figure in batch(check)} == {(0, "images")}
 
 
 def good(check: Check) -> Iterator[Figure]:

@@ -312,7 +312,7 @@ def test_table_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> Non
         assert allowed.strip()
         assert meaning.strip() not in ("", "None")
     main(["--markdown", "--preset", "cpu"])
-    assert "| `train.epochs` | `5` | a whole number, at least 1 | passes over" in capsys.readouterr().out
+    assert "| `train.epochs` | `1` | a whole number, at least 1 | passes over" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["cpu", None])
@@ -321,7 +321,7 @@ def test_listing_is_valid_input_of_set(name: str | None, capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     values = [line.split()[0] for line in printed.splitlines() if not line.startswith(" ")]
     assert resolve(parse_assignments(values)) == resolve(load_preset(name) if name else {})
-    assert ("\ntrain.epochs=5    (default 20)\n    passes over" in printed) == (name == "cpu")
+    assert ("\ntrain.epochs=1    (default 20)\n    passes over" in printed) == (name == "cpu")
     assert ("(default" in printed) == (name == "cpu")
 
 

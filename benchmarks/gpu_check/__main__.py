@@ -57,7 +57,7 @@ STEPS = {
     "checkpoint": Limited(checkpoint, 90),
     "train_compile": Limited(train_compile, 240),
     "predict_compile": Limited(predict_compile, 240),
-    "dice": Limited(dice, 590),
+    "dice": Limited(dice, 1800),
 }
 ON_DEMAND = ("dice",)
 # Modules that the project imports late; the steps are forked and share them.

@@ -18,7 +18,7 @@ CLOSE = 0.02  # of losses, and of probabilities: a compiled network rounds to bf
 
 
 def train_compile(check: Check) -> Iterator[Figure]:
-    """The training step of preset ``gpu``, compiled and not; both begin with the same loss."""
+    """The training step of the first stage of preset ``gpu``, compiled and not; both begin with the same loss."""
     (preset, settings), losses = next(iter(check.trainings.items())), []
     for compiled in (False, True):
         # A rehearsal compiles nothing: this takes minutes on a CPU.

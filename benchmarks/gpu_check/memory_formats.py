@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+# On a GPU its result is never channels-last; the networks lay it out again.
+LAID_OUT_AGAIN = torch.ops.aten.pixel_unshuffle.default
+
 
 class MemoryFormats(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every operation whose result has several channels and is not channels-last.
@@ -22,7 +25,7 @@ class MemoryFormats(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Compute an operation and look at its results."""
         out = func(*args, **(kwargs or {}))
         for result in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(result, Tensor) and not comes_last(result):
+            if func is not LAID_OUT_AGAIN and isinstance(result, Tensor) and not comes_last(result):
                 self.left.append(f"{func} {tuple(result.shape)}")
         return out
 

@@ -59,16 +59,17 @@ class Check(NamedTuple):
 
     @property
     def preset(self) -> str:
-        """The preset whose network is measured; ``fullres`` has the same."""
+        """The preset whose network is measured."""
         return "demo" if self.rehearsal else "gpu"
 
     @property
     def trainings(self) -> dict[str, Settings]:
         """The trainings that are measured: both stages of preset ``gpu``, and ``fullres``."""
         if self.rehearsal:
-            return {"demo": self.settings("demo")}
-        crops, whole = self.settings("gpu").stages
-        return {"gpu, crops": crops, "gpu, whole photos": whole, "fullres": self.settings("fullres")}
+            first, second = self.settings("demo", {"first_stage": {"epochs": 1}}).stages
+            return {"demo, first stage": first, "demo": second}
+        first, second = self.settings("gpu").stages
+        return {"gpu, first stage": first, "gpu": second, "fullres": self.settings("fullres")}
 
     @property
     def tiny(self) -> tuple[str, ...]:
