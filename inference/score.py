@@ -7,9 +7,9 @@ those that are best on the other folds.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from competition import files, mask_table
 from competition.command import Failure, parser, run_command
@@ -45,9 +45,14 @@ from inference.members import add_member_arguments, one_at_a_time, open_members
 from inference.shards import key_of
 from submissions import submission_file
 
+if TYPE_CHECKING:  # a run that is scored already does not need it, and it takes long to import
+    import pandas as pd
 
-def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]]) -> pd.DataFrame:
+
+def score_file(path: Path, data: DataFolder, by_fold: Mapping[int, list[Photo]]) -> "pd.DataFrame":
     """Score a file of out-of-fold masks at full size: a row per image, with the columns of oof_scores.csv."""
+    import pandas as pd
+
     photos = {photo.img: (photo, fold) for fold, photos in by_fold.items() for photo in photos}
 
     def truth(img: str) -> Truth:

@@ -90,6 +90,19 @@ def test_a_training_that_does_not_fit_a_small_gpu_is_a_figure(
     assert {figure[1:] for figure in batch(check)} == {(0, "images")}
 
 
+def test_a_batch_that_does_not_fit_is_explained(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_settings: object, _device: object, size: int) -> None:
+        if size > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of\nmemory")
+
+    monkeypatch.setattr("benchmarks.gpu_check.speed.trial_steps", full)
+    monkeypatch.setattr("benchmarks.gpu_check.speed.largest_that_fits", lambda *_: 1)
+    check = Check(DataFolder(tiny_data), tmp_path, rehearsal=True)
+    assert ("demo: a batch of 2", "CUDA out of memory", "") in list(batch(check))
+
+
 def good(check: Check) -> Iterator[Figure]:
     yield Figure("half", 0.5, "GB")
 

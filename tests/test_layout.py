@@ -186,3 +186,9 @@ sys.meta_path.insert(0, Finder())
     command = [sys.executable, "-c", f"{code}import {module}"]
     found = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     assert found.stdout.strip() == expected
+
+
+def test_a_second_cross_validation_does_not_import_pandas() -> None:
+    """Nearly all of its time is imports."""
+    code = "import sys, inference.cv.__main__; assert not {'pandas', 'sklearn'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -25,6 +25,20 @@ def batch(check: Check) -> Iterator[Figure]:
             reset_peak(check)
             trial_steps(settings, check.device, size)
             yield Figure(f"{name}: memory with a batch of {size}", peak(check), "GB")
+        if 0 < found < check.few(2, AT_MOST["cuda"]):
+            yield Figure(f"{name}: a batch of {2 * found}", why_not(check, settings, 2 * found))
+
+
+def why_not(check: Check, settings: Settings, size: int) -> str:
+    """Why a batch does not fit: the error, or the memory that it leaves too little of."""
+    reset_peak(check)
+    try:
+        trial_steps(settings, check.device, size)
+    except RuntimeError as error:
+        if not does_not_fit(error):
+            raise
+        return " ".join(str(error).split())[:160]
+    return f"takes {peak(check):.1f} GB, which leaves too little"
 
 
 def speed(check: Check) -> Iterator[Figure]:

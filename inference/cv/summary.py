@@ -1,13 +1,16 @@
 """From the scores of the images to those of cv.json: per fold and over all images."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from competition.run.records import FoldScore, ThresholdTuning
 from inference.choice import Choice
 from inference.cv.tuning import Tuning, thresholds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def spread(values: Sequence[float]) -> float:
@@ -15,7 +18,7 @@ def spread(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def fold_score(fold: int, scores: pd.DataFrame, choice: Choice, member_weights: Mapping[str, float]) -> FoldScore:
+def fold_score(fold: int, scores: "pd.DataFrame", choice: Choice, member_weights: Mapping[str, float]) -> FoldScore:
     """The scores of one fold, and the choice that was used for it."""
     own = scores[scores["fold"] == fold]
     return FoldScore(
