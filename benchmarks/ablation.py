@@ -46,6 +46,7 @@ PRESET = "preset"  # name of the row and of the run
 STEPS = 10  # measured training steps
 HALF = 0.5
 NO_TTA: list[TTA] = ["identity"]
+ONE_STAGE = "first_stage.epochs=0"  # all of the time is the variant's own
 
 
 class Pace(NamedTuple):
@@ -151,13 +152,14 @@ def files_of(assignments: Sequence[str], preset: Settings) -> dict[str, str]:
 
 def protocol_of(options: Namespace) -> Protocol:
     """Check the options of the command line and the data, and collect them in a protocol."""
-    settings = resolved(options.preset, options.set)
+    over = [ONE_STAGE, *options.set]
+    settings = resolved(options.preset, over)
     if options.minutes <= 0:
-        raise Failure(f"--minutes={options.minutes:g} is not above 0; the default is MINUTES=3")
+        raise Failure(f"--minutes={options.minutes:g} is not above 0; the default is MINUTES=15")
     if settings.train.batch_size == "auto":
         raise Failure("train.batch_size=auto may choose a different number for each variant; use a number")
     if settings.first_stage.epochs:
-        raise Failure("the time of a first stage is not that of its variant; use SET=first_stage.epochs=0")
+        raise Failure(f"the time of a first stage is not that of its variant; use {ONE_STAGE}")
     learned = [name for name in SOURCES if flat(settings)[name] != "none"]
     if learned:
         raise Failure(
@@ -177,7 +179,7 @@ def protocol_of(options: Namespace) -> Protocol:
         by_fold[fold].append(photo)
     return Protocol(
         preset=options.preset,
-        over=options.set,
+        over=over,
         weights=files_of(options.weights, settings),
         data=data,
         by_fold=by_fold,
@@ -369,7 +371,7 @@ def add_arguments(arguments: ArgumentParser) -> None:
     arguments.add_argument(
         "--ensemble", type=int, default=0, help="networks in the ensemble row, if more than repeats"
     )
-    arguments.add_argument("--minutes", type=float, default=3, help="duration of each training, rounded to epochs")
+    arguments.add_argument("--minutes", type=float, default=15, help="duration of each training, rounded to epochs")
     arguments.add_argument("--epochs", type=int, help="epochs of each training, instead of minutes")
     arguments.add_argument("--markdown", action="store_true", help="print the table in Markdown as well")
 

@@ -1,4 +1,4 @@
-"""The variants that ``benchmarks.ablation`` trains. Each changes one choice of preset ``cpu``.
+"""The variants that ``benchmarks.ablation`` trains. Each changes one choice of preset ``cpu``, in one stage.
 
 Another network starts from its encoder's ImageNet weights, because the studio weights do not fit it: compare it with
 ``imagenet``. All variants are trained for the same time; to compare numbers of epochs, give other ``MINUTES``.
@@ -27,7 +27,6 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
         "unet": [
             *("network.name=unet", "network.width=32", "network.depth=4", "network.stem=4"),
             *("network.weights=none", "network.decoder=[128,64,32,24,16]", "network.freeze=0"),
-            *("input.height=512", "input.width=768"),
         ],
         "lite0": ["network.encoder=tf_efficientnet_lite0"],
     },
@@ -38,9 +37,9 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
         "group-norm": ["network.norm=group"],
     },
     "size": {
-        "smaller": ["input.height=256", "input.width=384"],
-        "larger": ["input.height=512", "input.width=768"],
-        "cropped": ["input.height=512", "input.width=768", "augment.crop=[384,576]"],
+        "smaller": ["input.height=384", "input.width=576", "loss.boundary_width=13"],
+        "larger": ["input.height=768", "input.width=1152", "loss.boundary_width=25"],
+        "cropped": ["augment.crop=[384,576]", "train.batch_size=4"],
     },
     "augmentation": {
         "strong": ["augment.affine=0.5", "augment.scale=0.1", "augment.colour=0.5", "augment.grey=0.05"],
@@ -52,9 +51,9 @@ QUESTIONS: Mapping[str, Mapping[str, Changes]] = {
     },
     "trainer": {
         "no-ema": ["train.ema=0"],
-        "batch-8": ["train.batch_size=8"],
-        "lr-1e-3": ["train.lr=1e-3"],
-        "lr-2.5e-4": ["train.lr=2.5e-4"],
+        "batch-4": ["train.batch_size=4"],
+        "lr-5e-4": ["train.lr=5e-4"],
+        "lr-2e-3": ["train.lr=2e-3"],
         "no-clip": ["train.clip=0"],
     },
 }

@@ -17,7 +17,7 @@ import pytest
 
 from competition import command
 from competition.settings.describe import table
-from competition.settings.resolve import load_preset, parse_assignments, resolve
+from competition.settings.resolve import load_preset, merge, parse_assignments, resolve
 from competition.settings.schema import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -116,14 +116,13 @@ def problem_of_make(line: str) -> str | None:
     made = subprocess.run(["make", "-n", *words], **how, check=False)
     if made.returncode:
         return made.stderr
-    for word in words:
-        name, _, value = word.partition("=")
-        if name == "SET":
-            try:
-                settings = parse_assignments(value.replace("=FILE", "=file.pth").split())
-                resolve(settings if "network.name" in value else load_preset("cpu") | settings)
-            except Exception as error:
-                return f"{value}: {error}"
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    if value := given.get("SET"):
+        preset = {} if "network.name" in value else load_preset(given.get("PRESET", "cpu"))
+        try:
+            resolve(merge(preset, parse_assignments(value.replace("=FILE", "=file.pth").split())))
+        except Exception as error:
+            return f"{value}: {error}"
     calls = re.findall(r"^\S+/python -m +(\w+\.\w+.*?)(?: \|\| .*)?$", made.stdout, re.MULTILINE)
     return next((problem for call in calls if (problem := problem_of_module(*shlex.split(call)))), None)
 
