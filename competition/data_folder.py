@@ -157,7 +157,10 @@ class DataFolder:
 
     def require_size(self, photo: Photo, file: Path) -> None:
         """Fail unless a mask file fits its photo; reads only the headers."""
-        orientation.require_same_size(Pair(photo.path, file), upright=photo.upright, turn=self._turn(photo, file))
+        pair = Pair(photo.path, file)
+        orientation.require_same_size(
+            pair, upright=photo.upright, turn=self._turn(photo, file), check=self.check_hint
+        )
 
     def orientations(self, train: Sequence[Photo], test: Sequence[Photo]) -> Orientations:
         """The EXIF orientations of photos, and how the masks of turned ones were drawn; reads all headers."""
@@ -202,7 +205,7 @@ class DataFolder:
         names = [self._photo_folder("train"), self._photo_folder("test"), MASKS]
         return [name for name in names if name and (self.root / name).is_dir()]
 
-    @property
+    @cached_property
     def check_hint(self) -> str:
         """The command that checks this folder, with the settings that decide what is read."""
         ours, default = self.settings, Data()

@@ -93,13 +93,14 @@ def turn_of_mask(pair: Pair, all_masks: Callable[[], Drawn]) -> int:
     return orientation if kinds == ["stored"] else UPRIGHT
 
 
-def require_same_size(pair: Pair, *, upright: bool, turn: int) -> None:
+def require_same_size(pair: Pair, *, upright: bool, turn: int, check: str | None = None) -> None:
     """Fail unless a mask file has the size of its photo.
 
     Args:
         pair: the files.
         upright: whether the EXIF orientation of the photo is applied.
         turn: the orientation that is applied to the mask.
+        check: the command that lists all problems, where there is one.
     """
     height, width = shape_of(pair.photo, upright=upright)
     mask_height, mask_width = turned_shape(shape_of(pair.mask), turn)
@@ -107,7 +108,7 @@ def require_same_size(pair: Pair, *, upright: bool, turn: int) -> None:
         raise Failure(
             f"{pair.mask} is {mask_width} x {mask_height}{_remark(turn, True)}, but {pair.photo} is "
             f"{width} x {height}{_remark(orientation_of(pair.photo), upright)}; a mask must have the size of its "
-            "photo (`make check` lists all problems)"
+            "photo" + (f" (`{check}` lists all problems)" if check else "")
         )
 
 

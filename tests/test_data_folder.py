@@ -128,8 +128,9 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(own_data: Path) -> None
     save_mask(own_data / "train_masks" / f"{FIRST}_mask.gif", np.zeros((64, 95), dtype=np.uint8))
     data = DataFolder(own_data)
     for look in (lambda: data.truth(data.train[0]), lambda: data.require_masks(data.train)):
-        with pytest.raises(Failure, match=f"{FIRST}_mask.gif is 95 x 64, but .*{FIRST}.jpg is 96 x 64"):
+        with pytest.raises(Failure, match=f"{FIRST}_mask.gif is 95 x 64, but .*{FIRST}.jpg is 96 x 64") as failure:
             look()
+        assert str(failure.value).endswith(f"(`make check DATA={own_data}` lists all problems)")
 
 
 @pytest.mark.parametrize(
