@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     arguments = parser("Time how long a checkpoint stops the training.")
     arguments.add_argument("--data", type=Path, help="not used: make bench gives it to every program")
-    arguments.add_argument("--preset", default="gpu")
+    arguments.add_argument("--preset", default="fullres")
     arguments.add_argument("--repeats", type=int, default=5)
     options = arguments.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=".") as name:  # on the disk of the project, where the runs are

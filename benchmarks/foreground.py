@@ -48,7 +48,7 @@ NOISE = 1.7  # standard deviation of the noise of the sensor, in levels
 ERODED = 9  # pixels that masks of real photos lose
 AUTHORS = (90, 6)
 EDGES = (1.0, 2.0, 3.0, 4.0, 6.0)
-PRESETS = ("fullres", "scratch", "cpu", "demo")
+PRESETS = ("gpu", "cpu", "scratch", "demo")
 THIN = 9  # pixels; a part of a mask that is thinner counts as thin
 NEW = {"white": (255, 255, 255), "black": (0, 0, 0), "green": (20, 150, 40)}
 

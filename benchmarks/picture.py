@@ -1,7 +1,7 @@
 """The picture of the README: photos of generated cars, their masks and their cut-outs.
 
 make synthetic DATA=data/synthetic
-make train FOLD=0 RUN=picture PRESET=cpu DATA=data/synthetic SET=train.epochs=5
+make train FOLD=0 RUN=picture PRESET=cpu DATA=data/synthetic
 python -m benchmarks.picture --run picture
 """
 

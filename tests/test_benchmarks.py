@@ -131,7 +131,7 @@ def test_generated_cars_have_known_edges(trained):
     assert 100 < soft.sum() < 0.3 * soft.size
     assert 0.05 < scene.alpha.mean() < 0.5
     of_masks = foreground.opacity_errors([scene])
-    assert list(of_masks) == ["1920 x 1280", "768 x 512", "576 x 384", "192 x 128"]
+    assert list(of_masks) == ["1920 x 1280", "960 x 640", "768 x 512", "192 x 128"]
     assert all(0 < errors["edges"] < 0.2 for errors in of_masks.values())
     found = foreground.edge_errors([scene], trained.run.best(0), seed=1)
     assert found.keys() == {*(f"{edge:g} pixels" for edge in foreground.EDGES), "the probabilities"}

@@ -154,7 +154,8 @@ def test_missing_permission_is_reported(tiny_data: Path, run: RunFolder, monkeyp
 
 
 def test_a_small_share_of_several_gpus_is_named() -> None:
-    settings = resolve(load_preset("gpu")).stages[0]
+    settings = resolve(load_preset("fullres"))
     assert small_share(settings, 1) is None
     assert small_share(settings, 4) is None
-    assert "each of 8 GPUs gets train.batch_size / NPROC = 1 x 1024 x 1024" in (small_share(settings, 8) or "")
+    crops = settings.model_copy(update={"augment": settings.augment.model_copy(update={"crop": (1024, 1024)})})
+    assert "each of 8 GPUs gets train.batch_size / NPROC = 1 x 1024 x 1024" in (small_share(crops, 8) or "")

@@ -1,4 +1,4 @@
-"""Step ``dice``, by name only: train fold 0 with preset ``gpu``, and score it with and without TTA."""
+"""Step ``dice``, which runs only if it is named: train fold 0 with preset ``gpu``; its Dice with and without TTA."""
 
 from collections.abc import Iterator
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# On a GPU its result is never channels-last; the networks lay it out again.
+# On a GPU its result is never channels-last. The networks convert it back.
 LAID_OUT_AGAIN = torch.ops.aten.pixel_unshuffle.default
 
 

@@ -30,7 +30,7 @@ def batch(check: Check) -> Iterator[Figure]:
 
 
 def why_not(check: Check, settings: Settings, size: int) -> str:
-    """Why a batch does not fit: the error, or the memory that it leaves too little of."""
+    """Why a batch does not fit: the error message, or the memory that the batch takes."""
     reset_peak(check)
     try:
         trial_steps(settings, check.device, size)
@@ -38,7 +38,7 @@ def why_not(check: Check, settings: Settings, size: int) -> str:
         if not does_not_fit(error):
             raise
         return " ".join(str(error).split())[:160]
-    return f"takes {peak(check):.1f} GB, which leaves too little"
+    return f"takes {peak(check):.1f} GB; too little memory is left"
 
 
 def speed(check: Check) -> Iterator[Figure]:

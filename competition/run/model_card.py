@@ -131,7 +131,11 @@ def _start(settings: Settings) -> str:
     network = settings.network
     if network.init_from != "none":
         return f"started from the weights of run {network.init_from}"
-    start = {"none": "trained from scratch", "hub": "started from pretrained weights of timm"}
+    start = {
+        "none": "trained from scratch",
+        "hub": "started from pretrained weights of timm",
+        "studio": "started from the studio weights",
+    }
     return start.get(network.weights, f"started from the weights {network.weights}")
 
 
