@@ -13,7 +13,7 @@ from competition.command import Failure, Terminated
 from competition.run.contents import of_networks, of_state
 from competition.run.folder import RunFolder
 from competition.run.records import Epoch
-from competition.settings.resolve import load_settings
+from competition.settings.resolve import load_settings, parse_assignments, resolve
 from folds.begin import main as begin
 from folds.checkpoint import load_provenance, load_weights
 from folds.samples import Samples
@@ -126,7 +126,7 @@ def only_first_stages(run: RunFolder, *arguments: Any, **options: Any) -> Epoch:
         ),
         (
             "first_stage.scale=0.75",
-            "makes an input of height 24 and width 48, and both must be multiples of 32; use another",
+            "makes an input of height 24 and width 48, and both must be multiples of 32; use first_stage.scale=1, or",
         ),
         ("first_stage.scale=0.001", "makes an input of height 0 and width 0, and both must be multiples of 32"),
         ("first_stage.scale=0.5 input.fit=pad", "first_stage.scale=0.5 needs input.fit=resize"),
@@ -142,6 +142,10 @@ def test_an_impossible_first_stage_leaves_no_run(tiny_data: Path, tmp_path: Path
     with pytest.raises(Failure, match=reason):
         begin(arguments_of(run, tiny_data, *setting.split(" ")))
     assert not run.root.exists()
+
+
+def test_the_size_of_a_first_stage_without_epochs_is_not_checked() -> None:
+    resolve(parse_assignments(["first_stage={epochs: 0, scale: 0.75}", "input={height: 32, width: 64}"]))
 
 
 def test_a_first_stage_at_half_the_size(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

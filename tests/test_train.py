@@ -45,7 +45,7 @@ def test_the_defaults_and_short_options(
     (tmp_path / "data" / "carvana").symlink_to(tiny_data)
     monkeypatch.chdir(tmp_path)
     network = "network={name: unet, width: 4, depth: 2, weights: none, freeze: 0, decoder: [128, 64, 32, 24, 16]}"
-    size = ("--set", "input.height=32", "input.width=64", "train.workers=0", network)
+    size = ("--set", "input.height=64", "input.width=128", "train.workers=0", "first_stage.epochs=0", network)
     train(["--fold", "0", "--epochs", "1", "--batch-size", "4", *size])
     assert capsys.readouterr().out.splitlines()[-1] == "next: make cv RUN=default"
     run = RunFolder(tmp_path / "runs" / "default")

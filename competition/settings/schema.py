@@ -351,6 +351,8 @@ class Settings(Section):
     @model_validator(mode="after")
     def _possible_first_input(self) -> Self:
         scale, first = self.first_stage.scale, self._first_input
+        if not self.first_stage.epochs:
+            return self
         if scale < 1 and self.input.fit == "pad":
             raise ValueError(
                 f"first_stage.scale={scale:g} needs input.fit=resize: a padded photo keeps its size; use crops "
@@ -359,7 +361,7 @@ class Settings(Section):
         if any(side < SIDES or side % SIDES for side in (first.height, first.width)):
             raise ValueError(
                 f"first_stage.scale={scale:g} makes an input of height {first.height} and width {first.width}, and "
-                f"both must be multiples of {SIDES}; use another scale, such as 0.5"
+                f"both must be multiples of {SIDES}; use first_stage.scale=1, or another size of the input"
             )
         return self
 
