@@ -12,7 +12,9 @@ from inference.evaluate import evaluate
 
 def dice(check: Check) -> Iterator[Figure]:
     """The Dice of fold 0, and how long its training takes without the validations."""
-    run, chosen = RunFolder(check.folder / "dice"), [*check.tiny, *check.assignments]
+    run = RunFolder(check.folder / "dice")
+    chosen = [*check.tiny, "train.epochs=1"] if check.rehearsal else []
+    chosen += check.assignments
     arguments = ["--fold", "0", "--run", str(run.root), "--data", str(check.data.root), "--preset", check.preset]
     train_command([*arguments, *(["--set", *chosen] if chosen else [])])
     stages = [stage for stage in (run.first_stage, run) if stage.history(0).is_file()]
