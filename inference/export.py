@@ -29,9 +29,9 @@ from folds.checkpoint import load_provenance, load_weights
 from folds.frame import Frame
 from folds.validation import to_levels
 from inference.engine.ensemble import Ensemble, flip
-from inference.engine.fusion import fuse_batch_norm
 from inference.engine.host_masks import level_of
 from inference.engine.onnx_graph import OPSET, require_packages, to_onnx
+from inference.engine.onnx_layers import prepare
 from inference.engine.onnx_model import INPUT, OUTPUT, Metadata, OnnxModel
 from inference.shards import require_unchanged
 from inference.trained import TrainedFolds, trained_folds
@@ -102,7 +102,7 @@ def export(trained: TrainedFolds, frame: Frame, file: Path) -> tuple[Metadata, P
         checkpoints={path.relative_to(run.root).as_posix(): digest for path, digest in digests.items()},
         license=DATA_LICENSE,
     )
-    averaged = MeanProbability([fuse_batch_norm(network) for network in networks], tta).eval()
+    averaged = MeanProbability([prepare(network) for network in networks], tta).eval()
     image = torch.zeros(1, frame.height, frame.width, 3, dtype=torch.uint8)
     content = to_onnx(averaged, image, inputs=INPUT, outputs=OUTPUT)
     with replacing(file) as temporary:

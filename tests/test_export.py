@@ -65,9 +65,9 @@ def test_the_file_describes_itself(trained_once: Trained, exported: Path) -> Non
 
 
 def test_weights_are_stored_once(trained_once: Trained, exported: Path) -> None:
-    """Two test-time augmentations use each of them."""
+    """Two test-time augmentations use each of them. Transposed convolutions have 16 weights where there were 9."""
     weights = sum(trained_once.run.best(fold).stat().st_size for fold in (0, 1))
-    assert exported.stat().st_size < 1.1 * weights
+    assert exported.stat().st_size < 1.3 * weights
 
 
 def test_folds_that_are_not_trained_are_left_out_and_named(
@@ -95,7 +95,7 @@ def test_a_file_that_differs_from_torch_gets_no_name(
             resolve({"input": {"height": 64, "width": 96}, "network": {"width": 8, "depth": 3}})
         ).eval()
 
-    monkeypatch.setattr(export, "fuse_batch_norm", other)
+    monkeypatch.setattr(export, "prepare", other)
     file = tmp_path / "x.onnx"
     with pytest.raises(Failure, match=r"differ from those of torch by .*x\.onnx was not written"):
         export.main([*trained_once.arguments, "--file", str(file)])

@@ -2,14 +2,13 @@
 
 from typing import Any, Self
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from competition.command import Failure
 from competition.settings.schema import Norm
 from folds.networks.pretrained import make_encoder
-from folds.networks.unet import DoubleConvolution, Normalize, space_to_depth
+from folds.networks.unet import DoubleConvolution, Expansion, Normalize, SpaceToDepth
 
 
 class TimmUNet(nn.Module):
@@ -52,13 +51,14 @@ class TimmUNet(nn.Module):
         channels = dict(zip(reductions, self.encoder.feature_info.channels(), strict=True))
         self.coarsest = max(channels)
         self.stem = stem
+        self.space_to_depth = SpaceToDepth(stem)
         _require_levels(encoder, self.coarsest, len(decoder), stem, detail)
         self.detail = DoubleConvolution(3 * stem**2, detail, norm) if detail else None
         channels[stem] = channels.get(stem, 0) + (detail or 3 * stem**2)
         below = channels[self.coarsest]
         self.blocks = nn.ModuleList()
         for level, width in enumerate(decoder, start=1):
-            self.blocks.append(DoubleConvolution(below + channels.get(self.coarsest >> level, 0), width, norm))
+            self.blocks.append(Expansion(below, channels.get(self.coarsest >> level, 0), width, norm))
             below = width
         self.head = nn.Conv2d(below, stem**2, 1)
         # The factor that resizes the logits of a decoder that ends before full size.
@@ -105,7 +105,7 @@ class TimmUNet(nn.Module):
         image = self.normalize(pixels)
         features = self.features(image)
         skips = {size: [x] for size, x in zip(self.encoder.feature_info.reduction(), features, strict=True)}
-        unshuffled = space_to_depth(image, self.stem)
+        unshuffled = self.space_to_depth(image)
         # In the dtype of the features: concatenating float32 would convert the finest level.
         photo = (self.detail(unshuffled) if self.detail else unshuffled).to(features[0].dtype)
         skips.setdefault(self.stem, []).append(photo)
@@ -113,8 +113,7 @@ class TimmUNet(nn.Module):
         x = features[-1]
         for block in self.blocks:
             reduction //= 2
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = block(torch.cat([x, *skips.get(reduction, [])], dim=1))
+            x = block(x, *skips.get(reduction, []))
         logits = F.pixel_shuffle(self.head(x), self.stem)
         if self.beyond > 1:
             logits = F.interpolate(logits, scale_factor=float(self.beyond), mode="bilinear", align_corners=False)

@@ -52,19 +52,51 @@ class DoubleConvolution(nn.Sequential):
         )
 
 
+class Expansion(DoubleConvolution):
+    """A level of the expanding path: the feature map below at twice its size, the skip connections, two convolutions.
+
+    Args:
+        below: channels of the feature map below.
+        skips: channels of all skip connections.
+        channels: channels of the output.
+        norm: as in ``DoubleConvolution``.
+    """
+
+    def __init__(self, below: int, skips: int, channels: int, norm: Norm = "batch") -> None:
+        super().__init__(below + skips, channels, norm)
+        self.below = below
+
+    def forward(self, x: Tensor, *skips: Tensor) -> Tensor:
+        """(N, below, H / 2, W / 2) and skip connections of (N, ..., H, W) to (N, channels, H, W)."""
+        joined = torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), *skips], dim=1)
+        convolved: Tensor = super().forward(joined)  # type: ignore[no-untyped-call]
+        return convolved
+
+
 def normalization(norm: Norm, channels: int) -> nn.Module:
     """A layer that normalizes (N, channels, H, W); groups are 8, or as many as divide the channels."""
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(math.gcd(channels, 8), channels)
 
 
-def space_to_depth(image: Tensor, factor: int) -> Tensor:
+class SpaceToDepth(nn.Module):
     """(N, C, H, W) to (N, C * factor^2, H / factor, W / factor), channels-last.
 
-    On a GPU ``pixel_unshuffle`` returns a contiguous tensor, and the convolutions of this level would follow it.
+    Args:
+        factor: side of the squares of pixels that become channels.
     """
-    if factor == 1:
-        return image
-    return F.pixel_unshuffle(image, factor).contiguous(memory_format=torch.channels_last)
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Rearrange images; with factor 1 they stay as they are.
+
+        On a GPU ``pixel_unshuffle`` returns a contiguous tensor, and the convolutions of this level would follow it.
+        """
+        if self.factor == 1:
+            return image
+        return F.pixel_unshuffle(image, self.factor).contiguous(memory_format=torch.channels_last)
 
 
 class UNet(nn.Module):
@@ -85,11 +117,11 @@ class UNet(nn.Module):
         widths = [min(width * 2**level, max_width) for level in range(depth + 1)]
         self.stem = stem
         self.normalize = Normalize()
+        self.space_to_depth = SpaceToDepth(stem)
         inputs = [3 * stem**2, *widths[:-1]]
         self.contracting = nn.ModuleList(DoubleConvolution(*pair, norm) for pair in zip(inputs, widths, strict=True))
         self.expanding = nn.ModuleList(
-            DoubleConvolution(widths[level + 1] + widths[level], widths[level], norm)
-            for level in reversed(range(depth))
+            Expansion(widths[level + 1], widths[level], widths[level], norm) for level in reversed(range(depth))
         )
         self.head = nn.Conv2d(widths[0], stem**2, 1)
 
@@ -100,12 +132,12 @@ class UNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 RGB to (N, 1, H, W) logits."""
-        x = space_to_depth(self.normalize(pixels), self.stem)
+        x = self.space_to_depth(self.normalize(pixels))
         skips = []
         for level, block in enumerate(self.contracting):
             x = block(F.max_pool2d(x, 2) if level else x)
             skips.append(x)
         skips.pop()
         for block in self.expanding:
-            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skips.pop()], dim=1))
+            x = block(x, skips.pop())
         return F.pixel_shuffle(self.head(x), self.stem)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from competition.command import Failure
 from competition.images import Pixels
 from folds.frame import Frame
-from inference.engine.fusion import fuse_batch_norm
 from inference.engine.onnx_graph import to_onnx
+from inference.engine.onnx_layers import prepare
 from inference.engine.onnx_session import open_session
 
 INPUT, OUTPUT = "pixels", "logits"
@@ -32,10 +32,10 @@ class OnnxNetwork:
 
     def __init__(self, network: nn.Module, frame: Frame, threads: int, batch_size: int = 1) -> None:
         self.pool = ThreadPoolExecutor(threads) if batch_size >= threads > 1 else None
-        fused = fuse_batch_norm(network.eval())
+        prepared = prepare(network.eval())
         image = torch.zeros(1, 3, frame.height, frame.width, dtype=torch.uint8)
         try:
-            content = to_onnx(fused, image, inputs=INPUT, outputs=OUTPUT)
+            content = to_onnx(prepared, image, inputs=INPUT, outputs=OUTPUT)
             self.session = open_session(content, 1 if self.pool else threads)
         except Failure:
             raise
