@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from competition import rle
 from competition.rle import Shape, Spans
 from folds.frame import Frame
-from inference.engine.host_masks import LEVELS, FloatArray, Thresholded, expected_dice
+from inference.engine.host_masks import Thresholded, expected_dice
 
 
 class BatchPrediction(NamedTuple):
@@ -73,17 +74,12 @@ def spans_at(levels: Tensor, level: int) -> list[Spans]:
     return [places[:, 1].reshape(-1, 2).copy() for places in np.split(found, ends)]
 
 
-def histograms(levels: Tensor) -> FloatArray:
-    """The number of pixels of each level in each of (N, H, W) uint8: (N, 256)."""
-    place = levels.flatten(1).long() + LEVELS * torch.arange(len(levels), device=levels.device)[:, None]
-    counted: FloatArray = place.flatten().bincount(minlength=LEVELS * len(levels)).cpu().numpy().astype(np.float64)
-    return counted.reshape(len(levels), LEVELS)
-
-
 def threshold_at(levels: Tensor, level: int) -> list[Thresholded]:
     """The mask of each of (N, H, W) uint8 levels at a level."""
-    certainties = [expected_dice(pixels, level) for pixels in histograms(levels)]
-    return [Thresholded(*each) for each in zip(spans_at(levels, level), certainties, strict=True)]
+    car = levels * (levels >= level)
+    totals, inside = (each.flatten(1).sum(1, dtype=torch.int64).tolist() for each in (levels, car))
+    found = zip(totals, inside, spans_at(levels, level), strict=True)
+    return [Thresholded(spans, expected_dice(total, within, rle.area(spans))) for total, within, spans in found]
 
 
 @lru_cache(maxsize=64)

@@ -91,21 +91,28 @@ def spans_at(levels: Pixels, level: int) -> Spans:
 
 def threshold_at(levels: Pixels, level: int) -> Thresholded:
     """The mask of (H, W) uint8 levels at a level."""
-    return Thresholded(spans_at(levels, level), expected_dice(_histogram(levels), level))
+    spans = spans_at(levels, level)
+    car = cv2.threshold(levels, level - 1, 0, cv2.THRESH_TOZERO)[1]
+    return Thresholded(spans, expected_dice(total(levels), total(car), rle.area(spans)))
 
 
-def expected_dice(pixels: FloatArray, level: int) -> float:
+def total(levels: Pixels) -> int:
+    """The sum of uint8 levels."""
+    return int(cv2.sumElems(levels)[0])
+
+
+def expected_dice(levels: int, inside: int, area: int) -> float:
     """The Dice that a mask is expected to have if the predicted probabilities are right.
 
     2 E|A and B| / (E|A| + |B|), the ratio of the expectations, where A is the car and B the mask.
 
     Args:
-        pixels: (256,), the number of pixels of each level.
-        level: the mask is the pixels at or above it.
+        levels: the sum of the levels of all pixels.
+        inside: the sum of the levels of the pixels of the mask.
+        area: the number of pixels of the mask.
     """
-    car = pixels * np.arange(LEVELS) / (LEVELS - 1)
-    total = car.sum() + pixels[level:].sum()
-    return float(2 * car[level:].sum() / total) if total else 1.0
+    both = levels + (LEVELS - 1) * area
+    return 2 * inside / both if both else 1.0
 
 
 def dice_curve(levels: Pixels, truth: Spans) -> FloatArray:
