@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--data", type=Path, help="data folder; by default generated cars")
     arguments.add_argument("--run", help="a trained run: compare its Dice with photos decoded at full size")
     arguments.add_argument("--fold", type=int, default=0, help="fold of that run")
-    arguments.add_argument("--preset", default="cpu", help="preset that defines the input size")
+    arguments.add_argument("--preset", default="scratch", help="preset that defines the input size")
     arguments.add_argument("--images", type=int, default=64, help="number of photos")
     arguments.add_argument("--repeats", type=int, default=5, help="number of repetitions")
     options = arguments.parse_args(argv)
