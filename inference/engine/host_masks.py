@@ -93,10 +93,10 @@ def threshold_at(levels: Pixels, level: int) -> Thresholded:
     """The mask of (H, W) uint8 levels at a level."""
     spans = spans_at(levels, level)
     car = cv2.threshold(levels, level - 1, 0, cv2.THRESH_TOZERO)[1]
-    return Thresholded(spans, expected_dice(total(levels), total(car), rle.area(spans)))
+    return Thresholded(spans, expected_dice(sum_of(levels), sum_of(car), rle.area(spans)))
 
 
-def total(levels: Pixels) -> int:
+def sum_of(levels: Pixels) -> int:
     """The sum of uint8 levels."""
     return int(cv2.sumElems(levels)[0])
 

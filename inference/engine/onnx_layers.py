@@ -63,7 +63,7 @@ class ConvolvedSpaceToDepth(nn.Module):
 
 
 def transposed(weight: Tensor) -> Tensor:
-    """The weights of the transposed convolution that a 3 x 3 convolution of an enlarged feature map equals.
+    """Weights of a transposed convolution that replaces an enlargement by 2 and a 3 x 3 convolution.
 
     Args:
         weight: (O, C, 3, 3) of the convolution, with padding 1.
@@ -76,7 +76,7 @@ def transposed(weight: Tensor) -> Tensor:
 
 
 def prepare(network: nn.Module) -> nn.Module:
-    """A copy of a network in evaluation mode for an ONNX model."""
+    """A copy of a network in evaluation mode, with layers for onnxruntime and batch normalization folded."""
     network = fuse_batch_norm(network)
     for name, module in list(network.named_modules()):
         if isinstance(module, Expansion):
