@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import io
 import os
 import signal
@@ -92,6 +93,9 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        # At its end Python would look for reference cycles among all objects: one second with PyTorch's modules.
+        gc.freeze()
 
 
 @contextmanager

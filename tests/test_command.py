@@ -40,6 +40,12 @@ def test_success_and_help(tmp_path: Path, arguments: list[str], start: str) -> N
     assert ("--debug" in done.stdout) == (arguments == ["--help"])
 
 
+@pytest.mark.parametrize(("more", "status"), [("", 0), ("raise Failure('no')", 1)])
+def test_no_cycles_are_looked_for_at_the_end(tmp_path: Path, more: str, status: int) -> None:
+    done = run(tmp_path, f"import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count() > 0))\n{more}")
+    assert (done.returncode, done.stdout) == (status, "True\n")
+
+
 @pytest.mark.parametrize(
     ("body", "line"),
     [
